@@ -1,0 +1,187 @@
+"""From data sets to prompts.
+
+A `Data` value says where records lie; `load` reads them, fills the template, tokenises, and
+checks every row once. `Prompts` then deals them out as a pure function of the step.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from statewise.errors import DataError
+from statewise.seeding import permutation
+from statewise.templates import Template
+from statewise.trajectory import Prompt
+from statewise.world import World
+
+Encode = Callable[[str], np.ndarray]
+TooLong = Literal["refuse", "drop", "truncate"]
+
+
+@dataclass(frozen=True)
+class WorldProblems:
+    """Problems of the embedded world: `demonstrations`, `prompts`, `dev` or `test` of pocket_gsm."""
+
+    kind: ClassVar[str] = "world_problems"
+    split: Literal["demonstrations", "prompts", "dev"] = "demonstrations"
+    limit: int | None = None
+    too_long: TooLong = "refuse"
+    template: Template = Template()
+    world_seed: int = 0
+
+    def records(self) -> Iterator[Mapping[str, str]]:
+        """The split's records, in its own order."""
+        yield from World(self.world_seed).gsm(self.split)
+
+
+@dataclass(frozen=True)
+class WorldDocuments:
+    """`limit` pretraining documents of the embedded world, generated when they are needed.
+
+    A document has no prompt: all of it is completion. One that exceeds the context is cut there.
+    """
+
+    kind: ClassVar[str] = "world_documents"
+    limit: int = 100_000
+    world_seed: int = 0
+
+
+@dataclass(frozen=True)
+class JsonLines:
+    """A file with one JSON object a line."""
+
+    kind: ClassVar[str] = "jsonl"
+    path: str
+    limit: int | None = None
+    too_long: TooLong = "refuse"
+    template: Template = Template()
+
+    def records(self) -> Iterator[Mapping[str, str]]:
+        """The rows. Raises DataError with file and row for one that is no JSON object."""
+        path = Path(self.path)
+        if not path.is_file():
+            raise DataError(f"no data file at {path}")
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    record = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise DataError(f"{path}, row {number}: no JSON ({error.msg})") from None
+                if not isinstance(record, dict):
+                    raise DataError(f"{path}, row {number}: expected a JSON object, found {type(record).__name__}")
+                yield record
+
+
+@dataclass(frozen=True)
+class Gsm8k:
+    """GSM8K's train split: from `folder`/gsm8k/train.jsonl, or from the hub where no folder is given."""
+
+    kind: ClassVar[str] = "gsm8k"
+    folder: str | None = None
+    limit: int | None = None
+    too_long: TooLong = "refuse"
+    template: Template = Template()
+
+    def records(self) -> Iterator[Mapping[str, str]]:
+        """The rows of the train split; the test split is never trained on."""
+        if self.folder is not None:
+            yield from JsonLines(str(Path(self.folder) / "gsm8k" / "train.jsonl")).records()
+            return
+        from datasets import load_dataset  # heavy, and needs the network
+
+        yield from load_dataset("openai/gsm8k", "main", split="train")  # pyright: ignore[reportReturnType]
+
+
+Data = WorldProblems | WorldDocuments | JsonLines | Gsm8k
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prompts:
+    """Loaded prompts, dealt out in epochs: each epoch a new permutation, no prompt twice in one."""
+
+    items: Sequence[Prompt]
+    dropped: int = 0
+    truncated: int = 0
+    shuffle: bool = True
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def batch(self, step: int, count: int, *, seed: int) -> list[Prompt]:
+        """Prompts `step * count` to `(step + 1) * count` of the endless stream of epochs.
+
+        >>> three = Prompts([Prompt(str(i), "", np.zeros(1, np.int32)) for i in range(3)])
+        >>> first = [p.id for step in range(3) for p in three.batch(step, 2, seed=0)]
+        >>> sorted(first[:3]), sorted(first[3:])
+        (['0', '1', '2'], ['0', '1', '2'])
+        """
+        places = range(step * count, (step + 1) * count)
+        epochs = {place // len(self.items) for place in places}
+        orders = {
+            epoch: permutation(len(self.items), seed, "epoch", epoch) if self.shuffle else range(len(self.items))
+            for epoch in epochs
+        }
+        return [self.items[orders[place // len(self.items)][place % len(self.items)]] for place in places]
+
+
+@dataclass(frozen=True, slots=True)
+class _Documents(Sequence[Prompt]):
+    """The corpus as a sequence: document `i` is a function of `i`, so none need be kept."""
+
+    data: WorldDocuments
+
+    def __len__(self) -> int:
+        return self.data.limit
+
+    def __getitem__(self, index: int) -> Prompt:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (text,) = World(self.data.world_seed).documents(index, 1)
+        return Prompt(f"document/{index}", "", np.empty(0, np.int32), text)
+
+
+def load(
+    data: Data, encode: Encode, *, context_tokens: int, max_new_tokens: int | None
+) -> Prompts:
+    """Read, fill in, tokenise and check.
+
+    A row needs room for its prompt and `max_new_tokens` generated ones, or, with None, for its own
+    completion and a stop token. What does not fit `context_tokens` is refused, dropped or
+    truncated (completions on the right, prompts that are generated from on the left), as
+    `data.too_long` says, and counted.
+
+    Raises DataError with the row for a bad record, and for a set that ends up empty.
+    """
+    if isinstance(data, WorldDocuments):
+        return Prompts(_Documents(data), shuffle=False)
+    items, dropped, truncated = [], 0, 0
+    for number, record in enumerate(islice(data.records(), data.limit), 1):
+        try:
+            text, completion = data.template.prompt_text(record), data.template.completion_text(record)
+        except DataError as error:
+            raise DataError(f"{data.kind}, row {number}: {error}") from None
+        token_ids = encode(text)
+        tail = max_new_tokens if max_new_tokens is not None else len(encode(completion)) + 1
+        excess = len(token_ids) + tail - context_tokens
+        if excess > 0:
+            if data.too_long == "refuse":
+                raise DataError(
+                    f"{data.kind}, row {number}: {len(token_ids)} prompt tokens + {tail} new tokens exceed the "
+                    f"context of {context_tokens}; set too_long: drop or truncate, or shorten max_new_tokens"
+                )
+            if data.too_long == "drop" or (excess >= len(token_ids) and max_new_tokens is not None):
+                dropped += 1
+                continue
+            truncated += 1
+            if max_new_tokens is not None:
+                token_ids = token_ids[excess:]
+        items.append(Prompt(f"{data.kind}/{number}", text, token_ids, completion))
+    if not items:
+        lost = f" ({dropped} rows were too long)" if dropped else ""
+        raise DataError(f"{data.kind}: no prompts are left to train on{lost}")
+    return Prompts(items, dropped, truncated)

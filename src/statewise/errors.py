@@ -1,0 +1,56 @@
+"""Everything statewise raises on purpose.
+
+    StatewiseError
+    ├── ConfigError      a study file, an override or an argument is wrong      (also a ValueError)
+    ├── DataError        a data file, a row or a split is wrong                 (also a ValueError)
+    ├── ModelError       a model or tokenizer cannot be used as asked           (also a ValueError)
+    ├── PairingError     a source, supervision and objective do not fit         (also a TypeError)
+    └── RunError         a run folder is missing, foreign or damaged            (also a RuntimeError)
+
+A message says what is wrong, where (path, key, row), and the mend. The command line prints the
+message alone and exits with code 2; anything else that is raised is a fault of ours and keeps its
+traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class StatewiseError(Exception):
+    """Base of every error that statewise raises on purpose."""
+
+
+class ConfigError(StatewiseError, ValueError):
+    """A study file, an override or an argument is wrong."""
+
+
+class DataError(StatewiseError, ValueError):
+    """A data file, a row or a split is wrong."""
+
+
+class ModelError(StatewiseError, ValueError):
+    """A model or tokenizer cannot be used as asked."""
+
+
+class PairingError(StatewiseError, TypeError):
+    """A source, a supervision and an objective do not fit each other."""
+
+
+class RunError(StatewiseError, RuntimeError):
+    """A run folder is missing, belongs to another study, or is damaged."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The end of an error message: the nearest known word if one is near, and the list of all.
+
+    >>> nearest("learning_rat", ["learning_rate", "steps"])
+    "did you mean 'learning_rate'? Known: learning_rate, steps"
+    >>> nearest("zzz", ["b", "a"])
+    'known: a, b'
+    """
+    names = sorted(known)
+    near = get_close_matches(word, names, n=1)
+    every = ", ".join(names)
+    return f"did you mean {near[0]!r}? Known: {every}" if near else f"known: {every}"

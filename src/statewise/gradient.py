@@ -1,0 +1,182 @@
+"""`accumulate_gradient`: the one place where a loss becomes a gradient.
+
+    loss = sum over streams and terms of  share * coefficient * sum over states of  w * objective / normaliser
+
+Micro-batch size, order, padding and chunk size never change the result: the normalisers are
+computed over the whole update before the first forward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor
+
+from statewise.arms import Stream, Term
+from statewise.policy import Policy
+from statewise.objectives.policy_gradient import sampling_logprobs
+from statewise.signals import Labels
+from statewise.trajectory import States, Trajectory, gather_states, pad, role
+
+CHUNK_ELEMENTS = 1 << 24
+"""Largest `[states, vocabulary]` tensor that exists at a time (64 MiB in float32)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rollout:
+    """The trajectories of one stream at one step, and what its supervisions said of them."""
+
+    stream: Stream
+    trajectories: Sequence[Trajectory]
+    labels: Sequence[Labels]
+    old_logprobs: Sequence[Float32[np.ndarray, " L"]] | None = None
+
+    def select(self, indices: Sequence[int]) -> Rollout:
+        """The same rollout with these trajectories alone."""
+        return replace(
+            self,
+            trajectories=[self.trajectories[i] for i in indices],
+            labels=[Labels(label.values[list(indices)]) for label in self.labels],
+            old_logprobs=None if self.old_logprobs is None else [self.old_logprobs[i] for i in indices],
+        )
+
+
+def accumulate_gradient(
+    student: Policy, minibatch: Sequence[Rollout], *, tokens_per_microbatch: int
+) -> dict[str, float]:
+    """Add the gradient of the loss over `minibatch` to the student; return the loss and the states.
+
+    In each micro-batch: teachers first, then the student's trunk once, then head, signal and
+    objective chunk by chunk on detached hidden states with a backward per chunk, then the trunk's
+    backward once. Nothing is recomputed and no `[N, V]` tensor of a micro-batch exists.
+    """
+    loss, states_seen = 0.0, 0
+    for rollout in minibatch:
+        factors = [state_factors(term, rollout.trajectories) for term in rollout.stream.terms]
+        for indices in microbatches(rollout.trajectories, tokens_per_microbatch):
+            part = rollout.select(indices)
+            states = gather_states(
+                part.trajectories, old_logprobs=part.old_logprobs, device=student.device
+            )
+            if len(states) == 0:
+                continue
+            at_states = [_at(states, [term_factors[i] for i in indices]) for term_factors in factors]
+            loss += _backward(student, part, states, at_states)
+            states_seen += len(states)
+    return {"loss": loss, "states": states_seen}
+
+
+def _backward(
+    student: Policy, part: Rollout, states: States, factors: Sequence[Float[Tensor, " N"]]
+) -> float:
+    """One micro-batch: returns its share of the loss, already normalised."""
+    terms = part.stream.terms
+    signals = [
+        term.supervision.signal(states, torch.as_tensor(label.values, device=student.device)[states.row])
+        for term, label in zip(terms, part.labels, strict=True)
+    ]
+    hidden = student.hidden(states.token_ids, states.lengths)[states.row, states.column - 1]
+    detached = hidden.detach().requires_grad_()
+    total = 0.0
+    for chunk in chunks(len(states), student):
+        logits = student.head(detached[chunk])
+        here = states.at(chunk)
+        loss = logits.new_zeros(())
+        for term, signal, factor in zip(terms, signals, factors, strict=True):
+            values = term.objective(logits, here, signal.at(chunk))  # pyright: ignore[reportArgumentType]
+            loss = loss + part.stream.share * term.coefficient * (values * factor[chunk]).sum()
+        loss.backward()
+        total += loss.item()
+    hidden.backward(detached.grad)
+    return total
+
+
+def state_factors(
+    term: Term, trajectories: Sequence[Trajectory]
+) -> list[Float32[np.ndarray, " L"]]:
+    """`w / normaliser` of every token of every trajectory, over the whole update.
+
+    >>> from statewise.objectives import CrossEntropy
+    >>> from statewise.supervision import OwnActions
+    >>> from statewise.trajectory import Prompt, Segment, assemble
+    >>> ids = lambda *xs: np.array(xs, dtype=np.int32)
+    >>> rows = [assemble(Prompt("a", "", ids(5)), "0", [Segment("dataset", ids(*range(n)))],
+    ...                  completion="", stopped=True) for n in (1, 3)]
+    >>> [f.round(3).tolist() for f in state_factors(Term(OwnActions(), CrossEntropy()), rows)]
+    [[0.0, 0.25], [0.0, 0.25, 0.25, 0.25]]
+    >>> by_row = Term(OwnActions(), CrossEntropy(), normaliser="sequence")
+    >>> [f.round(3).tolist() for f in state_factors(by_row, rows)]
+    [[0.0, 0.5], [0.0, 0.167, 0.167, 0.167]]
+    """
+    weights = [_weights_on(term, trajectory) for trajectory in trajectories]
+    sums = [float(w.sum()) for w in weights]
+    match term.normaliser:
+        case "token":
+            divisors = [sum(sums)] * len(weights)
+        case "sequence":
+            rows = sum(s > 0 for s in sums)
+            divisors = [s * rows for s in sums]
+        case "constant":
+            divisors = [(term.constant_tokens or 0.0) * len(weights)] * len(weights)
+    return [w / np.float32(d) if d > 0 else w for w, d in zip(weights, divisors, strict=True)]
+
+
+def _weights_on(term: Term, trajectory: Trajectory) -> Float32[np.ndarray, " L"]:
+    """Supervision weights, 0 at tokens whose owner the term does not speak of."""
+    if not term.on:
+        return trajectory.weights
+    spoken_of = np.array([role(owner) in term.on for owner in trajectory.owners])
+    return trajectory.weights * spoken_of[trajectory.owner_codes].astype(np.float32)
+
+
+def microbatches(trajectories: Sequence[Trajectory], tokens: int) -> Iterator[list[int]]:
+    """Indices in groups of at most `tokens` padded tokens, longest rows first; a row is never split."""
+    order = sorted(range(len(trajectories)), key=lambda i: len(trajectories[i]), reverse=True)
+    group: list[int] = []
+    for i in order:
+        if group and len(trajectories[group[0]]) * (len(group) + 1) > tokens:
+            yield group
+            group = []
+        group.append(i)
+    if group:
+        yield group
+
+
+def chunks(states: int, student: Policy) -> Iterator[slice]:
+    """Slices of at most `CHUNK_ELEMENTS / V` states."""
+    size = max(1, CHUNK_ELEMENTS // student.head_weight()[0].shape[0])
+    for start in range(0, states, size):
+        yield slice(start, min(start + size, states))
+
+
+@torch.no_grad()
+def student_logprobs(
+    student: Policy, trajectories: Sequence[Trajectory], *, tokens_per_microbatch: int
+) -> list[Float32[np.ndarray, " L"]]:
+    """Log-prob of each supervised action under the student and the sampling transform; nan elsewhere."""
+    out = [np.full(len(t), np.nan, np.float32) for t in trajectories]
+    with student.frozen():
+        for indices in microbatches(trajectories, tokens_per_microbatch):
+            states = gather_states([trajectories[i] for i in indices], device=student.device)
+            if len(states) == 0:
+                continue
+            hidden = student.hidden(states.token_ids, states.lengths)[states.row, states.column - 1]
+            values = torch.cat(
+                [
+                    sampling_logprobs(student.head(hidden[chunk]), states.at(chunk))
+                    for chunk in chunks(len(states), student)
+                ]
+            )
+            rows, columns = states.row.tolist(), states.column.tolist()
+            for row, column, value in zip(rows, columns, values.tolist(), strict=True):
+                out[indices[row]][column] = value
+    return out
+
+
+def _at(states: States, rows: Sequence[Float32[np.ndarray, " L"]]) -> Float[Tensor, " N"]:
+    """Per-token numbers, read at the states."""
+    return torch.as_tensor(pad(rows, 0.0)).to(states.row.device)[states.row, states.column]

@@ -1,0 +1,449 @@
+"""Frozen dataclasses <-> plain data <-> YAML: the one converter behind every study file.
+
+A study is a value made of frozen dataclasses. Its plain form is what YAML can hold: dicts, lists,
+strings, numbers, booleans and None. A class that is one choice among several says which by
+`kind: ClassVar[str] = "..."`; the union in the field's annotation is the only list of kinds.
+
+    load_yaml(path) -> plain -> override(plain, "a.b=c") -> from_plain(Study, plain) -> Study
+    Study -> to_plain(study) -> dump_yaml(plain)
+
+YAML is read by the core schema of YAML 1.2. PyYAML follows 1.1, in which the key `on` is `True`,
+`5e-4` is a string, `010` is 8 and `1:30` is 90: a study file would silently mean something else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from statewise.errors import ConfigError, StatewiseError, nearest
+
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+
+
+# Values -> plain data
+
+
+def to_plain(value: Any) -> Any:
+    """The plain form of a value: dataclasses to dicts (`kind` first), tuples to lists, Path to str.
+
+    Fields that equal their default are kept, so that a stored study stays complete when a default
+    changes later.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Cut:
+    ...     kind: ClassVar[str] = "cut"
+    ...     fraction: float
+    ...     limit_tokens: int = 64
+    >>> to_plain((Cut(0.5), Path("runs") / "pocket"))
+    [{'kind': 'cut', 'fraction': 0.5, 'limit_tokens': 64}, 'runs/pocket']
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        kind = _kind(type(value))
+        head = {} if kind is None else {"kind": kind}
+        return head | {f.name: to_plain(getattr(value, f.name)) for f in _inputs(type(value))}
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if type(value) in (bool, int, float, str, NoneType):
+        return value
+    raise TypeError(f"a {type(value).__name__} has no plain form: {value!r}")
+
+
+# Plain data -> values
+
+
+def from_plain(annotation: Any, data: Any, path: str = "") -> Any:
+    """Build the value that `annotation` describes from plain data.
+
+    Understands str, int, float, bool, None, Path, Literal, `tuple[X, ...]`, `tuple[X, Y]`,
+    `dict[str, X]`, dataclasses, and unions of these. A union of dataclasses is told apart by
+    `kind`; a bare string stands for a kind whose fields all have defaults. An int is accepted for
+    a float, as is a string such as "5e-4"; a float is never an int, nor is a bool.
+
+    Raises ConfigError, always with the full path: unknown or missing key, unknown kind, wrong type.
+    An error that statewise raises in a `__post_init__` keeps its class and gets the path in front.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Cut:
+    ...     fraction: float
+    ...     limit_tokens: int = 64
+    >>> from_plain(Cut, {"fraction": 1})
+    Cut(fraction=1.0, limit_tokens=64)
+    >>> from_plain(tuple[Cut, ...], [{"fractoin": 0.5}], "arms.mild.cuts")
+    Traceback (most recent call last):
+    statewise.errors.ConfigError: arms.mild.cuts[0].fractoin: unknown key; did you mean \
+'fraction'? Known: fraction, limit_tokens
+    """
+    members = _members(annotation)
+    classes = [member for member in members if is_dataclass(member)]
+    others = [member for member in members if not is_dataclass(member)]
+    named = isinstance(data, str) and any(_kind(cls) for cls in classes)
+    fits = sorted(
+        (rank, order) for order, member in enumerate(others) if (rank := _rank(member, data)) >= 0
+    )
+    if classes and (isinstance(data, Mapping) or (named and not fits)):
+        return _build(*_choose(classes, data, path), path)
+    if not fits:
+        raise ConfigError(
+            f"{path or 'top level'}: expected {_expected(members)}, found {_found(data)}"
+        )
+    return _convert(others[fits[0][1]], data, path)
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    if get_origin(annotation) in (Union, UnionType):
+        return get_args(annotation)
+    return (NoneType if annotation is None else annotation,)
+
+
+def _rank(annotation: Any, data: Any) -> int:
+    """How well data fits a member that is no dataclass: 0 as it is, 1 or 2 converted, -1 not."""
+    origin = get_origin(annotation)
+    if annotation in (bool, int, float, str, NoneType) and type(data) is annotation:
+        return 0
+    if origin is Literal:
+        allowed = get_args(annotation)
+        return 0 if any(type(data) is type(item) and data == item for item in allowed) else -1
+    if origin is tuple:
+        return 0 if isinstance(data, list | tuple) else -1
+    if origin in (dict, Mapping):
+        return 0 if isinstance(data, Mapping) else -1
+    if annotation is float and type(data) is int:
+        return 1
+    if annotation is float and isinstance(data, str):
+        return 2 if _NUMBER.fullmatch(data) else -1
+    if annotation is Path:
+        return 1 if isinstance(data, str) else -1
+    if annotation is Any or annotation is object:
+        return 2
+    if annotation in (bool, int, float, str, NoneType):
+        return -1
+    raise TypeError(f"a study value cannot be annotated {annotation!r}")
+
+
+def _convert(annotation: Any, data: Any, path: str) -> Any:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation is float or annotation is Path:
+        return annotation(data)
+    if origin is tuple:
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            arguments = (arguments[0],) * len(data)
+        if len(arguments) != len(data):
+            raise ConfigError(f"{path}: expected {len(arguments)} items, found {len(data)}")
+        return tuple(
+            from_plain(argument, item, _item_path(path, index, item))
+            for index, (argument, item) in enumerate(zip(arguments, data, strict=True))
+        )
+    if origin in (dict, Mapping):
+        for key in data:
+            if not isinstance(key, str):
+                raise ConfigError(f"{path}: expected names as keys, found {_found(key)}; quote it")
+        return {key: from_plain(arguments[1], item, _join(path, key)) for key, item in data.items()}
+    return data
+
+
+def _choose(classes: Sequence[Any], data: Any, path: str) -> tuple[Any, dict[Any, Any]]:
+    """The class that the data asks for, and the data without `kind`."""
+    kinds = {_kind(cls): cls for cls in classes}
+    if len(classes) > 1 and (None in kinds or len(kinds) < len(classes)):
+        raise TypeError(f"a union needs one distinct `kind` per dataclass: {list(classes)!r}")
+    if None in kinds:
+        return classes[0], dict(data)
+    bare = isinstance(data, str)
+    body = {} if bare else dict(data)
+    kind = data if bare else body.pop("kind", next(iter(kinds)) if len(kinds) == 1 else None)
+    if kind is None:
+        known = ", ".join(sorted(kinds))
+        raise ConfigError(f"{_join(path, 'kind')}: required key is missing; known kinds: {known}")
+    if not isinstance(kind, str) or kind not in kinds:
+        at = path if bare else _join(path, "kind")
+        raise ConfigError(
+            f"{at or 'top level'}: unknown kind {kind!r}; {nearest(str(kind), kinds)}"
+        )
+    cls = kinds[kind]
+    needed = [field.name for field in _inputs(cls) if _is_required(field)]
+    if bare and needed:
+        raise ConfigError(
+            f"{path or 'top level'}: kind {kind!r} needs {', '.join(needed)}; "
+            f"write {{kind: {kind}, {needed[0]}: ...}}"
+        )
+    return cls, body
+
+
+def _build(cls: Any, data: dict[Any, Any], path: str) -> Any:
+    inputs = {field.name: field for field in _inputs(cls)}
+    for key in data:
+        if key not in inputs:
+            known = [*inputs, *(["kind"] if _kind(cls) else [])]
+            raise ConfigError(f"{_join(path, str(key))}: unknown key; {nearest(str(key), known)}")
+    for name, field in inputs.items():
+        if _is_required(field) and name not in data:
+            raise ConfigError(f"{_join(path, name)}: required key is missing")
+    hints = _hints(cls)
+    values = {key: from_plain(hints[key], item, _join(path, key)) for key, item in data.items()}
+    try:
+        return cls(**values)
+    except StatewiseError as error:
+        raise type(error)(f"{path}: {error}" if path else str(error)) from error
+
+
+@cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
+def _inputs(cls: Any) -> list[Field[Any]]:
+    return [field for field in fields(cls) if field.init]
+
+
+def _is_required(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
+
+
+def _kind(cls: Any) -> str | None:
+    """The `kind` of a class, None where it has none or where `kind` is an ordinary field."""
+    kind = getattr(cls, "kind", None)
+    return kind if isinstance(kind, str) and all(f.name != "kind" for f in fields(cls)) else None
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _item_path(path: str, index: int, item: Any) -> str:
+    """Items of a list go by their name where they have one, as in `override`."""
+    name = item.get("name") if isinstance(item, Mapping) else None
+    return _join(path, name) if isinstance(name, str) and name else f"{path}[{index}]"
+
+
+def _expected(members: Iterable[Any]) -> str:
+    return " or ".join(dict.fromkeys(_describe(member) for member in members))
+
+
+def _describe(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation is NoneType:
+        return "null"
+    if annotation is Path:
+        return "a path"
+    if origin is Literal:
+        words = ", ".join(map(repr, arguments))
+        return f"one of {words}" if len(arguments) > 1 else words
+    if origin is tuple:
+        inner = list(dict.fromkeys(a for a in arguments if a is not Ellipsis))
+        return f"a list of {' and '.join(_expected(_members(a)) for a in inner)}"
+    if origin in (dict, Mapping):
+        return f"a mapping of names to {_expected(_members(arguments[1]))}"
+    if is_dataclass(annotation):
+        kind = _kind(annotation)
+        return f"kind {kind!r}" if kind else f"a mapping ({getattr(annotation, '__name__', '')})"
+    return getattr(annotation, "__name__", str(annotation))
+
+
+def _found(data: Any) -> str:
+    if data is None:
+        return "null"
+    if isinstance(data, Mapping):
+        return "a mapping"
+    if isinstance(data, list | tuple):
+        return "a list"
+    text = str(data).lower() if isinstance(data, bool) else repr(data)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(data).__name__})"
+
+
+# Plain data -> plain data
+
+
+def override(data: dict[str, Any], assignment: str) -> dict[str, Any]:
+    """A copy of plain data with one value replaced; the value is read as YAML.
+
+    Items of a list are addressed by index, or by name where they are mappings with a `name`. Only
+    the last key of a path may be new: whether it is known is for `from_plain` to say.
+
+    >>> study = {"seeds": [0, 1], "arms": [{"name": "mild", "budget": {"steps": 40}}]}
+    >>> override(override(study, "arms.mild.budget.steps=80"), "seeds=[7]")
+    {'seeds': [7], 'arms': [{'name': 'mild', 'budget': {'steps': 80}}]}
+    >>> override(study, "arms.mld.budget.steps=80")
+    Traceback (most recent call last):
+    statewise.errors.ConfigError: --set arms.mld.budget.steps: arms has no item 'mld'; \
+did you mean 'mild'? Known: 0, mild
+    """
+    path, equals, text = assignment.partition("=")
+    path = path.strip()
+    keys = re.sub(r"\[(\w+)\]", r".\1", path).split(".")
+    if not equals or not all(keys):
+        raise ConfigError(f"--set {assignment}: expected path=value, such as arms.mild.share=0.5")
+    try:
+        value = yaml.load(text, _Loader)  # noqa: S506  a SafeLoader
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {path}: {text!r} is not YAML ({_problem(error)})") from error
+    result = deepcopy(data)
+    parent: Any = result
+    for depth, key in enumerate(keys[:-1]):
+        parent = parent[_locate(parent, key, path, keys[:depth], may_be_new=False)]
+    parent[_locate(parent, keys[-1], path, keys[:-1], may_be_new=True)] = value
+    return result
+
+
+def _locate(
+    parent: Any, key: str, path: str, above: Sequence[str], *, may_be_new: bool
+) -> str | int:
+    where = ".".join(above) or "the study"
+    if isinstance(parent, dict):
+        if key not in parent and not may_be_new:
+            raise ConfigError(f"--set {path}: {where} has no key {key!r}; {nearest(key, parent)}")
+        return key
+    if isinstance(parent, list):
+        places: dict[str, int] = {str(index): index for index in range(len(parent))}
+        for index, item in enumerate(parent):
+            if isinstance(item, dict) and isinstance(item.get("name"), str):
+                places[item["name"]] = index
+        if key not in places:
+            raise ConfigError(f"--set {path}: {where} has no item {key!r}; {nearest(key, places)}")
+        return places[key]
+    raise ConfigError(
+        f"--set {path}: {where} is {_found(parent)} and has no key {key!r}; "
+        f"set {where} as a whole: --set '{where}={{{key}: ...}}'"
+    )
+
+
+def differences(a: Any, b: Any) -> list[str]:
+    """Paths at which two plain values differ, in order; what `varies` is held against.
+
+    A whole number equals its float; a bool equals no number; nan equals nan.
+
+    >>> differences({"lr": 1, "terms": [{"coef": 1.0}]}, {"lr": 1.0, "terms": [{"coef": 0.5}, {}]})
+    ['terms[0].coef', 'terms[1]']
+    """
+    return _differences(a, b, "")
+
+
+def _differences(a: Any, b: Any, path: str) -> list[str]:
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        found = []
+        for key in dict.fromkeys([*a, *b]):
+            at = _join(path, str(key))
+            found += _differences(a[key], b[key], at) if key in a and key in b else [at]
+        return found
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        found = []
+        for index, (left, right) in enumerate(zip(a, b, strict=False)):
+            at, other = _item_path(path, index, left), _item_path(path, index, right)
+            found += _differences(left, right, at if at == other else f"{path}[{index}]")
+        shorter, longer = sorted((a, b), key=len)
+        return found + [f"{path}[{index}]" for index in range(len(shorter), len(longer))]
+    equal = a == b or (a != a and b != b)
+    return [] if equal and isinstance(a, bool) == isinstance(b, bool) else [path or "top level"]
+
+
+# YAML
+
+
+def load_yaml(path: Path | str, hint: str = "") -> dict[str, Any]:
+    """Read a mapping from a YAML file; `hint` ends the message when there is no such file.
+
+    Raises ConfigError with line and column for bad syntax and for a key that appears twice.
+    """
+    try:
+        data = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)  # noqa: S506  a SafeLoader
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ConfigError(f"no study file at {path}" + (f"; {hint}" if hint else "")) from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: {_problem(error)}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: the top level must be a mapping, found {_found(data)}")
+    return data
+
+
+def dump_yaml(data: Any) -> str:
+    """Plain data as YAML in block style, in the order given; read alike under YAML 1.1 and 1.2.
+
+    >>> print(dump_yaml({"seeds": [0, 1], "on": "5e-4", "lr": 5e-4}), end="")
+    seeds:
+      - 0
+      - 1
+    'on': '5e-4'
+    lr: 0.0005
+    """
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True)
+
+
+def _problem(error: yaml.YAMLError) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        what = ", ".join(part for part in (error.context, error.problem) if part)
+        return f"line {mark.line + 1}, column {mark.column + 1}: {what}"
+    return " ".join(str(error).split())
+
+
+class _Loader(yaml.SafeLoader):
+    """The core schema of YAML 1.2, plus `<<` merges and `1_000`; a key given twice is an error."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        # On the nodes: later, a key that overrides one merged by `<<` would look like a duplicate.
+        node = super().compose_mapping_node(anchor)
+        seen: dict[tuple[str, str], int] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if (key.tag, key.value) in seen:
+                first = seen[key.tag, key.value]
+                problem = f"the key {key.value!r} appears twice (first on line {first})"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+            seen[key.tag, key.value] = key.start_mark.line + 1
+        return node
+
+
+class _Dumper(yaml.SafeDumper):
+    """Block style, lists indented, no aliases, strings of several lines as they are."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  PyYAML's signature
+        return True
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
+        super().increase_indent(flow, False)
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style="|" if "\n" in text else None
+    )
+
+
+_Dumper.add_representer(str, _represent_text)
+
+# The dumper keeps the rules of 1.1 and adds these, so a string that either would misread is quoted.
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", [*"~nN", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", [*"tTfF"]),
+    ("int", r"[-+]?(0|[1-9][0-9_]*)", [*"-+0123456789"]),
+    (
+        "float",
+        r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*|[0-9][0-9_]*(?=[eE]))([eE][-+]?[0-9]+)?"
+        + r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        [*"-+.0123456789"],
+    ),
+    ("merge", r"<<", ["<"]),
+):
+    for _schema in (_Loader, _Dumper):
+        _schema.add_implicit_resolver(
+            f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), _first
+        )

@@ -1,0 +1,306 @@
+"""A policy: a causal language model, its tokenizer, and its name in everyone's provenance.
+
+Student, teacher and reference are roles of this one class. It has few verbs: `hidden` and `head`
+(the two halves of a forward pass, kept apart so that no `[tokens, vocabulary]` tensor of a batch
+ever exists), `sample` and `complete`, `snapshot`, `save` and `load`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Int32
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+
+from statewise.errors import ModelError
+from statewise.rollout import Completion, Request, decode
+from statewise.seeding import seed_for
+from statewise.trajectory import Prompt, Sampling, Segment, Trajectory, assemble
+
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class PolicyRef:
+    """The place of a policy in a value that is not bound yet: an arm's name, `base`, or a directory."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A low-rank adapter: `W + (alpha / rank) B A` (Hu et al., 2021, arXiv 2106.09685, eq. 3)."""
+
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.0
+    target_modules: tuple[str, ...] | None = None
+    """Names of the adapted linear layers; None = every linear layer but the head."""
+
+
+class Policy:
+    """A causal language model with a name and a version.
+
+    `owner` is what a trajectory's table of owners says of the tokens this policy chose:
+    `student@7`, `teacher:stress@300`. `precision` is the autocast type of its forward passes;
+    weights keep the type they have.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        name: str,
+        version: int = 0,
+        precision: Precision = "fp32",
+    ) -> None:
+        self.module = module
+        self.tokenizer = tokenizer
+        self.name = name
+        self.version = version
+        self.precision = precision
+        self.tokens_written = 0
+        """Tokens sampled so far, whether they were kept or not."""
+        self.tokens_read = 0
+        """Tokens of the rows that `hidden` was given and of the prefixes that `complete` continued."""
+        causal_lm = _causal_lm(module)
+        self._trunk: nn.Module = causal_lm.get_decoder()  # pyright: ignore[reportCallIssue]
+        self._embedding: nn.Module = causal_lm.get_output_embeddings()  # pyright: ignore[reportCallIssue]
+        self.config = causal_lm.config
+        self.stop_token_ids = _stop_token_ids(causal_lm, tokenizer)
+        if not self.stop_token_ids:
+            raise ModelError(
+                f"the tokenizer of {name!r} has no eos token, so nothing could learn to stop; "
+                "set tokenizer.eos_token (and generation_config.eos_token_id)"
+            )
+
+    @classmethod
+    def load(cls, directory: str | Path, *, name: str, precision: Precision = "fp32") -> Policy:
+        """Load a Hugging Face directory, a hub name, or a directory with a peft adapter.
+
+        Raises ModelError where there is no model, and where the tokenizer has no eos token.
+        """
+        location = str(directory)
+        path = Path(location)
+        looks_local = path.is_absolute() or location.startswith((".", "~")) or path.exists()
+        if looks_local and not any((path / f).exists() for f in ("config.json", "adapter_config.json")):
+            raise ModelError(f"no model at {location}: expected config.json or adapter_config.json in it")
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(location)
+            module = _load_module(location)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ModelError(f"cannot load a model from {location}: {reason}") from error
+        return cls(module.eval(), tokenizer, name=name, precision=precision)
+
+    def save(self, directory: str | Path) -> None:
+        """Write a Hugging Face directory: safetensors, tokenizer, generation config.
+
+        A policy with an adapter writes the adapter alone, which names its base model.
+        """
+        self.module.save_pretrained(directory)  # pyright: ignore[reportCallIssue]
+        self.tokenizer.save_pretrained(str(directory))
+
+    def snapshot(self, name: str) -> Policy:
+        """A frozen copy under another name."""
+        module = copy.deepcopy(self.module).eval().requires_grad_(requires_grad=False)
+        return Policy(module, self.tokenizer, name=name, version=self.version, precision=self.precision)
+
+    def with_adapter(self, lora: Lora, *, seed: int) -> Policy:
+        """The same model with a fresh low-rank adapter; only the adapter trains."""
+        from peft import LoraConfig, get_peft_model  # an optional weight on start-up
+
+        targets = "all-linear" if lora.target_modules is None else list(lora.target_modules)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            module = get_peft_model(
+                self.module,  # pyright: ignore[reportArgumentType]
+                LoraConfig(
+                    r=lora.rank,
+                    lora_alpha=lora.alpha,  # pyright: ignore[reportArgumentType]
+                    lora_dropout=lora.dropout,
+                    target_modules=targets,
+                    task_type="CAUSAL_LM",
+                ),
+            )
+        return Policy(module, self.tokenizer, name=self.name, version=self.version, precision=self.precision)
+
+    # ---- what it is -------------------------------------------------------------------------
+
+    @property
+    def owner(self) -> str:
+        """Its name in a trajectory's table of owners."""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.module.parameters()).device
+
+    @property
+    def context_tokens(self) -> int:
+        """The longest row it can read, prompt and completion together."""
+        return int(getattr(self.config, "max_position_embeddings", 1 << 30))
+
+    def trainable_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """Names and tensors that an optimiser may move."""
+        return [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
+
+    # ---- forward passes ---------------------------------------------------------------------
+
+    def hidden(
+        self, token_ids: Int[Tensor, "M L"], lengths: Int[Tensor, " M"]
+    ) -> Float[Tensor, "M L D"]:
+        """Last hidden states; position `j` predicts token `j + 1`. Rows are padded on the right.
+
+        No attention mask is passed: under causal attention a token never sees the padding to its
+        right, and without a mask the fused causal kernel runs. What stands at padded positions is
+        meaningless and no state points there.
+        """
+        self.tokens_read += int(lengths.sum())
+        with self._autocast():
+            return self._trunk(input_ids=token_ids, use_cache=False).last_hidden_state
+
+    def head(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
+        """Next-token logits, float32 (float64 stays float64)."""
+        with self._autocast():
+            logits = self._embedding(hidden)
+        return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+
+    def head_weight(self) -> tuple[Float[Tensor, "V D"], Float[Tensor, " V"] | None]:
+        """The head as a matrix and a bias, for supervision that projects by chunk."""
+        return self._embedding.weight, getattr(self._embedding, "bias", None)  # pyright: ignore[reportReturnType]
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Evaluation mode without gradients; the training mode it had comes back afterwards."""
+        was_training = self.module.training
+        self.module.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.module.train(was_training)
+
+    # ---- generation -------------------------------------------------------------------------
+
+    def complete(
+        self,
+        prefixes: Sequence[Int32[np.ndarray, " L"]],
+        *,
+        sampling: Sampling,
+        max_new_tokens: Sequence[int] | int,
+        seeds: Sequence[int],
+        stop_strings: tuple[str, ...] = (),
+        max_rows: int = 256,
+    ) -> list[Completion]:
+        """Continue token prefixes. One seed a row: a row's tokens never depend on its neighbours."""
+        limits = [max_new_tokens] * len(prefixes) if isinstance(max_new_tokens, int) else max_new_tokens
+        with self.frozen(), self._autocast():
+            completions = decode(
+                self._trunk,
+                self.head,
+                prefixes,
+                Request(
+                    sampling=sampling,
+                    max_new_tokens=limits,
+                    seeds=seeds,
+                    stop_token_ids=self.stop_token_ids,
+                    stop_strings=stop_strings,
+                    to_text=self.to_text,
+                    max_rows=max_rows,
+                ),
+            )
+        self.tokens_read += sum(len(prefix) for prefix in prefixes)
+        self.tokens_written += sum(len(completion.token_ids) for completion in completions)
+        return completions
+
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        samples_per_prompt: int = 1,
+        sampling: Sampling,
+        max_new_tokens: int,
+        seed: int,
+        stop_strings: tuple[str, ...] = (),
+    ) -> list[Trajectory]:
+        """Complete each prompt `samples_per_prompt` times; a prompt's samples share a group.
+
+        The group id holds the place of the prompt in the call, so a prompt that occurs twice
+        makes two groups.
+        """
+        places = [(i, k) for i in range(len(prompts)) for k in range(samples_per_prompt)]
+        completions = self.complete(
+            [prompts[i].token_ids for i, _ in places],
+            sampling=sampling,
+            max_new_tokens=max_new_tokens,
+            seeds=[seed_for(seed, i, k) for i, k in places],
+            stop_strings=stop_strings,
+        )
+        return [
+            assemble(
+                prompts[i],
+                f"{seed}/{i}",
+                [Segment(self.owner, completion.token_ids, completion.logprobs)],
+                completion=self.to_text(completion.token_ids),
+                stopped=completion.stopped,
+                sampling=sampling,
+            )
+            for (i, _), completion in zip(places, completions, strict=True)
+        ]
+
+    # ---- text -------------------------------------------------------------------------------
+
+    def to_ids(self, text: str) -> Int32[np.ndarray, " L"]:
+        """Token ids of a text, no special tokens added."""
+        return np.array(self.tokenizer.encode(text, add_special_tokens=False), np.int32)
+
+    def to_text(self, token_ids: Sequence[int] | Int32[np.ndarray, " L"]) -> str:
+        """Text of token ids; special tokens (the stop token among them) are left out."""
+        ids = [int(i) for i in token_ids]
+        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)  # pyright: ignore[reportReturnType]
+
+    def _autocast(self) -> contextlib.AbstractContextManager[object]:
+        if self.precision == "bf16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return contextlib.nullcontext()
+
+
+def _causal_lm(module: nn.Module) -> nn.Module:
+    """The transformers model inside a peft wrapper; refuses heads that are more than a matrix."""
+    inner = module.get_base_model() if hasattr(module, "get_base_model") else module  # pyright: ignore[reportCallIssue]
+    for key in ("final_logit_softcapping", "logits_scaling", "logit_scale"):
+        if getattr(inner.config, key, None) not in (None, 1, 1.0):
+            raise ModelError(
+                f"{type(inner).__name__} changes its logits after the head ({key}); "
+                "statewise reads the head as a matrix and would score another model"
+            )
+    return inner  # pyright: ignore[reportReturnType]
+
+
+def _stop_token_ids(causal_lm: nn.Module, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """The stop tokens of the generation config and the tokenizer's eos."""
+    generation = getattr(causal_lm, "generation_config", None)
+    ids = getattr(generation, "eos_token_id", None)
+    listed = ids if isinstance(ids, list) else [ids]
+    return frozenset(int(i) for i in (*listed, tokenizer.eos_token_id) if i is not None)
+
+
+def _load_module(location: str) -> nn.Module:
+    """The model in `location`: a full one, or a peft adapter on the base model that it names."""
+    if (Path(location) / "adapter_config.json").exists():
+        from peft import AutoPeftModelForCausalLM
+
+        return AutoPeftModelForCausalLM.from_pretrained(location, dtype=torch.float32)
+    config = AutoConfig.from_pretrained(location)
+    return AutoModelForCausalLM.from_pretrained(location, config=config, dtype=torch.float32)

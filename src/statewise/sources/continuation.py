@@ -1,0 +1,100 @@
+"""Learner roots with teacher branches: the paper's strongest on-policy distillation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from statewise.policy import Policy, PolicyRef
+from statewise.seeding import seed_for, uniforms
+from statewise.trajectory import Prompt, Sampling, Segment, Trajectory, assemble
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """The learner walks to a cut, the teacher branches off for at most `branch_tokens` tokens.
+
+    The learner completes the prompt; the cut is a fraction of the completion's *realised* length,
+    drawn from U[cut_low, cut_high], and never lies after the stop token. From there the teacher
+    writes on at `teacher_temperature`. Only the branch is supervised. A branch that reaches its
+    length has no stop token: none is added, for the teacher did not stop.
+
+    Only the root is on-policy (Nie, 2026, section 2; science of this project: cut 0 and an endless
+    branch are sequence-level distillation, a branch of 1 is one-step distillation).
+    """
+
+    kind: ClassVar[str] = "continuation"
+    teacher: PolicyRef | Policy
+    branch_tokens: int
+    max_new_tokens: int
+    cut: Literal["uniform"] = "uniform"
+    cut_low: float = 0.0
+    cut_high: float = 1.0
+    temperature: float = 1.0
+    teacher_temperature: float = 1.0
+    samples_per_prompt: int = 1
+
+    def __call__(self, prompts: Sequence[Prompt], *, student: Policy, seed: int) -> list[Trajectory]:
+        """`samples_per_prompt` trajectories a prompt: root by the student, branch by the teacher."""
+        assert isinstance(self.teacher, Policy)
+        roots = student.sample(
+            prompts,
+            samples_per_prompt=self.samples_per_prompt,
+            sampling=Sampling(self.temperature),
+            max_new_tokens=self.max_new_tokens,
+            seed=seed_for(seed, "root"),
+        )
+        cuts = [
+            cut_position(len(root.completion_ids), root.stopped, float(fraction))
+            for root, fraction in zip(roots, self._fractions(len(roots), seed), strict=True)
+        ]
+        prefixes = [
+            root.token_ids[: root.prompt_tokens + cut] for root, cut in zip(roots, cuts, strict=True)
+        ]
+        branches = self.teacher.complete(
+            prefixes,
+            sampling=Sampling(self.teacher_temperature),
+            max_new_tokens=[
+                max(0, min(self.branch_tokens, self.teacher.context_tokens - len(p))) for p in prefixes
+            ],
+            seeds=[seed_for(seed, "branch", i) for i in range(len(roots))],
+        )
+        return [
+            assemble(
+                root.prompt,
+                root.group_id,
+                [
+                    Segment(
+                        student.owner,
+                        root.completion_ids[:cut],
+                        root.behaviour_logprobs[root.prompt_tokens :][:cut],
+                        weight=0.0,
+                    ),
+                    Segment(self.teacher.owner, branch.token_ids, branch.logprobs),
+                ],
+                completion=student.to_text(np.concatenate([root.completion_ids[:cut], branch.token_ids])),
+                stopped=branch.stopped,
+                sampling=Sampling(self.teacher_temperature),
+            )
+            for root, cut, branch in zip(roots, cuts, branches, strict=True)
+        ]
+
+    def _fractions(self, count: int, seed: int) -> np.ndarray:
+        return self.cut_low + (self.cut_high - self.cut_low) * uniforms(count, seed, "cut")
+
+
+def cut_position(completion_tokens: int, stopped: bool, fraction: float) -> int:
+    """How many tokens of a completion lie before the cut: `floor(fraction * length)`.
+
+    The length does not count the stop token, so that the prefix never contains it: nothing can
+    follow a stop.
+
+    >>> cut_position(9, stopped=True, fraction=1.0), cut_position(9, stopped=False, fraction=1.0)
+    (8, 9)
+    >>> cut_position(9, stopped=True, fraction=0.5), cut_position(1, stopped=True, fraction=0.9)
+    (4, 0)
+    """
+    return int(fraction * (completion_tokens - 1 if stopped else completion_tokens))

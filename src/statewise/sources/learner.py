@@ -1,0 +1,34 @@
+"""States that the learner visits: where reinforcement learning and on-policy distillation stand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from statewise.policy import Policy
+from statewise.trajectory import Prompt, Sampling, Trajectory
+
+
+@dataclass(frozen=True)
+class Learner:
+    """The current policy completes each prompt `samples_per_prompt` times (d^student of eq. 4, 7)."""
+
+    kind: ClassVar[str] = "learner"
+    max_new_tokens: int
+    samples_per_prompt: int = 1
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    stop_strings: tuple[str, ...] = ()
+
+    def __call__(self, prompts: Sequence[Prompt], *, student: Policy, seed: int) -> list[Trajectory]:
+        """`samples_per_prompt` trajectories a prompt, one group each."""
+        return student.sample(
+            prompts,
+            samples_per_prompt=self.samples_per_prompt,
+            sampling=Sampling(self.temperature, self.top_p, self.top_k),
+            max_new_tokens=self.max_new_tokens,
+            seed=seed,
+            stop_strings=self.stop_strings,
+        )

@@ -1,0 +1,66 @@
+"""Statistics of a study: what may be said, and how surely. Imports no torch.
+
+Two kinds of sentence need two kinds of uncertainty:
+
+- about a **checkpoint** ("these weights"): items are the unit. `share`, `item_mean`, `item_effect`,
+  `mcnemar_exact`.
+- about a **method** ("what training this way does"): training seeds are the unit. `seed_mean`,
+  `paired_effect`, `crossed_effect`, and `two_level_bootstrap` from 8 seeds.
+
+`holm` and `intersection_union` join several tests into one decision; `power` says what the design
+could have seen.
+"""
+
+from statewise.stats.effects import (
+    Effect,
+    Scale,
+    crossed_effect,
+    interval,
+    item_effect,
+    mcnemar_exact,
+    p_above,
+    p_below,
+    p_equivalent,
+    paired_effect,
+)
+from statewise.stats.estimate import (
+    MINIMUM_BOOTSTRAP_SEEDS,
+    Estimate,
+    item_mean,
+    seed_mean,
+    share,
+    two_level_bootstrap,
+)
+from statewise.stats.family import Adjusted, holm, intersection_union
+from statewise.stats.power import (
+    POWER,
+    detectable_beyond,
+    smallest_detectable_items,
+    smallest_detectable_seeds,
+)
+
+__all__ = [
+    "MINIMUM_BOOTSTRAP_SEEDS",
+    "POWER",
+    "Adjusted",
+    "Effect",
+    "Estimate",
+    "Scale",
+    "crossed_effect",
+    "detectable_beyond",
+    "holm",
+    "intersection_union",
+    "interval",
+    "item_effect",
+    "item_mean",
+    "mcnemar_exact",
+    "p_above",
+    "p_below",
+    "p_equivalent",
+    "paired_effect",
+    "seed_mean",
+    "share",
+    "smallest_detectable_items",
+    "smallest_detectable_seeds",
+    "two_level_bootstrap",
+]

@@ -1,0 +1,169 @@
+"""The loop. Every arm runs through these lines: roll out, update.
+
+`train` is a generator of rows. Where rows go, when a dev curve is measured and when a checkpoint
+is written is the caller's business: between two rows the student and the optimiser are at rest.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn.utils import clip_grad_norm_
+
+from statewise.arms import Arm, Budget, Stream, policies
+from statewise.data import Prompts
+from statewise.gradient import Rollout, accumulate_gradient, student_logprobs
+from statewise.policy import Policy
+from statewise.seeding import permutation, seed_for
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One step. `figures` repeat exactly under the same seed; `seconds` do not."""
+
+    step: int
+    figures: dict[str, float]
+    seconds: float
+
+
+def make_optimizer(student: Policy, budget: Budget) -> torch.optim.AdamW:
+    """AdamW over what may train; weight decay on matrices only."""
+    parameters = [p for _, p in student.trainable_parameters()]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": budget.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    betas = (budget.adam_beta1, budget.adam_beta2)
+    return torch.optim.AdamW(groups, lr=budget.learning_rate, betas=betas, fused=True)
+
+
+def train(
+    arm: Arm, student: Policy, optimizer: torch.optim.Optimizer, *, seed: int, start: int = 0
+) -> Iterator[Row]:
+    """Run `arm` from step `start`; yield a row after each step.
+
+    Every draw is a function of `(seed, step)`, so a run that continues at `start` with the saved
+    student and optimiser gives the rows that it would have given uninterrupted.
+    """
+    budget, steps, teachers = arm.budget, arm.steps, list(policies(arm.streams))
+    for step in range(start, steps):
+        began, before = time.perf_counter(), _meter(student, teachers)
+        torch.manual_seed(seed_for(seed, "dropout", step))
+        rollouts = [
+            roll_out(stream, student, seed=seed, step=step, place=i)
+            for i, stream in enumerate(arm.streams)
+        ]
+        if budget.passes * budget.minibatches > 1:
+            rollouts = [with_old_logprobs(rollout, student, budget) for rollout in rollouts]
+        rate = learning_rate(budget, step, steps)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        student.module.train()
+        updates = []
+        for minibatch in passes_over(rollouts, budget, seed=seed, step=step):
+            figures = accumulate_gradient(
+                student, minibatch, tokens_per_microbatch=budget.tokens_per_microbatch
+            )
+            norm = clip_grad_norm_([p for _, p in student.trainable_parameters()], budget.max_grad_norm)
+            if figures["states"]:
+                optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            updates.append(figures | {"grad_norm": float(norm)})
+        student.module.eval()
+        student.version = step + 1
+        yield Row(
+            step + 1,
+            {"learning_rate": rate}
+            | _summary(updates)
+            | _describe(rollouts, budget)
+            | {key: value - before[key] for key, value in _meter(student, teachers).items()},
+            time.perf_counter() - began,
+        )
+
+
+def roll_out(stream: Stream, student: Policy, *, seed: int, step: int, place: int) -> Rollout:
+    """One step's trajectories of a stream, labelled."""
+    assert isinstance(stream.prompts, Prompts)
+    prompts = stream.prompts.batch(step, stream.prompts_per_step, seed=seed_for(seed, "prompts", place))
+    trajectories = stream.source(prompts, student=student, seed=seed_for(seed, "rollout", place, step))
+    return Rollout(stream, trajectories, [term.supervision.label(trajectories) for term in stream.terms])
+
+
+def with_old_logprobs(rollout: Rollout, student: Policy, budget: Budget) -> Rollout:
+    """The rollout with the log-probs of the policy that is about to move, where a term needs them."""
+    if not any(term.objective.uses_old_logprobs for term in rollout.stream.terms):
+        return rollout
+    old = student_logprobs(
+        student, rollout.trajectories, tokens_per_microbatch=budget.tokens_per_microbatch
+    )
+    return Rollout(rollout.stream, rollout.trajectories, rollout.labels, old)
+
+
+def passes_over(
+    rollouts: Sequence[Rollout], budget: Budget, *, seed: int, step: int
+) -> Iterator[list[Rollout]]:
+    """`passes` times, each rollout in a new order, split into `minibatches` near-equal parts."""
+    for index in range(budget.passes):
+        orders = [
+            permutation(len(rollout.trajectories), seed, "pass", step, index, place).tolist()
+            for place, rollout in enumerate(rollouts)
+        ]
+        for k in range(budget.minibatches):
+            yield [
+                rollout.select(order[k :: budget.minibatches])
+                for rollout, order in zip(rollouts, orders, strict=True)
+            ]
+
+
+def learning_rate(budget: Budget, step: int, steps: int) -> float:
+    """Linear warm-up, then constant, linear to 0 or half a cosine to 0.
+
+    >>> budget = Budget(learning_rate=1.0, steps=10, schedule="linear", warmup_steps=2)
+    >>> [learning_rate(budget, step, 10) for step in (0, 1, 2, 6, 9)]
+    [0.5, 1.0, 1.0, 0.5, 0.125]
+    """
+    if step < budget.warmup_steps:
+        return budget.learning_rate * (step + 1) / budget.warmup_steps
+    left = 1 - (step - budget.warmup_steps) / max(1, steps - budget.warmup_steps)
+    match budget.schedule:
+        case "constant":
+            return budget.learning_rate
+        case "linear":
+            return budget.learning_rate * left
+        case "cosine":
+            return budget.learning_rate * (1 - math.cos(math.pi * left)) / 2
+
+
+def _summary(updates: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Mean loss and gradient norm over a step's updates."""
+    return {
+        "loss": sum(u["loss"] for u in updates) / len(updates),
+        "grad_norm": sum(u["grad_norm"] for u in updates) / len(updates),
+        "updates": sum(u["states"] > 0 for u in updates),
+    }
+
+
+def _meter(student: Policy, teachers: Sequence[Policy]) -> dict[str, int]:
+    """Tokens written by anyone, and tokens read or written by teachers, since the policies exist."""
+    return {
+        "tokens_sampled": student.tokens_written + sum(t.tokens_written for t in teachers),
+        "teacher_tokens": sum(t.tokens_read + t.tokens_written for t in teachers),
+    }
+
+
+def _describe(rollouts: Sequence[Rollout], budget: Budget) -> dict[str, float]:
+    """What the step's trajectories were; a token trained in two passes counts twice."""
+    every = [t for rollout in rollouts for t in rollout.trajectories]
+    figures = {
+        "tokens_trained": budget.passes * sum(t.supervised_tokens for t in every),
+        "completion_tokens_mean": sum(len(t) - t.prompt_tokens for t in every) / len(every),
+        "stopped_share": sum(t.stopped for t in every) / len(every),
+    }
+    for rollout in rollouts:
+        for label in rollout.labels:
+            figures |= label.figures
+    return figures

@@ -1,0 +1,80 @@
+"""Splits that cannot overlap: a canonical key decides, never the order of generation.
+
+Every item has a *key*: its normalised content, without names, letter case, white space or the order of choices.
+The hash of the key picks the split. An item that is generated again by another stream, under other names, therefore
+lands in the same split again, and two splits are disjoint by construction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections.abc import Sequence
+
+GSM_SHARES: tuple[tuple[str, float], ...] = (
+    ("pretrain", 0.60),
+    ("demonstrations", 0.12),
+    ("prompts", 0.16),
+    ("dev", 0.06),
+    ("test", 0.06),
+)
+"""Held-out shares are generous so that filling a split by rejection takes a second, not a minute."""
+
+CHOICE_SHARES: tuple[tuple[str, float], ...] = (("pretrain", 0.80), ("evaluation", 0.20))
+"""Shares of four-choice items: a fact has hundreds of choice sets, and a fifth of them never enters the corpus."""
+
+
+def normalise(text: str) -> str:
+    """Lower case, single spaces, no punctuation at the ends.
+
+    >>> normalise("  What is   THIS? ")
+    'what is this'
+    """
+    return re.sub(r"\s+", " ", text).strip(" .?!\n").lower()
+
+
+def item_key(question: str, choices: Sequence[str]) -> str:
+    """The key of a multiple-choice item: question and *set* of choices, so that shuffling makes no new item.
+
+    >>> item_key("Which?", ["B", "a"]) == item_key("which", ["A", "b"])
+    True
+    """
+    return "|".join([normalise(question), *sorted(normalise(choice) for choice in choices)])
+
+
+def unit_hash(*parts: object) -> float:
+    """A hash of the parts as a number in [0, 1): the same on every machine and in every process.
+
+    >>> unit_hash("a", 1) == unit_hash("a", 1), 0 <= unit_hash("b") < 1
+    (True, True)
+    """
+    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
+    # 53 bits: dividing all 64 by 2**64 in float64 can round up to exactly 1.
+    return (int.from_bytes(digest, "big") >> 11) / 2**53
+
+
+def split_of(key: str, shares: Sequence[tuple[str, float]] = GSM_SHARES) -> str:
+    """The split that owns a key.
+
+    >>> split_of("gain-left/3/4") == split_of("gain-left/3/4")
+    True
+    >>> split_of("anything", (("only", 1.0),))
+    'only'
+    """
+    place = unit_hash("split", key)
+    for name, share in shares:
+        if place < share:
+            return name
+        place -= share
+    return shares[-1][0]
+
+
+def rng_for(*parts: object) -> random.Random:
+    """An independent generator per purpose and index, so that any item can be made without those before it.
+
+    >>> rng_for(0, "documents", 7).random() == rng_for(0, "documents", 7).random()
+    True
+    """
+    # A string seed goes through SHA-512: neighbouring indices give unrelated streams, which integer seeds do not promise.
+    return random.Random("/".join(map(str, parts)))
