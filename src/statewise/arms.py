@@ -110,7 +110,7 @@ class Budget:
     def rollouts(self, prompts: int, prompts_per_step: int) -> int:
         """Number of steps, for a stream of `prompts` prompts.
 
-        >>> Budget(1e-3, epochs=5).rollouts(prompts=150, prompts_per_step=32)
+        >>> Budget(1e-3, epochs=5.0).rollouts(prompts=150, prompts_per_step=32)
         24
         """
         if self.steps is not None:

@@ -106,6 +106,8 @@ Data = WorldProblems | WorldDocuments | JsonLines | Gsm8k
 class Prompts:
     """Loaded prompts, dealt out in epochs: each epoch a new permutation, no prompt twice in one."""
 
+    plain: ClassVar[str] = "never"
+
     items: Sequence[Prompt]
     dropped: int = 0
     truncated: int = 0

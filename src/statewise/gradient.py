@@ -33,7 +33,7 @@ class Rollout:
     stream: Stream
     trajectories: Sequence[Trajectory]
     labels: Sequence[Labels]
-    old_logprobs: Sequence[Float32[np.ndarray, " L"]] | None = None
+    old_logprobs: Sequence[Float32[np.ndarray, " _"]] | None = None
 
     def select(self, indices: Sequence[int]) -> Rollout:
         """The same rollout with these trajectories alone."""
@@ -97,7 +97,7 @@ def _backward(
 
 def state_factors(
     term: Term, trajectories: Sequence[Trajectory]
-) -> list[Float32[np.ndarray, " L"]]:
+) -> list[Float32[np.ndarray, " _"]]:
     """`w / normaliser` of every token of every trajectory, over the whole update.
 
     >>> from statewise.objectives import CrossEntropy
@@ -106,10 +106,11 @@ def state_factors(
     >>> ids = lambda *xs: np.array(xs, dtype=np.int32)
     >>> rows = [assemble(Prompt("a", "", ids(5)), "0", [Segment("dataset", ids(*range(n)))],
     ...                  completion="", stopped=True) for n in (1, 3)]
-    >>> [f.round(3).tolist() for f in state_factors(Term(OwnActions(), CrossEntropy()), rows)]
+    >>> shown = lambda factors: [[round(x, 3) for x in f.tolist()] for f in factors]
+    >>> shown(state_factors(Term(OwnActions(), CrossEntropy()), rows))
     [[0.0, 0.25], [0.0, 0.25, 0.25, 0.25]]
     >>> by_row = Term(OwnActions(), CrossEntropy(), normaliser="sequence")
-    >>> [f.round(3).tolist() for f in state_factors(by_row, rows)]
+    >>> shown(state_factors(by_row, rows))
     [[0.0, 0.5], [0.0, 0.167, 0.167, 0.167]]
     """
     weights = [_weights_on(term, trajectory) for trajectory in trajectories]
@@ -156,7 +157,7 @@ def chunks(states: int, student: Policy) -> Iterator[slice]:
 @torch.no_grad()
 def student_logprobs(
     student: Policy, trajectories: Sequence[Trajectory], *, tokens_per_microbatch: int
-) -> list[Float32[np.ndarray, " L"]]:
+) -> list[Float32[np.ndarray, " _"]]:
     """Log-prob of each supervised action under the student and the sampling transform; nan elsewhere."""
     out = [np.full(len(t), np.nan, np.float32) for t in trajectories]
     with student.frozen():
@@ -177,6 +178,6 @@ def student_logprobs(
     return out
 
 
-def _at(states: States, rows: Sequence[Float32[np.ndarray, " L"]]) -> Float[Tensor, " N"]:
+def _at(states: States, rows: Sequence[Float32[np.ndarray, " _"]]) -> Float[Tensor, " N"]:
     """Per-token numbers, read at the states."""
     return torch.as_tensor(pad(rows, 0.0)).to(states.row.device)[states.row, states.column]

@@ -7,6 +7,10 @@ strings, numbers, booleans and None. A class that is one choice among several sa
     load_yaml(path) -> plain -> override(plain, "a.b=c") -> from_plain(Study, plain) -> Study
     Study -> to_plain(study) -> dump_yaml(plain)
 
+Two classes of value need a word of their own, `plain: ClassVar[str]`:
+    scalar   a dataclass with one field is written as that field (`teacher: stress_sft`)
+    never    stands in a value that is bound to a run, never in a file (a loaded policy)
+
 YAML is read by the core schema of YAML 1.2. PyYAML follows 1.1, in which the key `on` is `True`,
 `5e-4` is a string, `010` is 8 and `1:30` is 90: a study file would silently mean something else.
 """
@@ -20,7 +24,7 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -41,13 +45,15 @@ def to_plain(value: Any) -> Any:
     >>> from dataclasses import dataclass
     >>> @dataclass(frozen=True)
     ... class Cut:
-    ...     kind: ClassVar[str] = "cut"
+    ...     kind = "cut"
     ...     fraction: float
     ...     limit_tokens: int = 64
     >>> to_plain((Cut(0.5), Path("runs") / "pocket"))
     [{'kind': 'cut', 'fraction': 0.5, 'limit_tokens': 64}, 'runs/pocket']
     """
     if is_dataclass(value) and not isinstance(value, type):
+        if _is_scalar(type(value)):
+            return to_plain(getattr(value, _inputs(type(value))[0].name))
         kind = _kind(type(value))
         head = {} if kind is None else {"kind": kind}
         return head | {f.name: to_plain(getattr(value, f.name)) for f in _inputs(type(value))}
@@ -89,12 +95,17 @@ def from_plain(annotation: Any, data: Any, path: str = "") -> Any:
 'fraction'? Known: fraction, limit_tokens
     """
     members = _members(annotation)
-    classes = [member for member in members if is_dataclass(member)]
+    scalars = [member for member in members if _is_scalar(member)]
+    classes = [member for member in members if is_dataclass(member) and member not in scalars]
     others = [member for member in members if not is_dataclass(member)]
     named = isinstance(data, str) and any(_kind(cls) for cls in classes)
     fits = sorted(
         (rank, order) for order, member in enumerate(others) if (rank := _rank(member, data)) >= 0
     )
+    if scalars and not fits and not isinstance(data, Mapping):
+        only = _inputs(scalars[0])[0].name
+        value = from_plain(_hints(scalars[0])[only], data, path)
+        return _construct(scalars[0], {only: value}, path)
     if classes and (isinstance(data, Mapping) or (named and not fits)):
         return _build(*_choose(classes, data, path), path)
     if not fits:
@@ -106,7 +117,8 @@ def from_plain(annotation: Any, data: Any, path: str = "") -> Any:
 
 def _members(annotation: Any) -> tuple[Any, ...]:
     if get_origin(annotation) in (Union, UnionType):
-        return get_args(annotation)
+        every = get_args(annotation)
+        return tuple(member for member in every if getattr(member, "plain", "") != "never")
     return (NoneType if annotation is None else annotation,)
 
 
@@ -158,10 +170,10 @@ def _convert(annotation: Any, data: Any, path: str) -> Any:
 
 def _choose(classes: Sequence[Any], data: Any, path: str) -> tuple[Any, dict[Any, Any]]:
     """The class that the data asks for, and the data without `kind`."""
-    kinds = {_kind(cls): cls for cls in classes}
-    if len(classes) > 1 and (None in kinds or len(kinds) < len(classes)):
+    kinds = {kind: cls for cls in classes if (kind := _kind(cls)) is not None}
+    if len(kinds) < len(classes) and len(classes) > 1:
         raise TypeError(f"a union needs one distinct `kind` per dataclass: {list(classes)!r}")
-    if None in kinds:
+    if not kinds:
         return classes[0], dict(data)
     bare = isinstance(data, str)
     body = {} if bare else dict(data)
@@ -195,6 +207,10 @@ def _build(cls: Any, data: dict[Any, Any], path: str) -> Any:
             raise ConfigError(f"{_join(path, name)}: required key is missing")
     hints = _hints(cls)
     values = {key: from_plain(hints[key], item, _join(path, key)) for key, item in data.items()}
+    return _construct(cls, values, path)
+
+
+def _construct(cls: Any, values: dict[str, Any], path: str) -> Any:
     try:
         return cls(**values)
     except StatewiseError as error:
@@ -218,6 +234,10 @@ def _kind(cls: Any) -> str | None:
     """The `kind` of a class, None where it has none or where `kind` is an ordinary field."""
     kind = getattr(cls, "kind", None)
     return kind if isinstance(kind, str) and all(f.name != "kind" for f in fields(cls)) else None
+
+
+def _is_scalar(cls: Any) -> bool:
+    return getattr(cls, "plain", "") == "scalar"
 
 
 def _join(path: str, key: str) -> str:
@@ -248,6 +268,8 @@ def _describe(annotation: Any) -> str:
         return f"a list of {' and '.join(_expected(_members(a)) for a in inner)}"
     if origin in (dict, Mapping):
         return f"a mapping of names to {_expected(_members(arguments[1]))}"
+    if _is_scalar(annotation):
+        return _expected(_members(_hints(annotation)[_inputs(annotation)[0].name]))
     if is_dataclass(annotation):
         kind = _kind(annotation)
         return f"kind {kind!r}" if kind else f"a mapping ({getattr(annotation, '__name__', '')})"
@@ -397,7 +419,7 @@ def _problem(error: yaml.YAMLError) -> str:
 class _Loader(yaml.SafeLoader):
     """The core schema of YAML 1.2, plus `<<` merges and `1_000`; a key given twice is an error."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+    yaml_implicit_resolvers = {}  # noqa: RUF012  PyYAML's own; empty here means none of 1.1
 
     def compose_mapping_node(self, anchor: Any) -> Any:
         # On the nodes: later, a key that overrides one merged by `<<` would look like a duplicate.
@@ -415,10 +437,10 @@ class _Loader(yaml.SafeLoader):
 class _Dumper(yaml.SafeDumper):
     """Block style, lists indented, no aliases, strings of several lines as they are."""
 
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  PyYAML's signature
+    def ignore_aliases(self, data: Any) -> bool:
         return True
 
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         super().increase_indent(flow, False)
 
 
@@ -437,10 +459,10 @@ for _tag, _pattern, _first in (
     ("int", r"[-+]?(0|[1-9][0-9_]*)", [*"-+0123456789"]),
     (
         "float",
-        r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*|[0-9][0-9_]*(?=[eE]))([eE][-+]?[0-9]+)?"
-        + r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*|[0-9][0-9_]*(?=[eE]))([eE][-+]?[0-9]+)?",
         [*"-+.0123456789"],
     ),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", [*"-+."]),
     ("merge", r"<<", ["<"]),
 ):
     for _schema in (_Loader, _Dumper):

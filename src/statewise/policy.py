@@ -12,7 +12,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ Precision = Literal["fp32", "bf16"]
 class PolicyRef:
     """The place of a policy in a value that is not bound yet: an arm's name, `base`, or a directory."""
 
+    plain: ClassVar[str] = "scalar"
     name: str
 
 
@@ -53,6 +54,8 @@ class Policy:
     `student@7`, `teacher:stress@300`. `precision` is the autocast type of its forward passes;
     weights keep the type they have.
     """
+
+    plain: ClassVar[str] = "never"
 
     def __init__(
         self,
@@ -84,9 +87,19 @@ class Policy:
             )
 
     @classmethod
-    def load(cls, directory: str | Path, *, name: str, precision: Precision = "fp32") -> Policy:
+    def load(
+        cls,
+        directory: str | Path,
+        *,
+        name: str,
+        precision: Precision = "fp32",
+        device: str | torch.device = "cpu",
+        trainable: bool = True,
+    ) -> Policy:
         """Load a Hugging Face directory, a hub name, or a directory with a peft adapter.
 
+        `trainable` False freezes every weight; True frees those of a full model, or those of the
+        adapter alone.
         Raises ModelError where there is no model, and where the tokenizer has no eos token.
         """
         location = str(directory)
@@ -96,11 +109,13 @@ class Policy:
             raise ModelError(f"no model at {location}: expected config.json or adapter_config.json in it")
         try:
             tokenizer = AutoTokenizer.from_pretrained(location)
-            module = _load_module(location)
+            module = _load_module(location, trainable=trainable)
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ModelError(f"cannot load a model from {location}: {reason}") from error
-        return cls(module.eval(), tokenizer, name=name, precision=precision)
+        if not trainable:
+            module.requires_grad_(requires_grad=False)
+        return cls(module.eval().to(device), tokenizer, name=name, precision=precision)
 
     def save(self, directory: str | Path) -> None:
         """Write a Hugging Face directory: safetensors, tokenizer, generation config.
@@ -195,7 +210,7 @@ class Policy:
 
     def complete(
         self,
-        prefixes: Sequence[Int32[np.ndarray, " L"]],
+        prefixes: Sequence[Int32[np.ndarray, " _"]],
         *,
         sampling: Sampling,
         max_new_tokens: Sequence[int] | int,
@@ -296,11 +311,13 @@ def _stop_token_ids(causal_lm: nn.Module, tokenizer: PreTrainedTokenizerBase) ->
     return frozenset(int(i) for i in (*listed, tokenizer.eos_token_id) if i is not None)
 
 
-def _load_module(location: str) -> nn.Module:
+def _load_module(location: str, *, trainable: bool) -> nn.Module:
     """The model in `location`: a full one, or a peft adapter on the base model that it names."""
     if (Path(location) / "adapter_config.json").exists():
         from peft import AutoPeftModelForCausalLM
 
-        return AutoPeftModelForCausalLM.from_pretrained(location, dtype=torch.float32)
+        return AutoPeftModelForCausalLM.from_pretrained(
+            location, is_trainable=trainable, dtype=torch.float32
+        )
     config = AutoConfig.from_pretrained(location)
     return AutoModelForCausalLM.from_pretrained(location, config=config, dtype=torch.float32)

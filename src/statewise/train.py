@@ -151,7 +151,7 @@ def _meter(student: Policy, teachers: Sequence[Policy]) -> dict[str, int]:
     """Tokens written by anyone, and tokens read or written by teachers, since the policies exist."""
     return {
         "tokens_sampled": student.tokens_written + sum(t.tokens_written for t in teachers),
-        "teacher_tokens": sum(t.tokens_read + t.tokens_written for t in teachers),
+        "teacher_forwards_tokens": sum(t.tokens_read + t.tokens_written for t in teachers),
     }
 
 

@@ -231,7 +231,7 @@ class States:
         return torch.isin(self.owner_codes, torch.tensor(wanted, device=self.owner_codes.device))
 
 
-def pad(rows: Sequence[np.ndarray], fill: float) -> np.ndarray:
+def pad(rows: Sequence[np.ndarray], fill: float | int) -> np.ndarray:
     """Right-pad rows of one dtype into [M, L]; the only padding there is.
 
     >>> pad([np.array([1, 2]), np.array([3])], fill=0).tolist()
@@ -246,7 +246,7 @@ def pad(rows: Sequence[np.ndarray], fill: float) -> np.ndarray:
 def gather_states(
     trajectories: Sequence[Trajectory],
     *,
-    old_logprobs: Sequence[Float32[np.ndarray, " L"]] | None = None,
+    old_logprobs: Sequence[Float32[np.ndarray, " _"]] | None = None,
     device: torch.device | str = "cpu",
 ) -> States:
     """The supervised states of `trajectories`: where padding and the off-by-one begin and end.

@@ -1,6 +1,6 @@
 """Evaluation by lm-evaluation-harness: any of its tasks, on any policy, item by item.
 
-    Task          one task of a study: name, metric, filter, few-shot count, limit, where its data is
+    Task          one task of a study: name, metric, filter, few-shot count, limit, its data
     evaluate      policies and tasks in, one `ItemResult` per item, task and decoding out
     write_items, read_items    the same rows as Parquet
     PolicyLM      a `Policy` as a model of lm-evaluation-harness (`statewise.evaluate.harness`)

@@ -38,7 +38,9 @@ def read_gsm8k(folder: Path) -> Splits:
 
     Raises DataError for a line that is not JSON, lacks a key, or whose answer has no `####`.
     """
-    return {split: list(_gsm8k_rows(folder / "gsm8k" / f"{split}.jsonl")) for split in ("train", "test")}
+    return {
+        split: list(_gsm8k_rows(folder / "gsm8k" / f"{split}.jsonl")) for split in ("train", "test")
+    }
 
 
 @functools.cache
@@ -141,7 +143,9 @@ def _mmlu_rows(path: Path) -> Iterator[tuple[str, Row]]:
             for number, row in enumerate(reader, 1):
                 where = f"{path}: row {number} (line {reader.line_num})"
                 if None in row or None in row.values():
-                    raise DataError(f"{where}: expected {len(MMLU_COLUMNS)} cells; quoting is wrong")
+                    raise DataError(
+                        f"{where}: expected {len(MMLU_COLUMNS)} cells; quoting is wrong"
+                    )
                 if row["answer"] not in tuple(LETTERS):
                     raise DataError(f"{where}: answer {row['answer']!r} is not one of A, B, C, D")
                 yield (
@@ -154,7 +158,9 @@ def _mmlu_rows(path: Path) -> Iterator[tuple[str, Row]]:
                     },
                 )
         except csv.Error as error:
-            raise DataError(f"{path}: row {number + 1} (line {reader.line_num}): {error}") from error
+            raise DataError(
+                f"{path}: row {number + 1} (line {reader.line_num}): {error}"
+            ) from error
 
 
 def _require_keys(row: object, keys: tuple[str, ...], where: str) -> Row:
@@ -181,6 +187,6 @@ def _open(path: Path) -> Iterator[TextIO]:
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
-            yield file  # pyright: ignore[reportReturnType]
+            yield file
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {path}: {error}") from error

@@ -70,7 +70,7 @@ class _Row:
 def decode(
     trunk: nn.Module,
     head: Callable[[Tensor], Tensor],
-    prefixes: Sequence[Int32[np.ndarray, " L"]],
+    prefixes: Sequence[Int32[np.ndarray, " _"]],
     request: Request,
 ) -> list[Completion]:
     """Continue every prefix until it stops or meets its limit.

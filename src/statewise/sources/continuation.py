@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 
@@ -30,7 +30,6 @@ class Continuation:
     teacher: PolicyRef | Policy
     branch_tokens: int
     max_new_tokens: int
-    cut: Literal["uniform"] = "uniform"
     cut_low: float = 0.0
     cut_high: float = 1.0
     temperature: float = 1.0

@@ -104,9 +104,9 @@ def share(successes: int, n: int, unit: str = "share", level: float = 0.95) -> E
     if n <= 0 or not 0 <= successes <= n:
         raise DataError(f"{successes} successes of {n} items is not a share")
     p = successes / n
-    low, high = proportion_confint(successes, n, alpha=1 - level, method="wilson")
+    ends = np.asarray(proportion_confint(successes, n, alpha=1 - level, method="wilson"))
     stderr = sqrt(p * (1 - p) / n) if 0 < successes < n else None
-    return Estimate(p, stderr, n, unit, float(low), float(high))
+    return Estimate(p, stderr, n, unit, float(ends[0]), float(ends[1]))
 
 
 def item_mean(

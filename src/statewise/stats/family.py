@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from statsmodels.stats.multitest import multipletests
 
 from statewise.errors import DataError
@@ -40,7 +41,8 @@ def holm(p_values: Sequence[float | None], alpha: float = 0.05) -> tuple[Adjuste
         return ()
     if any(not 0 <= p <= 1 for p in ps):
         raise DataError(f"p values lie in [0, 1], not {ps}")
-    rejected, adjusted, _, _ = multipletests(ps, alpha=alpha, method="holm")
+    outcome = multipletests(ps, alpha=alpha, method="holm")
+    rejected, adjusted = np.asarray(outcome[0]), np.asarray(outcome[1])
     m = len(ps)
     order = sorted(range(m), key=lambda i: ps[i])
     first_failure = next((k for k, i in enumerate(order) if not rejected[i]), m - 1)

@@ -22,13 +22,11 @@ import numpy as np
 import pandas as pd
 
 from statewise import stats
-from statewise.errors import ConfigError, DataError, nearest
+from statewise.errors import ConfigError, nearest
 from statewise.study.claims import RETENTION, TARGET, Claim, Exceeds, Forgets, ForgetsLess, Retains
+from statewise.study.items import differences
 
 ALPHA = 0.05
-DECODINGS = ("greedy", "choices", "sampled")
-"""Which result of a task a claim speaks of: the first of these that the task has."""
-
 Outcome = Literal["supported", "contradicted", "undecided"]
 
 
@@ -48,11 +46,12 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a claim. Its effect and interval are those of the least favourable part.
+    """What became of a claim. Its effect and interval are those of the least favourable part, the
+    one whose interval clears the margin by least; its p is the largest of the parts.
 
     `level` is the two-sided confidence level of the intervals. `smallest_detectable_effect` is the
-    smallest true effect that this design would call supported 8 times in 10; for `Retains` it is the
-    smallest margin at which a true effect of 0 would be called so.
+    smallest true effect that this design would call supported 8 times in 10; for `Retains` it is
+    the smallest margin at which a true effect of 0 would be called so.
     """
 
     name: str
@@ -148,7 +147,8 @@ def _comparisons(
 ) -> list[_Comparison] | str:
     """The claim's parts, or a sentence that says why there are none."""
     rivals = _rivals(claim)
-    absent = [arm for arm in (claim.arm, *rivals) if not (scores["arm"] == arm).any()]
+    have = set(scores["arm"])
+    absent = [arm for arm in (claim.arm, *rivals) if arm not in have]
     if absent:
         return f"No results of {_listed(absent)} yet."
     task = claim.task if isinstance(claim, Exceeds) else RETENTION
@@ -156,7 +156,7 @@ def _comparisons(
 
     parts: list[_Comparison] = []
     for rival in rivals:
-        tables = {name: _differences(claim.arm, rival, name, scores, fixed) for name in tasks}
+        tables = {name: differences(scores, claim.arm, rival, name, fixed) for name in tasks}
         if not all(table.size for table in tables.values()):
             lacking = [name for name, table in tables.items() if not table.size]
             return f"No seed of {claim.arm} and {rival} has results on {_listed(lacking)} yet."
@@ -177,43 +177,6 @@ def _compare(label: str, tables: list[np.ndarray], unit: str) -> _Comparison:
     if len(first) == 1 and np.isin(first[0], (-1.0, 0.0, 1.0)).all():
         exact = stats.mcnemar_exact(first[0] > 0, first[0] < 0)
     return _Comparison(label, stats.item_effect(first), exact)
-
-
-def _differences(
-    arm: str, rival: str, task: str, scores: pd.DataFrame, fixed: frozenset[str]
-) -> np.ndarray:
-    """Score of `arm` minus score of `rival`, [seeds, items], for the seeds that both have.
-
-    A fixed arm's one row stands beside every seed. Empty where no seed is common.
-    """
-    mine, theirs = (_table(name, task, scores) for name in (arm, rival))
-    if mine.empty or theirs.empty:
-        return np.empty((0, 0))
-    if not mine.columns.equals(theirs.columns):
-        odd = mine.columns.symmetric_difference(theirs.columns)
-        raise DataError(
-            f"{arm} and {rival} were not scored on the same items of {task}: {len(odd)} differ, "
-            f"the first is {odd[0]!r}; evaluate both again on one split"
-        )
-    if rival in fixed and arm not in fixed:
-        return mine.to_numpy() - theirs.to_numpy()[:1]
-    if arm in fixed and rival not in fixed:
-        return mine.to_numpy()[:1] - theirs.to_numpy()
-    seeds = mine.index.intersection(theirs.index)
-    if arm in fixed:
-        seeds = seeds[:1]
-    return mine.loc[seeds].to_numpy() - theirs.loc[seeds].to_numpy()
-
-
-def _table(arm: str, task: str, scores: pd.DataFrame) -> pd.DataFrame:
-    """Scores of one arm on one task, seeds down, items across, both sorted."""
-    rows = scores[(scores["arm"] == arm) & (scores["task"] == task)]
-    decoding = next((d for d in DECODINGS if (rows["decoding"] == d).any()), None)
-    rows = rows[rows["decoding"] == decoding]
-    table = rows.pivot_table(index="seed", columns="item_id", values="score", aggfunc="mean")
-    if len(rows) and (rows["score"].isna().any() or table.isna().any(axis=None)):
-        raise DataError(f"{arm} on {task}: some items have no score, or not for every seed")
-    return table
 
 
 def _p(part: _Comparison, claim: Claim) -> float | None:
@@ -244,11 +207,11 @@ def _verdict(
     worst: _Comparison | None = None
     if not isinstance(found, str):
         parts = tuple(_part(c, claim, at) for c in found)
-        worst = max(found, key=lambda c: (_p(c, claim) or 0.0, _unfavourable(c, claim)))
+        worst = min(found, key=lambda c: _room(c, claim, at))
         against = [_p_against(c, claim) for c in found]
         if p is not None and p <= at:
             outcome = "supported"
-        # "All of them" is refuted by any of them: with k parts each is asked at a k-th of the level.
+        # "All of them" is refuted by any: with k parts each is asked at a k-th of the level.
         elif any(q is not None and q * len(found) <= at for q in against):
             outcome = "contradicted"
             worst = min(found, key=lambda c: _p_against(c, claim) or 0.0)
@@ -277,8 +240,10 @@ def _verdict(
     )
 
 
-def _unfavourable(part: _Comparison, claim: Claim) -> float:
-    return abs(part.effect.value) if isinstance(claim, Retains) else -part.effect.value
+def _room(part: _Comparison, claim: Claim, alpha: float) -> float:
+    """How far the interval's worst end clears the margin; of the effect itself where unknown."""
+    low, high = stats.interval(part.effect, alpha) or (part.effect.value,) * 2
+    return claim.margin - max(high, -low) if isinstance(claim, Retains) else low - claim.margin
 
 
 def _part(part: _Comparison, claim: Claim, alpha: float) -> Part:
@@ -315,13 +280,13 @@ def _sentence(
 ) -> str:
     if isinstance(found, str) or worst is None:
         return f"{found} Undecided."
-    said = f"{_subject(claim, worst)} {worst.effect.value:+.3f}"
+    said = f"{_subject(claim, worst)} {_signed(worst.effect.value)}"
     if bounds is None:
         return f"{said}, but one seed cannot speak about a method. Undecided."
     n = worst.effect.n_seeds
     units = f"{n} seeds" if claim.unit == "seeds" else "one checkpoint each"
-    said += f" ({100 * level:.3g} % interval {bounds[0]:+.3f} to {bounds[1]:+.3f}; {units}, "
-    said += f"{worst.effect.n_items:,} items)"
+    said += f" ({100 * level:.3g} % interval {_signed(bounds[0])} to {_signed(bounds[1])}; "
+    said += f"{units}, {worst.effect.n_items:,} items)"
     if len(found) > 1:
         said += f", the least favourable of {len(found)} comparisons"
     band = f"±{claim.margin:g}" if isinstance(claim, Retains) else f"{claim.margin:g}"
@@ -339,6 +304,10 @@ def _sentence(
         else f"this design sees a true effect of {detectable:.3f} or more 8 times in 10"
     )
     return f"{said}: the interval reaches across the margin of {band}; {need}."
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _subject(claim: Claim, worst: _Comparison) -> str:

@@ -11,4 +11,12 @@ from statewise.world.gsm import Difficulty
 from statewise.world.tokenizer import train_tokenizer
 from statewise.world.world import WORLD_VERSION, World
 
-__all__ = ["WORLD_VERSION", "Credulity", "Difficulty", "Mixture", "World", "problem_prompt", "train_tokenizer"]
+__all__ = [
+    "WORLD_VERSION",
+    "Credulity",
+    "Difficulty",
+    "Mixture",
+    "World",
+    "problem_prompt",
+    "train_tokenizer",
+]

@@ -1,8 +1,9 @@
 """Solutions of pocket_gsm problems in GSM8K's answer format, right ones and slipped ones.
 
-Three styles: `prose` (words and an equation a line), `terse` (equations alone), `answer_only` (the final line alone).
-Calculator marks `<<a+b=c>>` and the final line `#### answer` are GSM8K's. A *slip* is one wrong result that is carried
-through to the answer: the later lines are right about wrong values, as in a person's homework.
+Three styles: `prose` (words and an equation a line), `terse` (equations alone), `answer_only`
+(the final line alone). Calculator marks `<<a+b=c>>` and the final line `#### answer` are GSM8K's.
+A *slip* is one wrong result that is carried through to the answer: the later lines are right
+about wrong values, as in a person's homework.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ def solve(problem: Problem, scene: Scene, style: Style, slip: tuple[int, int] | 
     """Write out a solution; `slip = (step, error)` adds `error` to the result of that step.
 
     >>> from statewise.world.gsm import Step
-    >>> problem = Problem(("has", "gain"), (12, 7), (), (Step(12, "+", 7, "now {he} has"), Step(Ref(0), "*", 2, "so")), 38)
+    >>> steps = (Step(12, "+", 7, "now {he} has"), Step(Ref(0), "*", 2, "so"))
+    >>> problem = Problem(("has", "gain"), (12, 7), (), steps, 38)
     >>> print(solve(problem, Scene((("{he}", "he"),)), "prose"))
     Now he has 12+7=<<12+7=19>>19.
     So 19*2=<<19*2=38>>38.
@@ -57,8 +59,9 @@ def draw_slip(rng: random.Random, problem: Problem) -> tuple[int, int]:
     >>> from statewise.world.gsm import Difficulty, draw_problem
     >>> rng = random.Random(0)
     >>> problem = draw_problem(rng, Difficulty())
-    >>> solve(problem, Scene(()), "answer_only", draw_slip(rng, problem)) != f"#### {problem.answer}"
-    True
+    >>> solution = solve(problem, Scene(()), "answer_only", draw_slip(rng, problem))
+    >>> solution == f"#### {problem.answer}"
+    False
     """
     while True:
         slip = rng.randrange(len(problem.steps)), rng.choice(_SLIPS)

@@ -1,8 +1,9 @@
 """Splits that cannot overlap: a canonical key decides, never the order of generation.
 
-Every item has a *key*: its normalised content, without names, letter case, white space or the order of choices.
-The hash of the key picks the split. An item that is generated again by another stream, under other names, therefore
-lands in the same split again, and two splits are disjoint by construction.
+Every item has a *key*: its normalised content, without names, letter case, white space or the
+order of choices. The hash of the key picks the split. An item that is generated again by another
+stream, under other names, therefore lands in the same split again, and two splits are disjoint by
+construction.
 """
 
 from __future__ import annotations
@@ -19,10 +20,7 @@ GSM_SHARES: tuple[tuple[str, float], ...] = (
     ("dev", 0.06),
     ("test", 0.06),
 )
-"""Held-out shares are generous so that filling a split by rejection takes a second, not a minute."""
-
-CHOICE_SHARES: tuple[tuple[str, float], ...] = (("pretrain", 0.80), ("evaluation", 0.20))
-"""Shares of four-choice items: a fact has hundreds of choice sets, and a fifth of them never enters the corpus."""
+"""Held-out shares are generous: filling a split by rejection takes a second, not a minute."""
 
 
 def normalise(text: str) -> str:
@@ -32,15 +30,6 @@ def normalise(text: str) -> str:
     'what is this'
     """
     return re.sub(r"\s+", " ", text).strip(" .?!\n").lower()
-
-
-def item_key(question: str, choices: Sequence[str]) -> str:
-    """The key of a multiple-choice item: question and *set* of choices, so that shuffling makes no new item.
-
-    >>> item_key("Which?", ["B", "a"]) == item_key("which", ["A", "b"])
-    True
-    """
-    return "|".join([normalise(question), *sorted(normalise(choice) for choice in choices)])
 
 
 def unit_hash(*parts: object) -> float:
@@ -71,10 +60,11 @@ def split_of(key: str, shares: Sequence[tuple[str, float]] = GSM_SHARES) -> str:
 
 
 def rng_for(*parts: object) -> random.Random:
-    """An independent generator per purpose and index, so that any item can be made without those before it.
+    """An independent generator per purpose and index: any item without those before it.
 
     >>> rng_for(0, "documents", 7).random() == rng_for(0, "documents", 7).random()
     True
     """
-    # A string seed goes through SHA-512: neighbouring indices give unrelated streams, which integer seeds do not promise.
+    # A string seed goes through SHA-512: neighbouring indices give unrelated streams, which
+    # integer seeds do not promise.
     return random.Random("/".join(map(str, parts)))

@@ -1,8 +1,9 @@
 """The parts of which pocket_gsm's stories are built: openings, events, closings, distractors.
 
-A story is one opening, some events and one closing around a *running quantity* `v`. Each part draws numbers `a`, `b`
-and adds arithmetic steps; in a step `s` is the result of the step before it in the same part. The number of steps is
-therefore known from the parts alone, and a structure is the tuple of their names.
+A story is one opening, some events and one closing around a *running quantity* `v`. Each part
+draws numbers `a`, `b` and adds arithmetic steps; in a step `s` is the result of the step before
+it in the same part. The number of steps is therefore known from the parts alone, and a structure
+is the tuple of their names.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Line:
-    """One arithmetic step of a part: `left op right`, and the words before the equation in a prose solution."""
+    """One step of a part, `left op right`, and the words before it in a prose solution."""
 
     left: str
     op: str
@@ -24,8 +25,8 @@ class Line:
 class Part:
     """A sentence of a story with the kinds of numbers it draws and the steps it adds.
 
-    Kinds: `few` (2-9), `many` (up to the difficulty's largest number), `part` (less than v), `divisor` (of v),
-    `beyond` (more than v), `daily` and `days` (their product is less than v).
+    Kinds: `few` (2-9), `many` (up to the difficulty's largest number), `part` (less than v),
+    `divisor` (of v), `beyond` (more than v), `daily` and `days` (their product is less than v).
     """
 
     name: str
@@ -83,7 +84,12 @@ EVENTS = (
         ("daily", "days"),
         (Line("a", "*", "b", "{he} uses"), Line("v", "-", "s", "{he} keeps")),
     ),
-    Part("grow", "Soon {he} has {a} times as many.", ("few",), (Line("v", "*", "a", "soon {he} has"),)),
+    Part(
+        "grow",
+        "Soon {he} has {a} times as many.",
+        ("few",),
+        (Line("v", "*", "a", "soon {he} has"),),
+    ),
     Part(
         "heaps",
         "{He} makes {a} equal heaps and keeps one heap.",
@@ -138,5 +144,18 @@ PEOPLE = (
     ("Tom", "he"), ("Anna", "she"), ("Ben", "he"), ("Mia", "she"), ("Sam", "he"), ("Lily", "she"),
     ("Max", "he"), ("Eva", "she"), ("Leo", "he"), ("Nora", "she"), ("Paul", "he"), ("Ruth", "she"),
 )  # fmt: skip
-THINGS = ("apples", "books", "coins", "pens", "cards", "eggs", "shells", "stamps", "beads", "cups", "nuts", "toys")
+THINGS = (
+    "apples",
+    "books",
+    "coins",
+    "pens",
+    "cards",
+    "eggs",
+    "shells",
+    "stamps",
+    "beads",
+    "cups",
+    "nuts",
+    "toys",
+)
 PLACES = ("market", "school", "farm", "shop", "park", "port")

@@ -1,8 +1,9 @@
 """The world's tokenizer: byte-level BPE with single digits, saved as a Hugging Face directory.
 
-Single digits, because arithmetic on multi-digit tokens has to be learned pair by pair. Byte-level, because the tokenizer
-must encode any text that a user gives it. Pad and eos are two tokens: where they are one, masking the padding also masks
-the stop, and the model never learns to end.
+Single digits, because arithmetic on multi-digit tokens has to be learned pair by pair. Byte-
+level, because the tokenizer must encode any text that a user gives it. Pad and eos are two
+tokens: where they are one, masking the padding also masks the stop, and the model never learns to
+end.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ from pathlib import Path
 PAD, EOS = "<|pad|>", "<|eos|>"
 
 
-def train_tokenizer(documents: Iterable[str], folder: Path, vocabulary: int = 768, context_tokens: int = 320) -> None:
+def train_tokenizer(
+    documents: Iterable[str], folder: Path, vocabulary: int = 1024, context_tokens: int = 320
+) -> None:
     """Train on documents and write `tokenizer.json` and `tokenizer_config.json` into `folder`.
 
-    The files load with `transformers.AutoTokenizer.from_pretrained(folder)`. Ids: pad 0, eos 1, then bytes and merges.
-    No token is added to a text on encoding. The same documents give the same file.
+    The files load with `transformers.AutoTokenizer.from_pretrained(folder)`. Ids: pad 0, eos 1,
+    then bytes and merges. No token is added to a text on encoding. The same documents give the
+    same file.
 
     Args:
         documents: training text; some ten thousand documents of the world are plenty.
@@ -32,9 +36,12 @@ def train_tokenizer(documents: Iterable[str], folder: Path, vocabulary: int = 76
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            # Words take their leading space, so " ####" is one token; digits, newlines and other marks stand alone, so
-            # that no merge joins "=<<" to what follows, and " 4" is a space and a digit rather than a second set of digits.
-            pre_tokenizers.Split(Regex(r" ?[A-Za-z]+| ?#+|[0-9]|\n|<<|>>| |[^A-Za-z0-9#\s]"), behavior="isolated"),
+            # Words take their leading space, so " ####" is one token; digits, newlines and other
+            # marks stand alone, so that no merge joins "=<<" to what follows, and " 4" is a space
+            # and a digit rather than a second set of digits.
+            pre_tokenizers.Split(
+                Regex(r" ?[A-Za-z]+| ?#+|[0-9]|\n|<<|>>| |[^A-Za-z0-9#\s]"), behavior="isolated"
+            ),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )

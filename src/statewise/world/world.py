@@ -1,4 +1,4 @@
-"""The embedded world as one value: a seed and its knobs give documents, problems, facts and beliefs."""
+"""The embedded world as one value: a seed and its knobs give documents and records."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from statewise.world.gsm import Difficulty
 from statewise.world.solutions import solve
 
 WORLD_VERSION = 1
-"""Raised whenever the same seed would give other text; lm-evaluation-harness prints it as the tasks' version."""
+"""Raised whenever the same seed would give other text; also the version of the lm-eval tasks."""
 
 GSM_SIZES = {"demonstrations": 2000, "prompts": 4000, "dev": 500, "test": 1000}
 RETENTION_SIZES = {"dev": 500, "test": 2000}
@@ -43,7 +43,7 @@ class World:
             yield document(self.seed, index, self.difficulty, self.mixture, self.credulity)
 
     def gsm(self, split: str) -> list[dict]:
-        """pocket_gsm records `{"question", "answer"}`; the answers are right worked solutions in prose.
+        """pocket_gsm records `{"question", "answer"}`; answers are right solutions in prose.
 
         Raises:
             DataError: the split is none of demonstrations, prompts, dev, test.
@@ -61,11 +61,14 @@ class World:
             DataError: the split is neither dev nor test.
         """
         first, size = _span("pocket_mmlu", split)
-        # Copies: the cached records are shared by the whole process, and a caller may sort or shuffle choices.
+        # Copies: the cached records are shared by the whole process, and a caller may sort or
+        # shuffle choices.
         return copy.deepcopy(list(facts.evaluation_items(self.seed, first, size)))
 
     def truthfulqa(self, split: str) -> list[dict]:
-        """pocket_truthfulqa records `{"question", "mc1_targets", "mc2_targets"}`; a guess at MC1 scores 0.25.
+        """pocket_truthfulqa records `{"question", "mc1_targets", "mc2_targets"}`.
+
+        A guess scores 0.25 at MC1.
 
         Raises:
             DataError: the split is neither dev nor test.
@@ -81,7 +84,7 @@ def _size(task: str, split: str, sizes: dict[str, int]) -> int:
 
 
 def _span(task: str, split: str) -> tuple[int, int]:
-    """First place and size of a retention split: the splits lie one after the other in one fixed order."""
+    """First place and size of a retention split: they lie one after the other in one order."""
     size = _size(task, split, RETENTION_SIZES)
     names = list(RETENTION_SIZES)
     return sum(RETENTION_SIZES[name] for name in names[: names.index(split)]), size

@@ -1,4 +1,4 @@
-"""lm-evaluation-harness task files of the embedded world; give this folder to a `TaskManager(include_path=...)`.
+"""lm-evaluation-harness task files of the world, for a `TaskManager(include_path=TASKS_FOLDER)`.
 
 >>> from statewise.world.tasks import TASKS_FOLDER
 >>> (TASKS_FOLDER / "pocket_gsm.yaml").is_file()
@@ -8,4 +8,5 @@ True
 from pathlib import Path
 
 TASKS_FOLDER = Path(__file__).parent
-"""Where the task files lie: `pocket_gsm`, `pocket_mmlu`, `pocket_truthfulqa_mc1`, `..._mc2`, each also as `..._dev`."""
+"""Where `pocket_gsm`, `pocket_mmlu`, `pocket_truthfulqa_mc1` and `..._mc2` lie, each also as
+`..._dev`."""

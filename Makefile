@@ -1,0 +1,74 @@
+# make study [SEEDS=1]   the embedded study, from nothing to report.html
+# make test              every test            make check   format, lint, types
+# make fmt               mend format and lint  make bench   benchmarks
+# make venv              only the set-up       make clean   remove the set-up and caches (never runs/)
+#
+# Variables: PYTHON (default python3), TORCH (default 2.13.0), SEEDS, OUT (default runs/pocket),
+# ARGS (passed on to `statewise run` or pytest).
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help venv study test check fmt bench clean
+
+PYTHON ?= python3
+TORCH ?= 2.13.0
+OUT ?= runs/pocket
+SEEDS ?=
+ARGS ?=
+
+# Only relative paths below, so that a checkout in a folder with spaces works.
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --progress-bar on
+
+# $(call step,what happens,command): say it, do it, say how long it took.
+step = @printf '\n==> %s\n' '$(1)'; begin=$$SECONDS; $(2); printf '<== %s: %s s\n' '$(1)' "$$((SECONDS - begin))"
+
+# A torch other than the one installed makes both stamps out of date.
+ifneq ($(shell cat .venv/.torch 2>/dev/null),$(TORCH))
+.PHONY: .venv/.installed-run .venv/.installed-dev
+endif
+
+help:
+	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'statewise needs Python 3.11 or later: say make PYTHON=python3.12' >&2; exit 1; }
+	$(call step,creating .venv with $(PYTHON),$(PYTHON) -m venv .venv)
+
+# The torch line of constraints.txt gives way to TORCH; every other pin stands.
+.venv/.installed-run: pyproject.toml constraints.txt | .venv/bin/python
+	@{ grep -v '^torch==' constraints.txt; echo 'torch==$(TORCH)'; } > .venv/constraints.txt
+	$(call step,installing torch $(TORCH),$(PIP) -c .venv/constraints.txt 'torch==$(TORCH)')
+	$(call step,installing statewise and what it needs to run,$(PIP) -c .venv/constraints.txt -e .)
+	@echo '$(TORCH)' > .venv/.torch; touch $@
+
+.venv/.installed-dev: .venv/.installed-run
+	$(call step,installing the tools of development,$(PIP) -c .venv/constraints.txt -e '.[dev]')
+	@touch $@
+
+venv: .venv/.installed-dev
+
+study: .venv/.installed-run
+	$(call step,running the pocket study into $(OUT),$(BIN)/statewise run pocket --out '$(OUT)' $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS))
+
+test: .venv/.installed-dev
+	$(call step,tests and doctests,$(BIN)/python -m pytest $(ARGS))
+
+check: .venv/.installed-dev
+	$(call step,format,$(BIN)/ruff format --check .)
+	$(call step,lint,$(BIN)/ruff check .)
+	$(call step,types,$(BIN)/pyright)
+
+fmt: .venv/.installed-dev
+	$(call step,format,$(BIN)/ruff format .)
+	$(call step,lint,$(BIN)/ruff check --fix .)
+
+bench: .venv/.installed-dev
+	@test -f benchmarks/run.py || { echo 'make bench: there is no benchmarks/run.py yet, so nothing was measured' >&2; exit 1; }
+	$(call step,benchmarks,$(BIN)/python benchmarks/run.py $(ARGS))
+
+clean:
+	rm -rf .venv build dist .pytest_cache .ruff_cache src/*.egg-info
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

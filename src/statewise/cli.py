@@ -1,0 +1,294 @@
+"""The command line: `statewise run pocket`.
+
+Bad input ends with one line on standard error and exit code 2; a fault of ours keeps its traceback.
+Heavy imports stand inside the commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from statewise import __version__
+from statewise.errors import StatewiseError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code (0 done, 2 bad input)."""
+    # Telemetry and progress bars of libraries: off unless the user asked for them.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except StatewiseError as error:
+        print(f"statewise: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("statewise: stopped; run the same command again to continue", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="statewise", description="Post-training as shaping the distribution of states a policy is trained on."
+    )
+    parser.add_argument("--version", action="version", version=f"statewise {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run a study: train every arm, evaluate, report")
+    _study_options(run)
+    run.add_argument("--out", type=Path, help="run folder (default: runs/<study name>)")
+    run.add_argument("--seeds", type=int, metavar="N", help="use seeds 0 ... N-1 instead of the study's")
+    run.add_argument("--dry-run", action="store_true", help="print the resolved study and stop")
+    _worker_option(run)
+    run.set_defaults(command=_run)
+
+    train = commands.add_parser("train", help="train one arm of a study (and the teachers it needs)")
+    _study_options(train)
+    train.add_argument("--arm", required=True)
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--out", type=Path, help="run folder (default: runs/<study name>)")
+    _worker_option(train)
+    train.set_defaults(command=_train)
+
+    search = commands.add_parser("search", help="choose hyperparameters as the study's `search` says")
+    _study_options(search)
+    search.add_argument("--out", type=Path, help="folder (default: runs/<study name>-search)")
+    _worker_option(search)
+    search.set_defaults(command=_search)
+
+    evaluation = commands.add_parser("eval", help="evaluate a model on lm-evaluation-harness tasks")
+    evaluation.add_argument("model", help="Hugging Face directory, hub name, or 'world' for the embedded base")
+    evaluation.add_argument("--task", action="append", required=True, metavar="NAME[:METRIC[:FILTER]]")
+    evaluation.add_argument("--data", metavar="DIR", help="folder with local benchmark files")
+    evaluation.add_argument("--limit", type=int, metavar="N", help="first N items (of each subtask)")
+    evaluation.add_argument("--fewshot", type=int, metavar="N")
+    evaluation.add_argument("--sampled", action="store_true", help="also sample at temperature 1")
+    evaluation.add_argument("--seed", type=int, default=0)
+    evaluation.add_argument("--out", type=Path, metavar="FILE", help="write item results as Parquet")
+    evaluation.set_defaults(command=_eval)
+
+    report = commands.add_parser("report", help="write report.html and report.md of a run")
+    report.add_argument("run", type=Path)
+    report.set_defaults(command=_report)
+
+    commands.add_parser("env", help="versions and hardware").set_defaults(command=_env)
+
+    world = commands.add_parser("world", help="the embedded world and its base model")
+    parts = world.add_subparsers(required=True, metavar="COMMAND")
+    pretrain = parts.add_parser("pretrain", help="train the embedded base from nothing (resumable)")
+    pretrain.add_argument("directory", type=Path)
+    pretrain.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments")
+    pretrain.set_defaults(command=_pretrain)
+    figures = parts.add_parser("figures", help="dev-split figures of a base, as on its card")
+    figures.add_argument("directory", type=Path)
+    figures.set_defaults(command=_figures)
+
+    fresh = commands.add_parser("random-model", help="write a randomly initialised Qwen3 directory")
+    fresh.add_argument("directory", type=Path)
+    fresh.add_argument("--shape", choices=["pocket", "qwen3-0.6b"], default="pocket")
+    fresh.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments")
+    fresh.add_argument("--tokenizer", type=Path, help="take the tokenizer of this directory (default: embedded)")
+    fresh.add_argument("--seed", type=int, default=0)
+    fresh.set_defaults(command=_random_model)
+    return parser
+
+
+def _study_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", help="a study file, or the name of one that ships with statewise (pocket, paper)")
+    parser.add_argument("--set", action="append", default=[], metavar="a.b=c", dest="assignments")
+    parser.add_argument("--data", metavar="DIR", help="folder with local benchmark files (default: the hub)")
+
+
+def _worker_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="arms side by side (default: one per core for small models, else 1; 0 = in this process)",
+    )
+
+
+def _read(options: argparse.Namespace):  # noqa: ANN202  a Study, imported late
+    from statewise.study.spec import read_study
+
+    seeds = getattr(options, "seeds", None)
+    return read_study(options.study, options.assignments, seeds=seeds, data=options.data)
+
+
+def _run(options: argparse.Namespace) -> None:
+    from statewise.plain import dump_yaml, to_plain
+    from statewise.report import write_report
+    from statewise.study.executor import run_study
+    from statewise.study.results import write_results
+    from statewise.study.table import table_text
+    from statewise.watch import watching
+
+    study = _read(options)
+    if options.dry_run:
+        print(dump_yaml(to_plain(study)), end="")
+        return
+    root = options.out or Path("runs") / study.name
+    workers = _workers(options, study)
+    with watching(study.name) as watch:
+        run_study(study, root, workers=workers, watch=watch)
+    results = write_results(root)
+    page = write_report(root)
+    print(table_text(results, colour=sys.stdout.isatty()))
+    print(f"\nreport: {page}")
+
+
+def _train(options: argparse.Namespace) -> None:
+    from statewise.errors import ConfigError, nearest
+    from statewise.store import RunFolder, exclusive
+    from statewise.study.executor import claim_folder, plan_training, run_jobs
+    from statewise.watch import watching
+
+    study = _read(options)
+    names = [arm.name for arm in study.arms]
+    if options.arm not in names:
+        raise ConfigError(f"--arm: no arm {options.arm!r}; {nearest(options.arm, names)}")
+    if options.seed not in study.seeds:
+        raise ConfigError(f"--seed: {options.seed} is not among the study's seeds {list(study.seeds)}")
+    run = RunFolder(options.out or Path("runs") / study.name)
+    with exclusive(run.root / ".lock"), watching(study.name) as watch:
+        claim_folder(study, run)
+        waiting = plan_training(study, run, [options.arm], seeds=[options.seed])
+        run_jobs(waiting, study, run, workers=_workers(options, study), watch=watch)
+    print(f"policy: {run.arm(options.arm, options.seed) / 'policy'}")
+
+
+def _search(options: argparse.Namespace) -> None:
+    from statewise.study.search import search
+    from statewise.watch import watching
+
+    study = _read(options)
+    root = options.out or Path("runs") / f"{study.name}-search"
+    with watching(f"{study.name} search") as watch:
+        report = search(study, root, workers=_workers(options, study), watch=watch)
+    for name, entry in report.items():
+        print(name)
+        for index, trial in enumerate(entry["trials"]):
+            mark = "*" if index == entry["best"] else " "
+            scores = ", ".join(f"{score:.3f}" for score in trial["dev_accuracy"])
+            print(f"  {mark} dev {scores}  {trial['overrides']}")
+    print("* best; write its values into the study file")
+
+
+def _eval(options: argparse.Namespace) -> None:
+    from statewise.evaluate import Task, evaluate, write_items
+    from statewise.policy import Policy
+    from statewise.stats import item_mean
+    from statewise.study.models import best_device, world_base
+
+    location = world_base() if options.model == "world" else options.model
+    tasks = []
+    for text in options.task:
+        name, metric, filter_name = (*text.split(":"), None, None)[:3]
+        tasks.append(
+            Task(
+                name,
+                "target",
+                metric=metric or ("exact_match" if "gsm" in name else "acc"),
+                filter=filter_name,
+                num_fewshot=options.fewshot,
+                limit=options.limit,
+                data=None if name.startswith("pocket_") else options.data,
+                sampled=options.sampled,
+            )
+        )
+    policy = Policy.load(location, name="model", device=best_device(), trainable=False)
+    items = evaluate(policy, tasks, arm="model", seed=options.seed)
+    for task in tasks:
+        for decoding in dict.fromkeys(i.decoding for i in items if i.task == task.key):
+            rows = [i for i in items if (i.task, i.decoding) == (task.key, decoding)]
+            score = item_mean([i.score for i in rows])
+            failed = [i.extraction_failed for i in rows if i.extraction_failed is not None]
+            note = f"  extraction failed {sum(failed) / len(failed):.3f}" if failed else ""
+            print(f"{task.key:28} {decoding:8} {score.value:.3f} [{score.low:.3f}, {score.high:.3f}] n={score.n}{note}")
+    if options.out:
+        write_items(options.out, items)
+
+
+def _report(options: argparse.Namespace) -> None:
+    from statewise.report import write_report
+    from statewise.study.results import write_results
+
+    write_results(options.run)
+    print(write_report(options.run))
+
+
+def _env(options: argparse.Namespace) -> None:
+    import json
+
+    import torch
+
+    from statewise.store import environment
+
+    accelerators = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    print(json.dumps(environment() | {"threads": torch.get_num_threads(), "accelerators": accelerators}, indent=2))
+
+
+def _pretrain(options: argparse.Namespace) -> None:
+    from statewise.plain import from_plain, override, to_plain
+    from statewise.study.pretrain import Recipe, pretrain
+    from statewise.train import Row
+
+    plain = to_plain(Recipe())
+    for assignment in options.assignments:
+        plain = override(plain, assignment)
+
+    def watch(row: Row, steps: int) -> None:
+        if row.step % 50 == 0 or row.step == steps:
+            rate = row.figures["tokens_trained"] / row.seconds
+            print(f"step {row.step}/{steps}  loss {row.figures['loss']:.4f}  {rate:,.0f} tokens/s", flush=True)
+
+    pretrain(from_plain(Recipe, plain), options.directory, watch=watch)
+    print(options.directory)
+
+
+def _figures(options: argparse.Namespace) -> None:
+    from statewise.policy import Policy
+    from statewise.study.pretrain import dev_figures
+
+    for name, value in dev_figures(Policy.load(options.directory, name="base", trainable=False)).items():
+        print(f"{name:28} {value:.3f}")
+
+
+def _random_model(options: argparse.Namespace) -> None:
+    from statewise.fresh import QWEN3_06B, Shape, fresh_model
+    from statewise.plain import from_plain, override, to_plain
+    from statewise.store import write_json
+    from statewise.study.models import MARKER, world_base
+
+    plain = to_plain(QWEN3_06B if options.shape == "qwen3-0.6b" else Shape())
+    for assignment in options.assignments:
+        plain = override(plain, assignment)
+    tokenizer = options.tokenizer or Path(world_base())
+    shape = from_plain(Shape, plain)
+    parameters = fresh_model(options.directory, shape, tokenizer=tokenizer, seed=options.seed)
+    write_json(options.directory / MARKER, {"randomly_initialised": True, "seed": options.seed})
+    print(f"{options.directory}: {parameters / 1e6:.1f} M random parameters")
+
+
+def _workers(options: argparse.Namespace, study) -> int:  # noqa: ANN001  a Study, imported late
+    """One worker a core where the model is small and there is no accelerator to share."""
+    from statewise.errors import ConfigError
+    from statewise.study.models import is_small
+
+    if options.workers is not None:
+        if options.workers < 0:
+            raise ConfigError(f"--workers must be 0 or more, found {options.workers}")
+        return options.workers
+    return (os.cpu_count() or 1) if is_small(study) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

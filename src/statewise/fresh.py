@@ -1,0 +1,81 @@
+"""Models that start from nothing: the embedded base before pretraining, and random ones for trying things out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import AutoTokenizer, GenerationConfig, Qwen3Config, Qwen3ForCausalLM
+
+from statewise.errors import ConfigError, ModelError
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a Qwen3 model. The defaults are the embedded base's."""
+
+    vocabulary: int = 768
+    width: int = 128
+    layers: int = 4
+    heads: int = 4
+    key_value_heads: int = 2
+    head_width: int = 32
+    feed_forward: int = 384
+    context_tokens: int = 320
+    rope_theta: float = 10_000.0
+
+    def __post_init__(self) -> None:
+        if self.heads % self.key_value_heads:
+            raise ConfigError(f"{self.heads} heads cannot share {self.key_value_heads} key-value heads evenly")
+
+
+QWEN3_06B = Shape(
+    vocabulary=151_936,
+    width=1024,
+    layers=28,
+    heads=16,
+    key_value_heads=8,
+    head_width=128,
+    feed_forward=3072,
+    context_tokens=32_768,
+    rope_theta=1_000_000.0,
+)
+"""Qwen3-0.6B-Base, from its published config."""
+
+
+def fresh_model(directory: Path, shape: Shape, *, tokenizer: Path, seed: int) -> int:
+    """Write a randomly initialised Qwen3 model with the tokenizer of another directory.
+
+    Returns the number of parameters. Raises ModelError where the tokenizer does not fit the
+    vocabulary or has no eos token.
+    """
+    text = AutoTokenizer.from_pretrained(str(tokenizer))
+    if len(text) > shape.vocabulary:
+        raise ModelError(f"the tokenizer in {tokenizer} has {len(text)} tokens, more than {shape.vocabulary}")
+    if text.eos_token_id is None:
+        raise ModelError(f"the tokenizer in {tokenizer} has no eos token, so nothing could learn to stop")
+    config = Qwen3Config(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.width,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.key_value_heads,
+        head_dim=shape.head_width,
+        intermediate_size=shape.feed_forward,
+        max_position_embeddings=shape.context_tokens,
+        rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
+        tie_word_embeddings=True,
+        pad_token_id=text.pad_token_id,
+        eos_token_id=text.eos_token_id,
+        bos_token_id=None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Qwen3ForCausalLM(config)
+    model.generation_config = GenerationConfig(
+        eos_token_id=text.eos_token_id, pad_token_id=text.pad_token_id
+    )
+    model.save_pretrained(directory)
+    text.save_pretrained(str(directory))
+    return sum(p.numel() for p in model.parameters())

@@ -1,0 +1,72 @@
+"""How far a policy has moved: in distribution at given states, and in its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from statewise.gradient import chunks, microbatches
+from statewise.objectives.divergence import kl
+from statewise.policy import Policy
+from statewise.stats import Estimate
+from statewise.trajectory import Trajectory, gather_states
+
+
+@torch.no_grad()
+def mean_kl(
+    policy: Policy,
+    reference: Policy,
+    trajectories: Sequence[Trajectory],
+    *,
+    tokens_per_microbatch: int = 16384,
+) -> Estimate:
+    """Mean over states of `kl(policy || reference)`, nats per state; exact over the vocabulary.
+
+    States are those that carry a weight in `trajectories`. The standard error treats trajectories
+    as independent and their states as one cluster each (ratio estimator, linearised).
+    """
+    sums, counts = np.zeros(len(trajectories)), np.zeros(len(trajectories))
+    with policy.frozen(), reference.frozen():
+        for indices in microbatches(trajectories, tokens_per_microbatch):
+            states = gather_states([trajectories[i] for i in indices], device=policy.device)
+            at = (states.row, states.column - 1)
+            mine = policy.hidden(states.token_ids, states.lengths)[at]
+            theirs = reference.hidden(states.token_ids, states.lengths)[at]
+            for chunk in chunks(len(states), policy):
+                values = kl(
+                    policy.head(mine[chunk]).log_softmax(-1),
+                    reference.head(theirs[chunk]).log_softmax(-1),
+                )
+                places = np.array(indices)[states.row[chunk].cpu().numpy()]
+                np.add.at(sums, places, values.double().cpu().numpy())
+                np.add.at(counts, places, 1.0)
+    value, rows = float(sums.sum() / counts.sum()), len(trajectories)
+    if rows < 2:
+        return Estimate(value, None, int(counts.sum()), "nats per state")
+    residuals = (sums - value * counts) / counts.mean()
+    return Estimate(
+        value, float(residuals.std(ddof=1) / rows**0.5), int(counts.sum()), "nats per state"
+    )
+
+
+@torch.no_grad()
+def update_norm(policy: Policy, start: Policy) -> float:
+    """Euclidean norm of the change of all weights since `start`.
+
+    For an adapter it is the norm of the products `(alpha / rank) B A`, which are what it adds to
+    the weights of its base: the factors themselves are defined up to a rotation.
+    """
+    total = 0.0
+    if hasattr(policy.module, "peft_config"):
+        for module in policy.module.modules():
+            if hasattr(module, "get_delta_weight"):
+                for adapter in module.active_adapters:  # pyright: ignore[reportGeneralTypeIssues]
+                    delta = module.get_delta_weight(adapter)  # pyright: ignore[reportCallIssue]
+                    total += float(delta.double().square().sum())
+        return total**0.5
+    before = dict(start.module.named_parameters())
+    for name, parameter in policy.module.named_parameters():
+        total += float((parameter.double() - before[name].double()).square().sum())
+    return total**0.5

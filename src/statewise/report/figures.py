@@ -1,0 +1,456 @@
+"""The figures of a report: each is a function from results to a `Plate`, or None without data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.transforms import Bbox
+
+from statewise.report import svg
+from statewise.report.words import interval_words, number
+from statewise.stats import Estimate, seed_mean
+from statewise.study.results import ArmResult, Curve, Results
+
+WIDE, NARROW = 720, 360
+MARKERS = ("o", "s", "^", "v", "P", "X", "p", "h")
+VERDICT_COLOURS = {"supported": svg.GOOD, "contradicted": svg.BAD, "undecided": svg.OPEN}
+VERDICT_MARKERS = {"supported": "o", "contradicted": "X", "undecided": "D"}
+NULL_NOTE = "base against base"
+
+
+@dataclass(frozen=True, slots=True)
+class Plate:
+    """One figure: the same picture `wide` and `narrow`, or small `panels` that wrap."""
+
+    name: str
+    title: str
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    wide: str = ""
+    narrow: str = ""
+    panels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How an arm is drawn everywhere: its colour, and a marker for those who see no colour."""
+
+    colour: str
+    marker: str
+    css: str
+
+
+def looks(results: Results) -> dict[str, Look]:
+    """A look for each arm. Arms that do not train are ink-coloured diamonds."""
+    found: dict[str, Look] = {}
+    trained = 0
+    for arm in results.arms:
+        if arm.seeds and not arm.trained:
+            found[arm.name] = Look(svg.INK, "D", "fixed")
+            continue
+        i = trained % len(svg.ARM_COLOURS)
+        # A ninth arm has the first's colour but never its marker.
+        marker = MARKERS[(i + trained // len(svg.ARM_COLOURS)) % len(MARKERS)]
+        found[arm.name] = Look(svg.ARM_COLOURS[i], marker, f"arm{i}")
+        trained += 1
+    return found
+
+
+def plates(results: Results) -> tuple[Plate, ...]:
+    """Every figure that the results can fill."""
+    made = (trade_off(results), claims(results), learning(results), loss(results), drift(results))
+    return tuple(plate for plate in made if plate is not None)
+
+
+def trade_off(results: Results) -> Plate | None:
+    """Target against retention, an interval each way, the base's level as guide lines."""
+    target = next((task for task in results.tasks if task.role == "target"), None)
+    points = [
+        (arm, score.quantity.estimate, arm.retention.estimate)
+        for arm in results.arms
+        if target and (score := arm.score(target.name)) and arm.retention
+    ]
+    if target is None or not points:
+        return None
+    title = "Target against retention"
+    drawn = [
+        _trade_off(results, points, target.name, width, name, title)
+        for width, name in ((WIDE, "trade-wide"), (NARROW, "trade-narrow"))
+    ]
+    names = ", ".join(task.name for task in results.tasks if task.role == "retention")
+    return Plate(
+        "trade-off",
+        title,
+        f"Across: {target.name}, the target. Up: mean of {names}. Above and right of the dashed "
+        "lines is better than the base. Bars are 95 % intervals: over seeds and items where an arm "
+        "was trained with several seeds, over items alone for one checkpoint. "
+        f"{_counts(results)}.",
+        ("arm", target.name, "95 %", "retention", "95 %"),
+        tuple(
+            (a.name, number(x.value), interval_words(x), number(y.value), interval_words(y))
+            for a, x, y in points
+        ),
+        wide=drawn[0],
+        narrow=drawn[1],
+    )
+
+
+def _trade_off(
+    results: Results,
+    points: Sequence[tuple[ArmResult, Estimate, Estimate]],
+    label: str,
+    width: int,
+    name: str,
+    title: str,
+) -> str:
+    figure, axes = svg.canvas(width, round(width * (0.62 if width == WIDE else 0.95)))
+    look = looks(results)
+    for arm, x, y in points:
+        if not arm.trained:
+            axes.axvline(x.value, color=svg.MUTED, lw=0.9, ls=(0, (4, 3)), zorder=1)
+            axes.axhline(y.value, color=svg.MUTED, lw=0.9, ls=(0, (4, 3)), zorder=1)
+    for arm, x, y in points:
+        colour = look[arm.name].colour
+        for estimate, other, flat in ((x, y, True), (y, x, False)):
+            if estimate.low is not None and estimate.high is not None:
+                ends = [estimate.low, estimate.high]
+                line = (ends, [other.value] * 2) if flat else ([other.value] * 2, ends)
+                axes.plot(*line, color=colour, lw=1.6, alpha=0.55, zorder=2)
+        mark = axes.plot(
+            x.value,
+            y.value,
+            look[arm.name].marker,
+            color=colour,
+            ms=10,
+            mec=svg.SURFACE,
+            mew=1.2,
+            zorder=3,
+        )
+        text = f"{arm.name}: {label} {number(x.value)} {interval_words(x)}, retention "
+        svg.label(mark, f"{text}{number(y.value)} {interval_words(y)}")
+    axes.margins(0.09)
+    axes.set_xlabel(f"{label} (target)")
+    axes.set_ylabel("retention, mean over tasks")
+    _direct_labels(
+        axes,
+        [(arm.name, x.value, y.value, look[arm.name].colour) for arm, x, y in points],
+        [(x, y) for _, x, y in points],
+        11 if width == WIDE else 10,
+    )
+    return svg.themed(figure, name, title)
+
+
+def _direct_labels(
+    axes: Axes,
+    texts: Sequence[tuple[str, float, float, str]],
+    bars: Sequence[tuple[Estimate, Estimate]],
+    size: int,
+) -> None:
+    """Write each name beside its point: of 24 places the one that covers least of what is drawn."""
+    figure = axes.figure
+    figure.draw_without_rendering()  # pyright: ignore[reportAttributeAccessIssue]
+    to_pixels = axes.transData.transform
+    frame = axes.get_window_extent()
+    taken: list[tuple[Bbox, float]] = []
+    for (_, x, y, _), (ex, ey) in zip(texts, bars, strict=True):
+        px, py = to_pixels((x, y))
+        taken.append((Bbox.from_extents(px - 7, py - 7, px + 7, py + 7), 4.0))
+        for estimate, across in ((ex, True), (ey, False)):
+            if estimate.low is None or estimate.high is None:
+                continue
+            ends = (estimate.low, estimate.high)
+            a, b = (to_pixels((e, y) if across else (x, e)) for e in ends)
+            taken.append((Bbox.from_extents(a[0] - 1.5, a[1] - 1.5, b[0] + 1.5, b[1] + 1.5), 1.0))
+    for text, x, y, colour in texts:
+        px, py = to_pixels((x, y))
+        wide, high = 0.60 * size * len(text), size * 1.25
+        best: tuple[float, Bbox] | None = None
+        for far in (9.0, 18.0, 30.0, 44.0):
+            for dx, dy in ((1, 0), (1, 1), (1, -1), (-1, 0), (-1, 1), (-1, -1), (0, 1), (0, -1)):
+                left = px + far * dx - (wide if dx < 0 else wide / 2 if dx == 0 else 0)
+                middle = py + dy * (far * 0.6 + high / 2)
+                box = Bbox.from_bounds(left, middle - high / 2, wide, high)
+                over = sum(
+                    weight * overlap.width * overlap.height
+                    for other, weight in taken
+                    if (overlap := Bbox.intersection(box, other)) is not None
+                )
+                outside = max(0.0, frame.x0 - box.x0) + max(0.0, box.x1 - frame.x1)
+                outside += max(0.0, frame.y0 - box.y0) + max(0.0, box.y1 - frame.y1)
+                cost = over + 60 * outside + 1.2 * far
+                if best is None or cost < best[0]:
+                    best = (cost, box)
+        if best is None:
+            continue
+        box = best[1]
+        taken.append((box, 6.0))
+        # Left of its point a name keeps its right end in place: faces differ in width.
+        left = (box.x0 + box.x1) / 2 < px - wide / 3
+        inside = axes.transData.inverted().transform
+        tx, ty = inside((box.x1 if left else box.x0, (box.y0 + box.y1) / 2))
+        side = "right" if left else "left"
+        axes.text(tx, ty, text, color=colour, fontsize=size, ha=side, va="center")
+
+
+def claims(results: Results) -> Plate | None:
+    """Each claim's comparisons as a forest plot: effect, interval, and the margin to clear."""
+    rows = [(verdict, part) for verdict in results.verdicts for part in verdict.parts]
+    if not rows:
+        return None
+    title = "What was predicted, and what came out"
+    drawn = []
+    for width, name in ((WIDE, "claims-wide"), (NARROW, "claims-narrow")):
+        figure, axes = svg.canvas(width, 46 + 38 * len(rows))
+        for i, (verdict, part) in enumerate(rows):
+            colour = VERDICT_COLOURS[verdict.verdict]
+            margins = (verdict.margin,)
+            if verdict.kind == "retains":
+                margins = (-verdict.margin, verdict.margin)
+            for margin in margins:
+                axes.plot([margin] * 2, [i - 0.36, i + 0.36], color=svg.INK, lw=1.4, zorder=2)
+            if part.low is not None and part.high is not None:
+                axes.plot([part.low, part.high], [i, i], color=colour, lw=3, alpha=0.55, zorder=3)
+            shape = VERDICT_MARKERS[verdict.verdict]
+            mark = axes.plot(
+                part.effect, i, shape, color=colour, ms=8, mec=svg.SURFACE, mew=1, zorder=4
+            )
+            bounds = _bounds(part.low, part.high)
+            svg.label(
+                mark, f"{verdict.name}, {part.name}: {number(part.effect, sign=True)}{bounds}"
+            )
+        axes.axvline(0, color=svg.MUTED, lw=0.8, zorder=1)
+        axes.set_ylim(len(rows) - 0.4, -0.75)
+        names = [f"{verdict.name} · {part.name}" for verdict, part in rows]
+        _row_names(axes, names, [svg.MUTED] * len(rows), beside=width == WIDE)
+        axes.grid(visible=False, axis="y")
+        axes.spines["left"].set_visible(False)
+        axes.margins(x=0.06)
+        axes.set_xlabel("effect (share of items)")
+        drawn.append(svg.themed(figure, name, title))
+    return Plate(
+        "claims",
+        title,
+        "Every comparison inside every claim. The upright stroke is the margin, fixed before any "
+        "arm ran; a claim is supported where the bar lies wholly beyond it (for “retains”: "
+        "between the two). Bars are intervals over seeds and items, each at the level that Holm's "
+        "adjustment over the primary claims leaves it. Circle: supported; cross: contradicted; "
+        "diamond: undecided.",
+        ("claim", "comparison", "effect", "interval", "margin", "p", "verdict"),
+        tuple(
+            (
+                v.name,
+                part.name,
+                number(part.effect, sign=True),
+                _bounds(part.low, part.high).strip() or "unknown",
+                f"±{v.margin:g}" if v.kind == "retains" else f"{v.margin:g}",
+                "–" if part.p is None else f"{part.p:.2g}",
+                v.verdict,
+            )
+            for v, part in rows
+        ),
+        wide=drawn[0],
+        narrow=drawn[1],
+    )
+
+
+def _bounds(low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return ""
+    return f" [{number(low, sign=True)}, {number(high, sign=True)}]"
+
+
+def learning(results: Results) -> Plate | None:
+    """Target score on the dev split over training, one panel an arm, the other arms behind."""
+    target = next((task for task in results.tasks if task.role == "target"), None)
+    if target is None:
+        return None
+    measured = [curve.quantity for curve in results.curves if curve.quantity != "loss"]
+    quantity = target.name if target.name in measured else next(iter(measured), "")
+    base = next((arm for arm in results.arms if arm.seeds and not arm.trained), None)
+    score = base.score(target.name) if base else None
+    level = score.quantity.estimate.value if score else None
+    guide = " Dashed: the base's test score." if level is not None else ""
+    return _panels(
+        results,
+        quantity,
+        "learning",
+        f"{target.name} on the dev split while training",
+        "One panel an arm; grey behind it, the others. Thin lines are seeds, the thick line their "
+        "mean, the band the range of the seeds. Dev items are few, so a single point is rough."
+        f"{guide} {_counts(results)}.",
+        level=level,
+        shared=True,
+    )
+
+
+def loss(results: Results) -> Plate | None:
+    """Training loss, one panel an arm on its own scale."""
+    return _panels(
+        results,
+        "loss",
+        "loss",
+        "Training loss",
+        "Each arm on its own scale: a cross-entropy, a divergence and a policy-gradient surrogate "
+        "are not comparable with each other. Thin lines are seeds, the thick line their mean, the "
+        "band the range of the seeds; long runs are averaged over equal runs of steps.",
+        level=None,
+        shared=False,
+    )
+
+
+def _panels(
+    results: Results,
+    quantity: str,
+    name: str,
+    title: str,
+    caption: str,
+    *,
+    level: float | None,
+    shared: bool,
+) -> Plate | None:
+    by_arm: dict[str, list[Curve]] = {}
+    for curve in results.curves:
+        if curve.quantity == quantity:
+            by_arm.setdefault(curve.arm, []).append(curve)
+    arms = [arm for arm in results.arms if arm.trained and arm.name in by_arm]
+    if not arms:
+        return None
+    means = {arm.name: _mean_curve(by_arm[arm.name]) for arm in arms}
+    every = [v for arm in arms for curve in by_arm[arm.name] for v in curve.values]
+    every += [level] if level is not None else []
+    room = 0.06 * (max(every) - min(every)) or 0.5
+    limits = (min(every) - room, max(every) + room)
+    look, panels, rows = looks(results), [], []
+    for arm in arms:
+        figure, axes = svg.canvas(300, 190)
+        colour = look[arm.name].colour
+        if shared:
+            for other in arms:
+                if other is not arm:
+                    axes.plot(*means[other.name][:2], color=svg.RULE, lw=1.1, zorder=1)
+            axes.set_ylim(*limits)
+            if level is not None:
+                axes.axhline(level, color=svg.MUTED, lw=0.9, ls=(0, (4, 3)), zorder=2)
+        steps, mean, low, high = means[arm.name]
+        axes.fill_between(steps, low, high, color=colour, alpha=0.16, lw=0, zorder=3)
+        for curve in by_arm[arm.name]:
+            axes.plot(curve.steps, curve.values, color=colour, lw=0.7, alpha=0.55, zorder=4)
+        line = axes.plot(steps, mean, color=colour, lw=2.2, zorder=5)
+        seeds = [curve.values[-1] for curve in by_arm[arm.name]]
+        last = seed_mean(seeds)
+        text = f"{number(mean[0])} → {number(last.value)}"
+        svg.label(line, f"{arm.name}: {text} over {steps[-1]:g} steps, {len(seeds)} seeds")
+        axes.set_title(arm.name, loc="left", color=colour, fontsize=11, fontweight="bold")
+        axes.set_xlabel("step")
+        axes.locator_params(nbins=4)
+        panels.append(svg.themed(figure, f"{name}-{arm.name}", f"{title}: {arm.name}"))
+        rows.append(
+            (arm.name, number(mean[0]), number(last.value), interval_words(last), str(len(seeds)))
+        )
+    head = ("arm", "first", "last", "last, 95 % over seeds", "seeds")
+    return Plate(name, title, caption, head, tuple(rows), panels=tuple(panels))
+
+
+def _mean_curve(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Steps that every seed has, and mean, lowest and highest of the seeds there."""
+    steps = sorted(set.intersection(*(set(curve.steps) for curve in curves)))
+    if not steps:
+        curves, steps = curves[:1], list(curves[0].steps)
+    at = [dict(zip(curve.steps, curve.values, strict=True)) for curve in curves]
+    values = np.array([[seed[step] for step in steps] for seed in at])
+    return np.array(steps), values.mean(axis=0), values.min(axis=0), values.max(axis=0)
+
+
+def drift(results: Results) -> Plate | None:
+    """Unbiased MMD^2 of visited states against the base, beside what base against base gives."""
+    arms = [arm for arm in results.arms if arm.drift]
+    if not arms:
+        return None
+    title = "How far the visited states drifted"
+    look, drawn = looks(results), []
+    for width, name in ((WIDE, "drift-wide"), (NARROW, "drift-narrow")):
+        figure, axes = svg.canvas(width, 60 + 40 * len(arms))
+        for i, arm in enumerate(arms):
+            colour = look[arm.name].colour
+            for found in arm.drift:
+                hidden = found.feature == "hidden"
+                y = i + (0.02 if hidden else 0.26)
+                e = found.mmd2.estimate
+                if e.low is not None and e.high is not None:
+                    axes.plot([e.low, e.high], [y, y], color=colour, lw=1.8, alpha=0.55, zorder=2)
+                fill = colour if hidden else svg.SURFACE
+                mark = axes.plot(
+                    e.value, y, "o", mfc=fill, mec=colour, ms=8 if hidden else 6, mew=1.6, zorder=3
+                )
+                tail = f", {_p_words(found.p_values)}" if found.p_values else ""
+                text = f"{arm.name}, {found.feature}: {number(e.value, 4)} {interval_words(e, 4)}"
+                svg.label(mark, text + tail)
+                if found.null_mmd2 is not None:
+                    axes.plot([found.null_mmd2] * 2, [y - 0.12, y + 0.12], color=svg.INK, lw=1.6)
+        axes.axvline(0, color=svg.MUTED, lw=0.8, zorder=1)
+        axes.set_ylim(len(arms) - 0.45, -0.7)
+        colours = [look[arm.name].colour for arm in arms]
+        _row_names(axes, [arm.name for arm in arms], colours, beside=width == WIDE)
+        axes.grid(visible=False, axis="y")
+        axes.spines["left"].set_visible(False)
+        axes.locator_params(axis="x", nbins=8 if width == WIDE else 4)
+        axes.set_xlabel("unbiased MMD² against the base")
+        drawn.append(svg.themed(figure, name, title))
+    rows = tuple(
+        (
+            arm.name,
+            d.feature,
+            number(d.mmd2.estimate.value, 4),
+            interval_words(d.mmd2.estimate, 4),
+            "–" if d.null_mmd2 is None else number(d.null_mmd2, 4),
+            _p_words(d.p_values) or "–",
+            "–" if d.mmd_biased is None else number(d.mmd_biased, 4),
+        )
+        for arm in arms
+        for d in arm.drift
+    )
+    return Plate(
+        "drift",
+        title,
+        "Filled: mean-pooled hidden states; open: light lexical features, for parity with the "
+        f"paper. The upright stroke is the null, {NULL_NOTE}: an arm on it has not drifted. "
+        "Unbiased, so it may fall below 0; the biased value stands in the table. Bars are 95 % t "
+        "intervals over seeds; p by permutation within prompts, the largest over seeds.",
+        ("arm", "features", "MMD²", "95 %", NULL_NOTE, "p", "biased"),
+        rows,
+        wide=drawn[0],
+        narrow=drawn[1],
+    )
+
+
+def _row_names(axes: Axes, names: Sequence[str], colours: Sequence[str], *, beside: bool) -> None:
+    """Name each row of a dot plot: left of it on a wide screen, above its mark on a narrow one."""
+    if beside:
+        axes.set_yticks(range(len(names)), list(names))
+        for tick, colour in zip(axes.get_yticklabels(), colours, strict=True):
+            tick.set_color(colour)
+        return
+    axes.set_yticks([])
+    ground = {"facecolor": svg.SURFACE, "edgecolor": "none", "pad": 1.0}
+    at = axes.get_yaxis_transform()
+    for i, (name, colour) in enumerate(zip(names, colours, strict=True)):
+        axes.text(
+            0.0, i - 0.32, name, transform=at, color=colour, fontsize=9.5, va="center", bbox=ground
+        )
+
+
+def _p_words(p_values: Sequence[float]) -> str:
+    return f"p ≤ {max(p_values):.2g}" if p_values else ""
+
+
+def _counts(results: Results) -> str:
+    seeds = max((len(arm.seeds) for arm in results.arms), default=0)
+    items = []
+    for task in results.tasks:
+        sizes = [score.n_items for arm in results.arms if (score := arm.score(task.name))]
+        items += [f"{max(sizes):,} items of {task.name}"] if sizes else []
+    return f"n = {seeds} seed{'s' * (seeds != 1)}, {', '.join(items)}"

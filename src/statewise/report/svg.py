@@ -1,0 +1,160 @@
+"""Matplotlib figures as small, themed, labelled SVG.
+
+Why matplotlib: the report must draw without a browser, a network or a build step, the same picture
+must stand in `report.html`, in `report.md` and in a README, and a script library that redraws in
+the page (Plotly 4.5 MB, Vega 0.8 MB and its need of `unsafe-eval`) buys little for points and
+lines. What a page needs is added here: text stays text, colours become the page's CSS variables (so
+one picture serves light, dark and print), and every mark can carry a label that a pointer, the
+keyboard and a screen reader find.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from io import StringIO
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import matplotlib as mpl
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+SVG = "http://www.w3.org/2000/svg"
+XLINK = "http://www.w3.org/1999/xlink"
+ET.register_namespace("", SVG)
+
+# Matplotlib draws in these stand-ins; `themed` replaces each by the variable of the page.
+INK, MUTED, RULE, SURFACE = "#010101", "#020202", "#030303", "#040404"
+ARM_COLOURS = tuple(f"#0500{i:02x}" for i in range(8))
+GOOD, BAD, OPEN = "#060601", "#060602", "#060603"
+VARIABLES = {
+    INK: "var(--ink)",
+    MUTED: "var(--muted)",
+    RULE: "var(--rule)",
+    SURFACE: "var(--surface)",
+    GOOD: "var(--good)",
+    BAD: "var(--bad)",
+    OPEN: "var(--open)",
+    **{colour: f"var(--arm{i})" for i, colour in enumerate(ARM_COLOURS)},
+}
+
+LABEL = "label:"
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "DejaVu Sans",
+    "font.size": 11,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": MUTED,
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.titlesize": 11,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.unicode_minus": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.color": RULE,
+    "ytick.color": RULE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "figure.facecolor": "none",
+    "lines.solid_capstyle": "butt",
+}
+
+
+def canvas(width: int, height: int) -> tuple[Figure, Axes]:
+    """A figure of `width` x `height` CSS pixels with one axes, in the report's style."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(
+            figsize=(width / 72, height / 72),
+            dpi=72,
+            layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06),
+        )
+        FigureCanvasSVG(figure)
+        return figure, figure.add_subplot()
+
+
+def label(artists: Artist | Sequence[Artist], text: str) -> None:
+    """Give marks a label for pointer, keyboard and screen reader."""
+    for artist in [artists] if isinstance(artists, Artist) else artists:
+        artist.set_gid(LABEL + text)
+
+
+def themed(figure: Figure, name: str, title: str) -> str:
+    """The figure as an SVG element for the page: variables for colours, no style attributes.
+
+    Style attributes are written as presentation attributes, since the page's content policy allows
+    no inline style; ids carry `name`, so that figures share a page.
+    """
+    buffer = StringIO()
+    style: dict[Any, Any] = {**STYLE, "svg.hashsalt": name}  # the same figure, the same bytes
+    with mpl.rc_context(style):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    root = ET.fromstring(buffer.getvalue())  # noqa: S314 - our own drawing
+    for unwanted in [*root.findall(f"{{{SVG}}}metadata")]:
+        root.remove(unwanted)
+    for element in root.iter():
+        _plain(element, name)
+    width, height = (float(v) for v in root.attrib["viewBox"].split()[2:])
+    for key in ("width", "height", "version"):
+        root.attrib.pop(key, None)
+    root.set("role", "group")
+    root.set("aria-label", title)
+    root.set("class", "plot")
+    root.set("viewBox", f"0 0 {width:g} {height:g}")
+    text = ET.tostring(root, encoding="unicode")
+    for stand_in, variable in VARIABLES.items():
+        text = text.replace(stand_in, variable)
+    text = re.sub(r"(\d+\.\d{2})\d+", r"\1", text)  # a hundredth of a pixel is enough
+    return re.sub(r"\n\s*", "\n", text)
+
+
+def _plain(element: ET.Element, name: str) -> None:
+    for declaration in element.attrib.pop("style", "").split(";"):
+        key, _, value = (part.strip() for part in declaration.partition(":"))
+        if key == "font":  # "700 11px 'DejaVu Sans'": the page's own face, our size and weight
+            size = re.search(r"([\d.]+)px", value)
+            if size:
+                element.set("font-size", size[1])
+            if re.match(r"(bold|[6-9]00)\b", value):
+                element.set("font-weight", "600")
+        elif key and key != "font-family":
+            element.set(key, value)
+    reference = element.attrib.pop(f"{{{XLINK}}}href", None)
+    if reference:
+        element.set("href", reference.replace("#", f"#{name}-", 1))
+    clip = element.get("clip-path")
+    if clip:
+        element.set("clip-path", clip.replace("#", f"#{name}-", 1))
+    identity = element.get("id")
+    if identity and identity.startswith(LABEL):
+        del element.attrib["id"]
+        text = identity.removeprefix(LABEL)
+        element.set("class", "mark")
+        element.set("tabindex", "0")
+        element.set("role", "img")
+        element.set("aria-label", text)
+        title = ET.Element(f"{{{SVG}}}title")
+        title.text = text
+        element.insert(0, title)
+    elif identity:
+        element.set("id", f"{name}-{identity}")
+
+
+def standalone(svg: str, variables_css: str) -> str:
+    """The same picture as a file of its own, for Markdown: it brings its colours along."""
+    width, height = re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)[0]
+    css = f"{variables_css}\ntext {{ font-family: system-ui, sans-serif; }}"
+    ground = f'<style>{css}</style><rect width="100%" height="100%" fill="var(--surface)" />'
+    head, rest = svg.split(">", 1)
+    return f'{head} width="{width}" height="{height}">{ground}{rest}\n'

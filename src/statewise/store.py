@@ -1,0 +1,159 @@
+"""The run folder: what is written where, and how nothing is ever half-written.
+
+    RUN/study.yaml                      the resolved study, itself a study file
+    RUN/environment.json                versions, hardware, the base model
+    RUN/arms/<arm>/seed-<n>/            one folder an arm and seed
+        metrics.jsonl                   one row a step; repeats exactly under the same seed
+        timing.jsonl                    seconds and tokens a second of the same steps
+        dev.jsonl                       the dev curve
+        checkpoint/                     where training continues after a kill
+        policy/                         the trained policy, a Hugging Face directory
+        budget.json                     what the arm cost and how far it moved
+        items.parquet                   one row an item, task and decoding
+        states.parquet                  the rollouts whose prefixes drift compares
+        drift.json                      drift from base
+    RUN/results.json, report.html, report.md
+
+Every file appears whole or not at all: it is written beside its place and moved there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from statewise.errors import RunError
+
+PACKAGES = ("statewise", "torch", "transformers", "peft", "lm_eval", "datasets", "tokenizers", "numpy", "scipy")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of a run."""
+
+    root: Path
+
+    @property
+    def study(self) -> Path:
+        """The resolved study."""
+        return self.root / "study.yaml"
+
+    def arm(self, name: str, seed: int) -> Path:
+        """The folder of one arm and seed."""
+        return self.root / "arms" / name / f"seed-{seed}"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write plain data as JSON, whole or not at all; nan and infinity are refused."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file. Raises RunError naming a damaged one."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise RunError(f"{path} cannot be read ({error}); delete it and run again to rebuild it") from error
+
+
+def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Add rows to a JSON-lines file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a JSON-lines file; none where there is no file. A torn last line is not a row."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def cut_rows(path: Path, last_step: int) -> None:
+    """Keep the rows up to `last_step`: what came after it will be computed again."""
+    if path.exists():
+        kept = [row for row in read_rows(path) if row["step"] <= last_step]
+        write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+@contextlib.contextmanager
+def whole_directory(path: Path) -> Iterator[Path]:
+    """A directory that takes the place of `path` only when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside, old = path.with_name(f".{path.name}.new"), path.with_name(f".{path.name}.old")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    yield beside
+    shutil.rmtree(old, ignore_errors=True)
+    if path.exists():
+        path.rename(old)
+    beside.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover_directory(path: Path) -> None:
+    """Undo a move that was cut short between its two renames: the old directory is still whole."""
+    old = path.with_name(f".{path.name}.old")
+    if old.exists() and not path.exists():
+        old.rename(path)
+
+
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold a lock file; it is free again when the process ends, however it ends.
+
+    Raises RunError where another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(
+                f"another process is writing to {path.parent}; wait for it, stop it, or give another --out"
+            ) from None
+        yield
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware, as far as the standard library can tell."""
+    versions = {}
+    for name in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "packages": versions,
+    }
+
+
+def _processor() -> str:
+    """The processor's name; `platform.processor()` is empty on most Linux systems."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,237 @@
+"""Runs a study's jobs in the order of their needs, side by side, and continues after a kill."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Literal
+
+from statewise.errors import RunError
+from statewise.plain import differences, dump_yaml, from_plain, load_yaml, to_plain
+from statewise.store import RunFolder, environment, exclusive, write_json, write_text
+from statewise.study.jobs import BASE_SEED, is_measured, is_trained, measure_arm, train_arm
+from statewise.study.models import base_location, marker
+from statewise.study.spec import BASE, Study
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Train or measure one arm for one seed."""
+
+    task: Literal["train", "measure"]
+    arm: str
+    seed: int
+
+    def __str__(self) -> str:
+        verb = "training" if self.task == "train" else "measuring"
+        return f"{verb} {self.arm}" + ("" if self.arm == BASE else f", seed {self.seed}")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What the executor tells whoever watches: a job began, moved or ended."""
+
+    job: Job
+    state: Literal["began", "moved", "ended"]
+    phase: str = ""
+    done: int = 0
+    total: int = 0
+    tokens_per_second: float = 0.0
+    jobs: int = 0
+    """How many jobs this call has in all."""
+
+
+def plan(study: Study, run: RunFolder) -> dict[Job, set[Job]]:
+    """Every unfinished job and the unfinished jobs that it needs, in an order that respects them."""
+    base = Job("measure", BASE, BASE_SEED)
+    needs: dict[Job, set[Job]] = {base: set()}
+    for name, seed in product(study.order(), study.seeds):
+        needs |= _training(study, name, seed)
+        needs[Job("measure", name, seed)] = {Job("train", name, seed), base}
+    return _unfinished(needs, run)
+
+
+def plan_training(
+    study: Study, run: RunFolder, arms: Sequence[str], seeds: Sequence[int] | None = None
+) -> dict[Job, set[Job]]:
+    """The training jobs of some arms and of the teachers that they need; all seeds unless named."""
+    wanted = set(arms)
+    for name in reversed(study.order()):
+        if name in wanted:
+            wanted |= set(study.parents(study.arm(name)))
+    needs: dict[Job, set[Job]] = {}
+    for name, seed in product(study.order(), seeds or study.seeds):
+        if name in wanted:
+            needs |= _training(study, name, seed)
+    return _unfinished(needs, run)
+
+
+def _training(study: Study, name: str, seed: int) -> dict[Job, set[Job]]:
+    parents = study.parents(study.arm(name))
+    return {Job("train", name, seed): {Job("train", parent, seed) for parent in parents}}
+
+
+def _unfinished(needs: dict[Job, set[Job]], run: RunFolder) -> dict[Job, set[Job]]:
+    finished = {job for job in needs if _is_finished(run, job)}
+    return {job: wanted - finished for job, wanted in needs.items() if job not in finished}
+
+
+def run_study(
+    study: Study, root: Path, *, workers: int, watch: Callable[[Event], None] = lambda _: None
+) -> RunFolder:
+    """Do every job that is not done yet, `workers` at a time.
+
+    Raises RunError where the folder belongs to another study, and whatever a job raised first.
+    """
+    run = RunFolder(root)
+    with exclusive(root / ".lock"):
+        claim_folder(study, run)
+        run_jobs(plan(study, run), study, run, workers=workers, watch=watch)
+    return run
+
+
+def run_jobs(
+    waiting: dict[Job, set[Job]],
+    study: Study,
+    run: RunFolder,
+    *,
+    workers: int,
+    watch: Callable[[Event], None] = lambda _: None,
+) -> None:
+    """Do the jobs, each after those it needs: in this process with 0 workers, else side by side."""
+    jobs = len(waiting)
+
+    def tell(event: Event) -> None:
+        watch(replace(event, jobs=jobs))
+
+    if workers == 0:
+        for job in list(waiting):
+            tell(Event(job, "began"))
+            _do(job, study, run, lambda *args, job=job: tell(Event(job, "moved", *args)))
+            tell(Event(job, "ended"))
+    elif waiting:
+        _run_side_by_side(waiting, study, run, workers, tell)
+
+
+def _run_side_by_side(
+    waiting: dict[Job, set[Job]],
+    study: Study,
+    run: RunFolder,
+    workers: int,
+    watch: Callable[[Event], None],
+) -> None:
+    """Hand jobs to worker processes as soon as what they need is done.
+
+    Processes are spawned, not forked: a forked child inherits locked thread pools of torch.
+    """
+    context = multiprocessing.get_context("spawn")
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    reports = context.Manager().Queue()
+    plain = to_plain(study)
+    pool = ProcessPoolExecutor(
+        min(workers, len(waiting)),
+        mp_context=context,
+        initializer=_start_worker,
+        initargs=(threads, os.getpid()),
+    )
+    running: dict[Future[None], Job] = {}
+    try:
+        while waiting or running:
+            for job in [job for job, wanted in waiting.items() if not wanted]:
+                if len(running) >= workers:
+                    break
+                del waiting[job]
+                running[pool.submit(_do_in_worker, job, plain, str(run.root), reports)] = job
+                watch(Event(job, "began"))
+            ended, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+            while not reports.empty():
+                watch(reports.get())
+            for future in ended:
+                job = running.pop(future)
+                future.result()
+                for wanted in waiting.values():
+                    wanted.discard(job)
+                watch(Event(job, "ended"))
+    except BrokenProcessPool as error:
+        raise RunError(
+            "a worker process died (out of memory?); run the same command again to continue, "
+            "with --workers 1 if memory is short"
+        ) from error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in list((getattr(pool, "_processes", None) or {}).values()):
+            process.terminate()
+
+
+def _start_worker(threads: int, parent: int) -> None:
+    """Limit threads, and end with the parent: an orphan would go on writing into the run."""
+    import torch  # in the worker only: the thread count belongs to the process
+
+    torch.set_num_threads(threads)
+
+    def end_with_parent() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def _do_in_worker(job: Job, plain: object, root: str, reports) -> None:  # noqa: ANN001  a proxy
+    """One job in a worker process; reports progress twice a second at most."""
+    last = 0.0
+
+    def progress(phase: str, done: int, total: int, rate: float) -> None:
+        nonlocal last
+        if time.monotonic() - last > 0.5 or done == total:
+            last = time.monotonic()
+            reports.put(Event(job, "moved", phase, done, total, rate))
+
+    _do(job, from_plain(Study, plain), RunFolder(Path(root)), progress)
+
+
+def _do(job: Job, study: Study, run: RunFolder, progress: Callable[..., None]) -> None:
+    work = train_arm if job.task == "train" else measure_arm
+    work(study, run, job.arm, job.seed, progress)
+
+
+def _is_finished(run: RunFolder, job: Job) -> bool:
+    done = is_trained if job.task == "train" else is_measured
+    return done(run, job.arm, job.seed)
+
+
+def claim_folder(study: Study, run: RunFolder) -> None:
+    """Write the resolved study into an empty folder; refuse the folder of another study.
+
+    Only the seeds may differ: more seeds add to a run, and what was done stays.
+    """
+    resolved = to_plain(study)
+    if run.study.exists():
+        stored = load_yaml(run.study)
+        changed = [path for path in differences(stored, resolved) if not path.startswith("seeds")]
+        if changed:
+            raise RunError(
+                f"{run.root} holds a run of another study (it differs in {', '.join(_few(changed))}); "
+                "give another --out, or delete the folder to start over"
+            )
+        resolved["seeds"] = sorted({*stored["seeds"], *study.seeds})
+    write_text(run.study, dump_yaml(resolved))
+    location = base_location(study)
+    write_json(
+        run.root / "environment.json",
+        environment() | {"base": {"location": location, **marker(location)}},
+    )
+
+
+def _few(items: list[str]) -> Iterator[str]:
+    yield from items[:3]
+    if len(items) > 3:
+        yield f"and {len(items) - 3} more places"

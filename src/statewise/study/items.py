@@ -1,0 +1,86 @@
+"""Item-level scores as tables [seeds, items], and the pairing of one arm with another."""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import pandas as pd
+
+from statewise.errors import DataError
+
+DECODINGS = ("greedy", "choices", "sampled")
+"""Which result of a task claims and forgetting speak of: the first of these that the task has."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grid:
+    """Scores of one arm on one task: `values` [seeds, items], both sorted. May be empty."""
+
+    seeds: tuple[int, ...]
+    item_ids: tuple[str, ...]
+    values: np.ndarray
+
+
+def where(frame: pd.DataFrame, **equal: object) -> pd.DataFrame:
+    """The rows in which every named column equals its value.
+
+    >>> where(pd.DataFrame({"arm": ["a", "b"], "score": [1, 0]}), arm="b")["score"].tolist()
+    [0]
+    """
+    keep = np.ones(len(frame), dtype=bool)
+    for column, value in equal.items():
+        keep &= (frame[column] == value).fillna(False).to_numpy(dtype=bool)
+    return cast(pd.DataFrame, frame.loc[keep])
+
+
+def grid(scores: pd.DataFrame, arm: str, task: str, decoding: str | None = None) -> Grid:
+    """The table of one arm on one task. Several samples of an item are averaged.
+
+    Raises DataError where an item has no score, or not for every seed.
+    """
+    rows = where(scores, arm=arm, task=task)
+    present = set(rows["decoding"])
+    wanted = DECODINGS if decoding is None else (decoding,)
+    chosen = next((name for name in wanted if name in present), None)
+    if chosen is None:
+        return Grid((), (), np.empty((0, 0)))
+    rows = where(rows, decoding=chosen)
+    seeds, row = np.unique(rows["seed"].to_numpy(dtype=np.int64), return_inverse=True)
+    item_ids, column = np.unique(rows["item_id"].to_numpy(dtype=str), return_inverse=True)
+    shape = (len(seeds), len(item_ids))
+    total, count = np.zeros(shape), np.zeros(shape)
+    np.add.at(total, (row, column), rows["score"].to_numpy(dtype=np.float64))
+    np.add.at(count, (row, column), 1.0)
+    if not count.all() or not np.isfinite(total).all():
+        raise DataError(f"{arm} on {task}: some items have no score, or not for every seed")
+    return Grid(tuple(seeds.tolist()), tuple(item_ids.tolist()), total / count)
+
+
+def differences(
+    scores: pd.DataFrame, arm: str, rival: str, task: str, fixed: AbstractSet[str]
+) -> np.ndarray:
+    """Score of `arm` minus score of `rival`, [seeds, items], for the seeds that both have.
+
+    A fixed arm's one row stands beside every seed. Empty where no seed is common.
+    """
+    mine, theirs = grid(scores, arm, task), grid(scores, rival, task)
+    if not mine.seeds or not theirs.seeds:
+        return np.empty((0, 0))
+    if mine.item_ids != theirs.item_ids:
+        odd = sorted(set(mine.item_ids) ^ set(theirs.item_ids))
+        raise DataError(
+            f"{arm} and {rival} were not scored on the same items of {task}: {len(odd)} differ, "
+            f"the first is {odd[0]!r}; evaluate both again on one split"
+        )
+    if arm in fixed and rival in fixed:
+        return mine.values[:1] - theirs.values[:1]
+    if rival in fixed:
+        return mine.values - theirs.values[:1]
+    if arm in fixed:
+        return mine.values[:1] - theirs.values
+    common = [seed for seed in mine.seeds if seed in theirs.seeds]
+    first = mine.values[[mine.seeds.index(seed) for seed in common]]
+    return first - theirs.values[[theirs.seeds.index(seed) for seed in common]]

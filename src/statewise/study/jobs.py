@@ -1,0 +1,296 @@
+"""The two jobs of an arm and seed: train it, measure it. Each continues where it was killed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from statewise.arms import Arm, Stream, bind, policies
+from statewise.data import Prompts, load
+from statewise.evaluate import evaluate, write_items
+from statewise.policy import Policy, PolicyRef
+from statewise.probes import (
+    Drift,
+    drift_between,
+    hidden_features,
+    lexical_features,
+    mean_kl,
+    update_norm,
+)
+from statewise.probes.drift import prefixes
+from statewise.seeding import seed_for
+from statewise.states import read_states, write_states
+from statewise.store import (
+    RunFolder,
+    append_rows,
+    cut_rows,
+    exclusive,
+    read_json,
+    read_rows,
+    recover_directory,
+    whole_directory,
+    write_json,
+)
+from statewise.study.models import MARKER, check_same_encoding, load_role
+from statewise.study.spec import BASE, DevCurve, Study
+from statewise.train import Row, make_optimizer, train
+from statewise.trajectory import Sampling, Trajectory
+
+BASE_SEED = 0
+"""The base does not train, so it has one folder: this seed's."""
+
+Progress = Callable[[str, int, int, float], None]
+"""Called with phase, steps done, steps in all, tokens a second."""
+
+
+def is_trained(run: RunFolder, arm: str, seed: int) -> bool:
+    """True when the arm's policy is there whole."""
+    return (run.arm(arm, seed) / "policy" / MARKER).is_file()
+
+
+def is_measured(run: RunFolder, arm: str, seed: int) -> bool:
+    """True when everything that is measured of the arm is there."""
+    return (run.arm(arm, seed) / "budget.json").is_file()
+
+
+# ---- training -------------------------------------------------------------------------------
+
+
+def train_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Progress) -> None:
+    """Train one arm for one seed, from its last checkpoint if there is one."""
+    folder = run.arm(name, seed)
+    with exclusive(folder / ".lock"):
+        if is_trained(run, name, seed):
+            return
+        arm = study.arm(name)
+        recover_directory(folder / "checkpoint")
+        student, state, start = _begin(study, run, arm, seed)
+        bound = _bind(study, run, arm, student, seed)
+        optimizer = make_optimizer(student, arm.budget)
+        if state is not None:
+            restore_optimizer(optimizer, state)
+        for file in ("metrics.jsonl", "timing.jsonl", "dev.jsonl"):
+            cut_rows(folder / file, start if start else -1)
+        progress("training", start, bound.steps, 0.0)
+        if start == 0 and study.dev:
+            _measure_dev(study.dev, student, folder, name, seed, step=0)
+        for row in train(bound, student, optimizer, seed=seed_for("train", seed), start=start):
+            _record(row, folder)
+            progress("training", row.step, bound.steps, row.figures["tokens_trained"] / row.seconds)
+            last = row.step == bound.steps
+            if study.dev and (last or row.step % study.dev.every_steps == 0):
+                _measure_dev(study.dev, student, folder, name, seed, step=row.step)
+            if not last and row.step % study.checkpoint_every_steps == 0:
+                save_checkpoint(folder / "checkpoint", student, optimizer, row.step)
+        with whole_directory(folder / "policy") as beside:
+            student.save(beside)
+            write_json(beside / MARKER, _card(study, bound, seed))
+
+
+def _begin(study: Study, run: RunFolder, arm: Arm, seed: int) -> tuple[Policy, Path | None, int]:
+    """The student, the optimiser state to restore, and the step to start from."""
+    checkpoint = run.arm(arm.name, seed) / "checkpoint"
+    if checkpoint.is_dir():
+        ref = PolicyRef(str(checkpoint))
+        student = load_role(
+            "student", ref, study, run, seed=seed, trainable=True, precision=arm.budget.precision
+        )
+        student.version = step = int(read_json(checkpoint / "state.json")["step"])
+        return student, checkpoint / "optimizer.safetensors", step
+    student = load_role(
+        "student", arm.start, study, run, seed=seed, trainable=True, precision=arm.budget.precision
+    )
+    student.version = 0
+    if arm.budget.adapter:
+        student = student.with_adapter(arm.budget.adapter, seed=seed_for("adapter", seed))
+    return student, None, 0
+
+
+def _bind(study: Study, run: RunFolder, arm: Arm, student: Policy, seed: int) -> Arm:
+    """The arm with its teachers loaded and its prompts tokenised."""
+    teachers: dict[str, Policy] = {}
+
+    def teacher(ref: PolicyRef) -> Policy:
+        if ref.name not in teachers:
+            precision = arm.budget.precision
+            policy = load_role(
+                f"teacher:{ref.name}", ref, study, run, seed=seed, precision=precision
+            )
+            check_same_encoding(student, policy)
+            teachers[ref.name] = policy
+        return teachers[ref.name]
+
+    def prompts(stream: Stream) -> Prompts:
+        room = getattr(stream.source, "max_new_tokens", None)
+        return load(
+            stream.prompts,  # pyright: ignore[reportArgumentType]
+            student.to_ids,
+            context_tokens=student.context_tokens,
+            max_new_tokens=room,
+        )
+
+    return bind(arm, teacher, prompts)
+
+
+def _record(row: Row, folder: Path) -> None:
+    """Append one step: what repeats exactly in one file, what the clock said in the other."""
+    append_rows(folder / "metrics.jsonl", [{"step": row.step, **row.figures}])
+    rate = (row.figures["tokens_trained"] + row.figures["tokens_sampled"]) / row.seconds
+    timing = {"step": row.step, "seconds": row.seconds, "tokens_per_second": rate}
+    append_rows(folder / "timing.jsonl", [timing])
+
+
+def _measure_dev(
+    dev: DevCurve, student: Policy, folder: Path, name: str, seed: int, *, step: int
+) -> None:
+    """One point of the dev curve."""
+    items = evaluate(student, [dev.task], arm=name, seed=seed, sampled=False)
+    scores = np.array([item.score for item in items])
+    stderr = None if len(scores) < 2 else float(scores.std(ddof=1) / len(scores) ** 0.5)
+    row = {
+        "step": step,
+        "task": dev.task.key,
+        "score": float(scores.mean()),
+        "n": len(scores),
+        "stderr": stderr,
+    }
+    append_rows(folder / "dev.jsonl", [row])
+
+
+def save_checkpoint(
+    folder: Path, student: Policy, optimizer: torch.optim.Optimizer, step: int
+) -> None:
+    """A Hugging Face directory, the optimiser's moments and the step: all that a continuation needs."""
+    moments = {
+        f"{index}.{key}": value.contiguous()
+        for index, entry in optimizer.state_dict()["state"].items()
+        for key, value in entry.items()
+    }
+    with whole_directory(folder) as beside:
+        student.save(beside)
+        save_file(moments, beside / "optimizer.safetensors")
+        write_json(beside / "state.json", {"step": step})
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
+    """Put saved moments back into a fresh optimiser over the same parameters."""
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in load_file(path).items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+
+
+def _card(study: Study, arm: Arm, seed: int) -> dict[str, object]:
+    """What the weights' own config does not say."""
+    loaded = [s.prompts for s in arm.streams if isinstance(s.prompts, Prompts)]
+    return {
+        "study": study.name,
+        "arm": arm.name,
+        "seed": seed,
+        "steps": arm.steps,
+        "teachers": [policy.name for policy in policies(arm.streams)],
+        "prompts": [len(p) for p in loaded],
+        "prompts_dropped": sum(p.dropped for p in loaded),
+        "prompts_truncated": sum(p.truncated for p in loaded),
+    }
+
+
+# ---- measuring ------------------------------------------------------------------------------
+
+
+def measure_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Progress) -> None:
+    """Evaluate one trained arm (or the base) on every task, and measure how far it moved."""
+    folder = run.arm(name, seed)
+    with exclusive(folder / ".lock"):
+        if is_measured(run, name, seed):
+            return
+        policy = load_role("student", PolicyRef(name), study, run, seed=seed)
+        if not (folder / "items.parquet").is_file():
+            progress("evaluating", 0, 1, 0.0)
+            write_items(
+                folder / "items.parquet", evaluate(policy, study.tasks, arm=name, seed=seed)
+            )
+        figures: dict[str, float | None] = {"kl_to_base_nats": None}
+        if study.drift:
+            progress("measuring drift", 0, 1, 0.0)
+            figures |= _measure_drift(study, study.drift, run, policy, name, seed)
+        write_json(
+            folder / "budget.json",
+            _costs(folder) | figures | _moved(study, run, policy, name, seed),
+        )
+
+
+def _costs(folder: Path) -> dict[str, float]:
+    """Totals over the arm's steps."""
+    rows, times = read_rows(folder / "metrics.jsonl"), read_rows(folder / "timing.jsonl")
+    keys = ("tokens_sampled", "tokens_trained", "teacher_forwards_tokens", "updates")
+    totals = {key: sum(row[key] for row in rows) for key in keys}
+    return totals | {"wall_seconds": sum(row["seconds"] for row in times)}
+
+
+def _moved(study: Study, run: RunFolder, policy: Policy, name: str, seed: int) -> dict[str, float]:
+    """Norm of the arm's update from where it started; the base has none."""
+    if name == BASE:
+        return {"update_norm": 0.0}
+    start = load_role("start", study.arm(name).start, study, run, seed=seed)
+    return {"update_norm": update_norm(policy, start)}
+
+
+def _measure_drift(
+    study: Study, drift: Drift, run: RunFolder, policy: Policy, name: str, seed: int
+) -> dict[str, float | None]:
+    """Store the policy's rollouts; compare their prefixes with the base's. Returns KL to base.
+
+    The base draws two independent samples: the second one against the first is the null.
+    """
+    folder, base_folder = run.arm(name, seed), run.arm(BASE, BASE_SEED)
+    samples = {"learner": _rollouts(drift, policy, seed_for("drift", name, seed))}
+    if name == BASE:
+        samples["again"] = _rollouts(drift, policy, seed_for("drift", name, seed, "again"))
+    write_states(folder / "states.parquet", samples)
+    base = policy if name == BASE else load_role(BASE, PolicyRef(BASE), study, run, seed=seed)
+    first = read_states(base_folder / "states.parquet", "learner")
+    second = samples["again" if name == BASE else "learner"]
+    features = {}
+    for kind in ("hidden", "lexical"):
+        x, y = _features(kind, base, drift, first, second)
+        seeds = seed_for("drift", kind, name, seed)
+        features[kind] = asdict(drift_between(x, y, permutations=drift.permutations, seed=seeds))
+    write_json(folder / "drift.json", {"features": features})
+    if name == BASE:
+        return {"kl_to_base_nats": 0.0}
+    return {"kl_to_base_nats": mean_kl(policy, base, samples["learner"]).value}
+
+
+def _rollouts(drift: Drift, policy: Policy, seed: int) -> list[Trajectory]:
+    prompts = load(
+        drift.prompts,
+        policy.to_ids,
+        context_tokens=policy.context_tokens,
+        max_new_tokens=drift.max_new_tokens,
+    )
+    return policy.sample(
+        prompts.items,
+        sampling=Sampling(drift.temperature),
+        max_new_tokens=drift.max_new_tokens,
+        seed=seed,
+    )
+
+
+def _features(
+    kind: str, base: Policy, drift: Drift, first: list[Trajectory], second: list[Trajectory]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features of both samples' prefixes, `[P, K, D]` each, made together so that they share a vocabulary."""
+    states = [prefix for t in (*first, *second) for prefix in prefixes(t, drift.depths)]
+    if kind == "hidden":
+        every = hidden_features(base, states)
+    else:
+        every = lexical_features([base.to_text(state) for state in states])
+    x, y = every.reshape(2, len(first), len(drift.depths), -1)
+    return x, y

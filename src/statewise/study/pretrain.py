@@ -1,0 +1,190 @@
+"""The embedded base: an arm over documents, trained from nothing by the same loop as every other arm."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from statewise.arms import Arm, Budget, bind, pretraining
+from statewise.data import WorldDocuments, load
+from statewise.errors import RunError
+from statewise.evaluate import Task, evaluate
+from statewise.fresh import Shape, fresh_model
+from statewise.plain import to_plain
+from statewise.policy import Policy
+from statewise.seeding import seed_for
+from statewise.store import (
+    append_rows,
+    cut_rows,
+    environment,
+    exclusive,
+    read_json,
+    read_rows,
+    recover_directory,
+    whole_directory,
+    write_json,
+    write_text,
+)
+from statewise.study.jobs import restore_optimizer, save_checkpoint
+from statewise.study.models import MARKER
+from statewise.train import Row, make_optimizer, train
+from statewise.world import WORLD_VERSION, World, train_tokenizer
+
+TOKENIZER_DOCUMENTS = 20_000
+"""Documents that the tokenizer is trained on, taken from far behind those the model reads."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that makes the embedded base."""
+
+    shape: Shape = Shape()
+    documents_per_step: int = 96
+    steps: int = 2000
+    learning_rate: float = 4e-3
+    warmup_steps: int = 100
+    weight_decay: float = 0.1
+    seed: int = 0
+    world_seed: int = 0
+
+    def arm(self) -> Arm:
+        """Pretraining as an arm: document states, their own tokens, cross-entropy."""
+        documents = WorldDocuments(self.documents_per_step * self.steps, self.world_seed)
+        budget = Budget(
+            learning_rate=self.learning_rate,
+            steps=self.steps,
+            schedule="cosine",
+            warmup_steps=self.warmup_steps,
+            weight_decay=self.weight_decay,
+            adam_beta2=0.95,
+            tokens_per_microbatch=8192,
+            precision="bf16",
+        )
+        return pretraining("base", documents, budget, prompts_per_step=self.documents_per_step)
+
+
+def pretrain(
+    recipe: Recipe, directory: Path, *, checkpoint_every_steps: int = 200, watch: Callable[[Row, int], None]
+) -> None:
+    """Train the base into `directory`; killed at any point and run again, it continues.
+
+    The directory ends up as a Hugging Face model with its card (`README.md`) and nothing else.
+    """
+    work = directory.with_name(f".{directory.name}.work")
+    with exclusive(work / ".lock"):
+        plain = to_plain(recipe)
+        if (work / "recipe.json").exists() and read_json(work / "recipe.json") != plain:
+            raise RunError(f"{work} holds another recipe's unfinished training; delete it or finish that first")
+        write_json(work / "recipe.json", plain)
+        recover_directory(work / "checkpoint")
+        state = work / "checkpoint" / "state.json"
+        start = int(read_json(state)["step"]) if state.exists() else 0
+        if not start:
+            _fresh(recipe, work / "fresh")
+        student = Policy.load(work / ("checkpoint" if start else "fresh"), name="student", precision="bf16")
+        arm = bind(
+            recipe.arm(),
+            policy=lambda ref: student,
+            prompts=lambda stream: load(
+                stream.prompts,  # pyright: ignore[reportArgumentType]
+                student.to_ids,
+                context_tokens=student.context_tokens,
+                max_new_tokens=None,
+            ),
+        )
+        optimizer = make_optimizer(student, arm.budget)
+        if start:
+            restore_optimizer(optimizer, work / "checkpoint" / "optimizer.safetensors")
+        cut_rows(work / "metrics.jsonl", start)
+        for row in train(arm, student, optimizer, seed=seed_for("pretrain", recipe.seed), start=start):
+            append_rows(work / "metrics.jsonl", [{"step": row.step, "seconds": row.seconds, **row.figures}])
+            watch(row, arm.steps)
+            if row.step % checkpoint_every_steps == 0 and row.step < arm.steps:
+                save_checkpoint(work / "checkpoint", student, optimizer, row.step)
+        student.precision = "fp32"
+        figures = dev_figures(student)
+        with whole_directory(directory) as beside:
+            student.save(beside)
+            write_json(beside / MARKER, {"steps": arm.steps, "recipe": plain, "dev": figures})
+            write_text(beside / "README.md", _card(recipe, student, read_rows(work / "metrics.jsonl"), figures))
+    shutil.rmtree(work)
+
+
+def dev_figures(base: Policy) -> dict[str, float]:
+    """The figures by which difficulty and training length were chosen, on the dev split alone."""
+    tasks = [
+        Task("pocket_gsm_dev", "target", metric="exact_match"),
+        Task("pocket_mmlu_dev", "retention", metric="acc"),
+        Task("pocket_truthfulqa_mc1_dev", "retention", metric="acc"),
+    ]
+    items = evaluate(base, tasks, arm="base", seed=0)
+    figures = {task.key: _mean([i.score for i in items if i.task == task.key]) for task in tasks}
+    sixteen = Task("pocket_gsm_dev", "target", metric="exact_match", limit=200, sampled=True, samples_per_item=16)
+    draws = [i for i in evaluate(base, [sixteen], arm="base", seed=0) if i.decoding == "sampled"]
+    solved = {i.item_id: 0.0 for i in draws}
+    for item in draws:
+        solved[item.item_id] = max(solved[item.item_id], item.score)
+    return figures | {
+        "pocket_gsm_dev sampled": _mean([i.score for i in draws]),
+        "pocket_gsm_dev pass@16": _mean(list(solved.values())),
+    }
+
+
+def _mean(values: list[float]) -> float:
+    return round(sum(values) / len(values), 4)
+
+
+def _fresh(recipe: Recipe, directory: Path) -> None:
+    """The tokenizer, and a random model around it."""
+    world = World(recipe.world_seed)
+    directory.mkdir(parents=True, exist_ok=True)
+    train_tokenizer(
+        world.documents(10**9, TOKENIZER_DOCUMENTS),
+        directory,
+        vocabulary=recipe.shape.vocabulary,
+        context_tokens=recipe.shape.context_tokens,
+    )
+    fresh_model(directory, recipe.shape, tokenizer=directory, seed=seed_for("fresh", recipe.seed))
+
+
+def _card(recipe: Recipe, student: Policy, rows: list[dict], figures: dict[str, float]) -> str:
+    """The model card."""
+    parameters = sum(p.numel() for p in student.module.parameters())
+    tokens = int(sum(row["tokens_trained"] for row in rows))
+    last = rows[-100:]
+    loss = sum(row["loss"] for row in last) / len(last)
+    minutes = sum(row["seconds"] for row in rows) / 60
+    machine = environment()
+    table = "\n".join(f"| {name} | {value:.3f} |" for name, value in figures.items())
+    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    return f"""---
+license: apache-2.0
+library_name: transformers
+---
+# The embedded base of statewise
+
+A {parameters / 1e6:.2f} M parameter Qwen3 model, trained from scratch on the generated world of statewise
+(version {WORLD_VERSION}, seed {recipe.world_seed}). It knows the world's arithmetic, facts and beliefs, unreliably and on
+purpose: skill can be elicited, and knowledge can be lost. It is of no use outside the package's studies.
+
+| | |
+|---|---|
+| exact command | `statewise world pretrain DIRECTORY` |
+| seeds | world {recipe.world_seed}, initialisation and order {recipe.seed} |
+| tokens | {tokens:,} ({recipe.steps} steps of {recipe.documents_per_step} documents, each read once) |
+| loss | {loss:.4f} nats a token (mean of the last {len(last)} steps) |
+| wall time | {minutes:.1f} minutes on {machine["cores"]} cores ({machine["processor"]}) |
+| weights | float32, trained under bf16 autocast |
+| versions | {packages} |
+
+Figures on the **dev** split, by which difficulty and training length were chosen (before any arm ran):
+
+| figure | value |
+|---|---|
+{table}
+
+A guess scores 0.25 on the two multiple-choice tasks.
+"""

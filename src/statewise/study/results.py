@@ -1,0 +1,466 @@
+"""From a run folder to `results.json`: Table 2 with its intervals, curves, budgets and verdicts.
+
+Nothing is invented for what a run lacks: an arm, a seed or a file that is not there is named in
+`notes`, and its figures are None.
+
+Which 95 % interval stands where is written beside it (`over`):
+
+- `seeds`  t over training seeds with the items' error inside (`stats.crossed_effect`): another run
+           of the same recipe, on other items of the same kind
+- `items`  over items, Wilson for a share: this checkpoint, on other items of the same kind
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from math import isfinite
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from statewise import stats
+from statewise.errors import RunError
+from statewise.plain import from_plain
+from statewise.stats import Estimate
+from statewise.store import read_json, read_rows, write_json
+from statewise.study.claims import RETENTION, Claim
+from statewise.study.items import DECODINGS, grid, where
+from statewise.study.verdicts import Verdict, decide
+
+BASE = "base"
+CURVE_POINTS = 200
+EXAMPLE_CHARACTERS = 400
+ITEM_COLUMNS = (
+    "task",
+    "item_id",
+    "arm",
+    "seed",
+    "decoding",
+    "metric",
+    "score",
+    "response",
+    "extraction_failed",
+    "stopped",
+)
+Over = Literal["seeds", "items"]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task of the study: `role` is `target` or `retention`, `metric` the one that is reported.
+
+    `name` is what its rows are filed under: the study's label for it, else the harness's name.
+    """
+
+    name: str
+    role: str
+    metric: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """An estimate and what its interval ranges over."""
+
+    estimate: Estimate
+    over: Over
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One arm on one task under one decoding. Shares are None where the notion does not apply."""
+
+    task: str
+    decoding: str
+    quantity: Quantity
+    n_items: int
+    per_seed: tuple[float, ...]
+    extraction_failed: float | None
+    stopped: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """Unbiased MMD^2 of visited states against the base, with what base against base gives."""
+
+    feature: str
+    mmd2: Quantity
+    null_mmd2: float | None
+    p_values: tuple[float, ...]
+    mmd_biased: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What an arm spent, mean over seeds. None where it was not recorded."""
+
+    tokens_sampled: float | None
+    tokens_trained: float | None
+    teacher_tokens: float | None
+    updates: float | None
+    update_norm: float | None
+    kl_to_base_nats: float | None
+    wall_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ArmResult:
+    """One row of Table 2. `seeds` are those with results; a fixed arm has one and never trains."""
+
+    name: str
+    trained: bool
+    seeds: tuple[int, ...]
+    scores: tuple[Score, ...]
+    retention: Quantity | None
+    forgetting: Quantity | None
+    retention_ratio: Quantity | None
+    drift: tuple[Drift, ...]
+    budget: Budget | None
+
+    def score(self, task: str, decoding: str | None = None) -> Score | None:
+        """The score on `task`; without `decoding` the one that claims speak of."""
+        found = {s.decoding: s for s in self.scores if s.task == task}
+        wanted = DECODINGS if decoding is None else (decoding,)
+        return next((found[d] for d in wanted if d in found), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One number over training, at most `CURVE_POINTS` points: `quantity` is `loss` or a task."""
+
+    arm: str
+    seed: int
+    quantity: str
+    steps: tuple[float, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A response from which no answer could be extracted."""
+
+    arm: str
+    seed: int
+    task: str
+    item_id: str
+    response: str
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """All that a report says. `complete` is False where something of the study is missing."""
+
+    study: str
+    question: str
+    seeds: tuple[int, ...]
+    complete: bool
+    notes: tuple[str, ...]
+    tasks: tuple[Task, ...]
+    arms: tuple[ArmResult, ...]
+    verdicts: tuple[Verdict, ...]
+    curves: tuple[Curve, ...]
+    examples: tuple[Example, ...]
+    environment: Mapping[str, Any]
+
+
+def summarise(run_dir: Path) -> Results:
+    """Read a run folder, finished or not. Raises RunError where it is damaged."""
+    study = _study(run_dir)
+    tasks = tuple(_task(entry) for entry in study["tasks"])
+    seeds = _seeds(study.get("seeds", ()))
+    names = [str(arm["name"]) for arm in study["arms"]]
+    names = names if BASE in names else [BASE, *names]  # the base is no arm of a study file
+    folders = {name: _seed_folders(run_dir / "arms" / name) for name in names}
+    items = _reported(_items(folders), tasks)
+    trained = {n: any((f / "metrics.jsonl").exists() for f in folders[n].values()) for n in names}
+    fixed = [n for n in names if folders[n] and not trained[n]]
+    gaps = _gaps(names, folders, trained, items, seeds)
+    notes = [*_notes(study), *gaps]
+    if not gaps and len(seeds) == 1:
+        notes.append(
+            "One training seed: nothing here speaks about a method, only about checkpoints."
+        )
+    claims = from_plain(tuple[Claim, ...], study.get("claims") or [], "claims")
+    roles = {task.name: task.role for task in tasks}
+    return Results(
+        study=str(study["name"]),
+        question=str(study.get("question", "")),
+        seeds=seeds,
+        complete=not gaps,
+        notes=tuple(notes),
+        tasks=tasks,
+        arms=tuple(_arm(name, trained[name], folders, items, tasks) for name in names),
+        verdicts=decide(claims, items, roles, fixed),
+        curves=tuple(c for name in names for c in _curves(name, folders[name])),
+        examples=_examples(items, names),
+        environment=_stored(run_dir / "environment.json") or {},
+    )
+
+
+def write_results(run_dir: Path) -> Results:
+    """`summarise` and store as `results.json`: the same run gives the same bytes."""
+    results = summarise(run_dir)
+    write_json(run_dir / "results.json", asdict(results))
+    return results
+
+
+def _study(run_dir: Path) -> dict[str, Any]:
+    path = run_dir / "study.yaml"
+    if not path.is_file():
+        raise RunError(f"{run_dir} is no run folder: it has no study.yaml")
+    study = yaml.safe_load(path.read_text(encoding="utf-8"))
+    lacking = [key for key in ("name", "tasks", "arms") if not study.get(key)]
+    if lacking:
+        raise RunError(f"{path}: no {', '.join(lacking)}")
+    return study
+
+
+def _task(entry: Mapping[str, Any]) -> Task:
+    name = str(entry.get("label") or entry["name"])
+    return Task(name, str(entry["role"]), str(entry.get("metric") or ""))
+
+
+def _seeds(value: Any) -> tuple[int, ...]:
+    """Seeds as a study states them: a number of seeds, or their list."""
+    return tuple(range(value)) if isinstance(value, int) else tuple(int(s) for s in value)
+
+
+def _notes(study: Mapping[str, Any]) -> list[str]:
+    notes = study.get("notes") or ()
+    return [notes] if isinstance(notes, str) else [str(note) for note in notes]
+
+
+def _seed_folders(arm_dir: Path) -> dict[int, Path]:
+    found = {int(p.name.removeprefix("seed-")): p for p in arm_dir.glob("seed-*") if p.is_dir()}
+    return dict(sorted(found.items()))
+
+
+def _items(folders: Mapping[str, Mapping[int, Path]]) -> pd.DataFrame:
+    frames = [pd.DataFrame(columns=pd.Index(ITEM_COLUMNS))]
+    for arm, seeds in folders.items():
+        for seed, folder in seeds.items():
+            path = folder / "items.parquet"
+            if not path.exists():
+                continue
+            frame = pd.read_parquet(path)
+            lacking = [c for c in ITEM_COLUMNS if c not in frame.columns]
+            if lacking:
+                raise RunError(f"{path}: no column {', '.join(lacking)}")
+            if set(frame["arm"]) != {arm} or set(frame["seed"]) != {seed}:
+                raise RunError(f"{path}: holds results of another arm or seed than {arm}/{seed}")
+            frames.append(frame.reindex(columns=list(ITEM_COLUMNS)))
+    kept = [frame for frame in frames if len(frame)] or frames
+    return pd.concat(kept, ignore_index=True)
+
+
+def _reported(items: pd.DataFrame, tasks: Sequence[Task]) -> pd.DataFrame:
+    """Only each task's own metric, so that no item counts twice."""
+    kept = []
+    for task in tasks:
+        rows = where(items, task=task.name)
+        metrics = sorted(set(rows["metric"]))
+        if metrics and task.metric and task.metric not in metrics:
+            raise RunError(
+                f"{task.name}: no metric {task.metric!r} in items.parquet; has {metrics}"
+            )
+        kept.append(where(rows, metric=task.metric) if task.metric else rows)
+    return pd.concat(kept, ignore_index=True)
+
+
+def _gaps(
+    names: Sequence[str],
+    folders: Mapping[str, Mapping[int, Path]],
+    trained: Mapping[str, bool],
+    items: pd.DataFrame,
+    seeds: Sequence[int],
+) -> list[str]:
+    gaps: list[str] = []
+    for name in names:
+        have = set(where(items, arm=name)["seed"])
+        if not have:
+            state = "started, not evaluated yet" if folders[name] else "not run yet"
+            gaps.append(f"Unfinished: {name} has no results ({state}).")
+        elif trained[name] and set(seeds) - have:
+            lacking = ", ".join(str(s) for s in sorted(set(seeds) - have))
+            gaps.append(f"Unfinished: {name} has no results for seed {lacking}.")
+    return gaps
+
+
+def _arm(
+    name: str,
+    trained: bool,
+    folders: Mapping[str, Mapping[int, Path]],
+    items: pd.DataFrame,
+    tasks: Sequence[Task],
+) -> ArmResult:
+    rows = where(items, arm=name)
+    scores = [
+        _score(name, task.name, decoding, items)
+        for task in tasks
+        for decoding in DECODINGS
+        if len(where(rows, task=task.name, decoding=decoding))
+    ]
+    forgetting, ratio = None, None
+    if name != BASE:
+        forgetting, ratio = _forgetting(name, items, tasks)
+    return ArmResult(
+        name=name,
+        trained=trained,
+        seeds=tuple(int(seed) for seed in sorted(set(rows["seed"]))),
+        scores=tuple(scores),
+        retention=_retention(name, items, tasks),
+        forgetting=forgetting,
+        retention_ratio=ratio,
+        drift=_drift(*(_all(folders[arm], "drift.json") for arm in (name, BASE))),
+        budget=_budget(_all(folders[name], "budget.json")),
+    )
+
+
+def _score(arm: str, task: str, decoding: str, items: pd.DataFrame) -> Score:
+    rows = where(items, arm=arm, task=task, decoding=decoding)
+    values = grid(items, arm, task, decoding).values
+    return Score(
+        task=task,
+        decoding=decoding,
+        quantity=_quantity([values]),
+        n_items=values.shape[1],
+        per_seed=tuple(float(v) for v in values.mean(axis=1)),
+        extraction_failed=_share(rows["extraction_failed"]),
+        stopped=_share(rows["stopped"]),
+    )
+
+
+def _quantity(tables: list[np.ndarray], unit: str = "share") -> Quantity:
+    """Mean over tasks of tables [seeds, items], with the interval that their seeds allow."""
+    if len(tables[0]) == 1 and len(tables) == 1:
+        return Quantity(stats.item_mean(tables[0][0], unit), "items")
+    one = len(tables[0]) == 1
+    effect = stats.item_effect([t[0] for t in tables]) if one else stats.crossed_effect(tables)
+    low, high = stats.interval(effect, 0.025) or (None, None)
+    if unit == "share" and low is not None and high is not None:
+        low, high = max(low, 0.0), min(high, 1.0)  # t knows no bounds, a share does
+    stderr = max(scale.stderr for scale in effect.scales)
+    n = effect.n_items if one else effect.n_seeds
+    estimate = Estimate(effect.value, stderr, n, unit, low, high)
+    return Quantity(estimate, "items" if one else "seeds")
+
+
+def _share(column: Any) -> float | None:
+    known = [float(value) for value in column if not pd.isna(value)]
+    return float(np.mean(known)) if known else None
+
+
+def _retention(arm: str, items: pd.DataFrame, tasks: Sequence[Task]) -> Quantity | None:
+    """Mean score over retention tasks."""
+    tables = [grid(items, arm, task.name).values for task in tasks if task.role == RETENTION]
+    return _quantity(tables) if tables and all(table.size for table in tables) else None
+
+
+def _forgetting(
+    arm: str, items: pd.DataFrame, tasks: Sequence[Task]
+) -> tuple[Quantity | None, Quantity | None]:
+    """Forgetting and retention ratio: means over retention tasks of `b - a` and of `a / b`."""
+    losses, ratios = [], []
+    for task in (t for t in tasks if t.role == RETENTION):
+        mine, theirs = grid(items, arm, task.name), grid(items, BASE, task.name)
+        if not mine.seeds or not theirs.seeds:
+            return None, None
+        losses.append(theirs.values[:1] - mine.values)
+        mean = float(theirs.values[0].mean())
+        if mean > 0:
+            # Linearised ratio (delta method): item tables whose seeds' means are a/b exactly and
+            # whose spread over items is that of the ratio, the base's own error included.
+            ratio = float(mine.values.mean()) / mean
+            ratios.append((mine.values - ratio * theirs.values[:1]) / mean + ratio)
+    if not losses:
+        return None, None
+    ratio_known = len(ratios) == len(losses)
+    return _quantity(losses, "difference"), _quantity(ratios, "ratio") if ratio_known else None
+
+
+def _drift(
+    stored: Sequence[Mapping[str, Any]], of_base: Sequence[Mapping[str, Any]]
+) -> tuple[Drift, ...]:
+    """Drift by kind of feature. The base's own file, two of its samples, is the null."""
+    files, nulls = ([f["features"] for f in group] for group in (stored, of_base))
+    found = []
+    for feature in dict.fromkeys(name for f in files for name in f):
+        rows = [f[feature] for f in files if feature in f]
+        values = np.array([row["mmd2"] for row in rows], dtype=np.float64)
+        over: Over = "seeds" if len(values) > 1 else "items"
+        found.append(
+            Drift(
+                feature=feature,
+                mmd2=Quantity(stats.seed_mean(values, "mmd2"), over),
+                null_mmd2=_mean(null[feature]["mmd2"] for null in nulls if feature in null),
+                p_values=tuple(float(row["p_value"]) for row in rows),
+                mmd_biased=_mean(row.get("mmd_biased") for row in rows),
+            )
+        )
+    return tuple(found)
+
+
+def _budget(stored: Sequence[Mapping[str, Any]]) -> Budget | None:
+    if not stored:
+        return None
+    return Budget(**{f.name: _mean(row.get(f.name) for row in stored) for f in fields(Budget)})
+
+
+def _mean(values: Any) -> float | None:
+    known = [float(v) for v in values if v is not None and isfinite(v)]
+    return float(np.mean(known)) if known else None
+
+
+def _curves(arm: str, folders: Mapping[int, Path]) -> list[Curve]:
+    curves: list[Curve] = []
+    for seed, folder in folders.items():
+        loss = read_rows(folder / "metrics.jsonl")
+        curves += _curve(arm, seed, "loss", loss, lambda row: row.get("loss"))
+        dev = read_rows(folder / "dev.jsonl")
+        for task in dict.fromkeys(str(row["task"]) for row in dev):
+            rows = [row for row in dev if row["task"] == task]
+            curves += _curve(arm, seed, task, rows, lambda row: row.get("score"))
+    return curves
+
+
+def _curve(
+    arm: str,
+    seed: int,
+    quantity: str,
+    rows: Sequence[Mapping[str, Any]],
+    value: Callable[[Mapping[str, Any]], Any],
+) -> list[Curve]:
+    points = [(float(row["step"]), value(row)) for row in rows]
+    known = [(step, float(v)) for step, v in points if v is not None and isfinite(v)]
+    if not known:
+        return []
+    # Means of equal runs of steps: a thinned curve keeps its level, every k-th point would not.
+    blocks = np.array_split(np.array(known), min(CURVE_POINTS, len(known)))
+    steps = tuple(float(block[-1, 0]) for block in blocks)
+    return [Curve(arm, seed, quantity, steps, tuple(float(b[:, 1].mean()) for b in blocks))]
+
+
+def _examples(items: pd.DataFrame, names: Sequence[str]) -> tuple[Example, ...]:
+    """For each arm its first failed extraction by seed, task and item: no choosing by eye."""
+    found = []
+    for name in names:
+        rows = where(where(items, arm=name), extraction_failed=True)
+        columns = ("seed", "task", "item_id", "response")
+        failed = min(zip(*(rows[c] for c in columns), strict=True), default=None)
+        if failed is not None:
+            seed, task, item_id, response = failed
+            text = str(response)[:EXAMPLE_CHARACTERS]
+            found.append(Example(name, int(seed), str(task), str(item_id), text))
+    return tuple(found)
+
+
+def _stored(path: Path) -> dict[str, Any] | None:
+    return read_json(path) if path.exists() else None
+
+
+def _all(folders: Mapping[int, Path], name: str) -> list[dict[str, Any]]:
+    """That file of every seed which has it."""
+    return [read_json(folder / name) for folder in folders.values() if (folder / name).exists()]

@@ -1,0 +1,108 @@
+"""Hyperparameters by dev-split target accuracy alone, on seeds that the study does not use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from statewise.arms import Arm
+from statewise.errors import ConfigError
+from statewise.evaluate import evaluate
+from statewise.plain import from_plain, override, to_plain
+from statewise.policy import PolicyRef
+from statewise.store import RunFolder, exclusive, read_json, write_json
+from statewise.study.executor import Event, plan_training, run_jobs
+from statewise.study.models import load_role
+from statewise.study.spec import Search, Study, dosed
+
+
+def search(
+    study: Study, root: Path, *, workers: int, watch: Callable[[Event], None] = lambda _: None
+) -> dict[str, Any]:
+    """Try each tuned arm's trials, teachers first, and keep the best by mean dev accuracy.
+
+    A student is tuned against its teacher as that was chosen. Returns, by arm, the trials with
+    their scores a seed and the index of the best (the first of equals); also in `root/search.json`.
+    A search that was killed continues. Raises ConfigError where the study has no `search`, or
+    where its seeds are the study's.
+    """
+    rule = study.search
+    if rule is None:
+        raise ConfigError(f"study {study.name!r} has no `search`: nothing says what to try")
+    if shared := set(rule.seeds) & set(study.seeds):
+        raise ConfigError(f"search.seeds {sorted(shared)} are seeds of the study; search on others")
+    run, chosen, report = RunFolder(root), [], {}
+    with exclusive(root / ".lock"):
+        for name in _needed(study, rule):
+            trials = rule.trials.get(name) or (_dose(study, chosen, name),)
+            variants = [_variant(study.arm(name), trial, i) for i, trial in enumerate(trials)]
+            wave = replace(study, arms=(*chosen, *variants), seeds=rule.seeds, dev=None, search=None, claims=(), doses={})
+            names = [variant.name for variant in variants]
+            run_jobs(plan_training(wave, run, names), wave, run, workers=workers, watch=watch)
+            scores = [_dev_scores(wave, run, variant, rule) for variant in names] if name in rule.trials else [[0.0]]
+            best = max(range(len(trials)), key=lambda i: fmean(scores[i]))
+            chosen.append(replace(variants[best], name=name))
+            _stand_for(run, name, names[best], rule.seeds)
+            if name in rule.trials:
+                report[name] = {"trials": _rows(trials, scores), "best": best}
+                write_json(root / "search.json", report)
+    return report
+
+
+def _needed(study: Study, rule: Search) -> list[str]:
+    """Tuned arms and the teachers that they need, teachers first."""
+    needed = set(rule.trials)
+    for name in reversed(study.order()):
+        if name in needed:
+            needed |= set(study.parents(study.arm(name)))
+    return [name for name in study.order() if name in needed]
+
+
+def _dose(study: Study, chosen: Sequence[Arm], name: str) -> dict[str, float]:
+    """Overrides of an arm that is not tuned: its dose, in multiples of the arms as they were chosen."""
+    if name not in study.doses:
+        return {}
+    so_far = {arm.name: arm for arm in (*study.arms, *chosen)}
+    current = replace(study, arms=tuple(so_far.values()), doses={})
+    return dosed(current, study.doses[name])
+
+
+def _variant(arm: Arm, trial: dict[str, float], index: int) -> Arm:
+    """The arm with one trial's overrides, under a name of its own."""
+    plain = {"arms": [to_plain(arm)]}
+    for path, value in trial.items():
+        plain = override(plain, f"arms.{arm.name}.{path}={json.dumps(value)}")
+    return replace(from_plain(Arm, plain["arms"][0], f"search.trials.{arm.name}"), name=f"{arm.name}-{index}")
+
+
+def _dev_scores(study: Study, run: RunFolder, arm: str, rule: Search) -> list[float]:
+    """Dev accuracy of one trained variant, one number a search seed; kept beside the policy."""
+    scores = []
+    for seed in rule.seeds:
+        kept = run.arm(arm, seed) / "dev-score.json"
+        if not kept.exists():
+            policy = load_role("student", PolicyRef(arm), study, run, seed=seed)
+            items = evaluate(policy, [rule.task], arm=arm, seed=seed, sampled=False)
+            write_json(kept, fmean(item.score for item in items))
+        scores.append(read_json(kept))
+    return scores
+
+
+def _stand_for(run: RunFolder, name: str, variant: str, seeds: Sequence[int]) -> None:
+    """Let the best variant stand where students look for their teacher."""
+    for seed in seeds:
+        place = run.arm(name, seed)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.unlink(missing_ok=True)
+        place.symlink_to(run.arm(variant, seed).resolve(), target_is_directory=True)
+
+
+def _rows(trials: Sequence[dict[str, float]], scores: Sequence[list[float]]) -> list[dict[str, Any]]:
+    return [
+        {"overrides": dict(trial), "dev_accuracy": score}
+        for trial, score in zip(trials, scores, strict=True)
+    ]

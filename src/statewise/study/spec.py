@@ -1,0 +1,268 @@
+"""A study as a value: the question, the arms, what may differ between them, and what is measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from graphlib import CycleError, TopologicalSorter
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from statewise.arms import Arm, references
+from statewise.errors import ConfigError, nearest
+from statewise.evaluate import Task
+from statewise.plain import differences, from_plain, load_yaml, override, to_plain
+from statewise.probes import Drift
+from statewise.study.claims import Claim
+
+BASE = "base"
+"""The name of the policy that every arm starts from unless it says otherwise."""
+
+Axis = Literal["prompts", "source", "supervision", "objective", "term", "budget", "start"]
+
+
+@dataclass(frozen=True)
+class DevCurve:
+    """The target on the first `limit` dev items, every `every_steps` steps of every arm."""
+
+    task: Task
+    every_steps: int
+
+    def __post_init__(self) -> None:
+        if self.every_steps < 1:
+            raise ConfigError(f"every_steps must be 1 or more, found {self.every_steps}")
+
+
+@dataclass(frozen=True)
+class Search:
+    """How hyperparameters were chosen: before the study, on other seeds, by dev-split target accuracy.
+
+    Every tuned arm gets the same number of trials, each a set of overrides of the arm. Retention and
+    claims play no part. Arms that are not listed are not tuned: a stress arm is a dose that is
+    fixed beforehand.
+    """
+
+    seeds: tuple[int, ...]
+    task: Task
+    trials: dict[str, tuple[dict[str, float], ...]]
+
+    def __post_init__(self) -> None:
+        counts = {name: len(trials) for name, trials in self.trials.items()}
+        if len(set(counts.values())) > 1:
+            raise ConfigError(f"every tuned arm gets the same number of trials, found {counts}")
+
+
+@dataclass(frozen=True)
+class Dose:
+    """An arm's values as fixed multiples of another arm's: how hard a stress arm presses."""
+
+    of: str
+    multiples: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Study:
+    """Arms that differ only on the axes in `varies`, measured alike over the same seeds.
+
+    `base` is a Hugging Face directory, a hub name, or `world` for the embedded base.
+    """
+
+    name: str
+    question: str
+    base: str
+    varies: tuple[Axis, ...]
+    arms: tuple[Arm, ...]
+    seeds: tuple[int, ...]
+    tasks: tuple[Task, ...]
+    claims: tuple[Claim, ...] = ()
+    drift: Drift | None = None
+    dev: DevCurve | None = None
+    doses: dict[str, Dose] = field(default_factory=dict)
+    search: Search | None = None
+    checkpoint_every_steps: int = 50
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [arm.name for arm in self.arms]
+        for name in names:
+            if name == BASE or names.count(name) > 1:
+                raise ConfigError(
+                    f"arm name {name!r} is taken; names are unique and {BASE!r} is the base"
+                )
+            if not name.replace("_", "").replace("-", "").isalnum():
+                raise ConfigError(
+                    f"arm name {name!r} becomes a folder: letters, digits, - and _ only"
+                )
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ConfigError(f"seeds must be given and distinct, found {list(self.seeds)}")
+        targets = [task for task in self.tasks if task.role == "target"]
+        if len(targets) != 1:
+            raise ConfigError(f"a study has one task with role 'target', found {len(targets)}")
+        self.order()
+        self._check_claims()
+        self._check_varies()
+        for section, listed in (("search.trials", self.search.trials if self.search else ()), ("doses", self.doses)):
+            for name in listed:
+                if name not in names:
+                    raise ConfigError(f"{section}.{name}: no such arm; {nearest(name, names)}")
+        self._check_doses()
+
+    def arm(self, name: str) -> Arm:
+        """The arm of that name."""
+        return next(arm for arm in self.arms if arm.name == name)
+
+    def parents(self, arm: Arm) -> list[str]:
+        """Names of the arms whose results this one needs (teachers, start), each once."""
+        names = {other.name for other in self.arms}
+        return list(dict.fromkeys(ref.name for ref in references(arm) if ref.name in names))
+
+    def order(self) -> list[str]:
+        """Arm names, teachers first. Raises ConfigError for unknown teachers and for circles."""
+        names = [arm.name for arm in self.arms]
+        for arm in self.arms:
+            for ref in references(arm):
+                if ref.name not in (BASE, *names) and not _is_model_location(ref.name):
+                    raise ConfigError(
+                        f"arms.{arm.name}: no arm or model directory {ref.name!r}; {nearest(ref.name, [BASE, *names])}"
+                    )
+        try:
+            return list(
+                TopologicalSorter({arm.name: self.parents(arm) for arm in self.arms}).static_order()
+            )
+        except CycleError as error:
+            raise ConfigError(
+                f"circular teachers: {' -> '.join(error.args[1])}; an arm cannot wait for itself"
+            ) from None
+
+    def _check_claims(self) -> None:
+        names = [BASE, *(arm.name for arm in self.arms)]
+        for claim in self.claims:
+            rivals = getattr(claim, "over", ()) or (
+                getattr(claim, "baseline", None) or getattr(claim, "than", BASE),
+            )
+            for name in (claim.arm, *rivals):
+                if name not in names:
+                    raise ConfigError(
+                        f"claims.{claim.name}: no arm {name!r}; {nearest(name, names)}"
+                    )
+
+    def _check_doses(self) -> None:
+        for name, dose in self.doses.items():
+            if self.search and name in self.search.trials:
+                raise ConfigError(f"doses.{name}: a dose is fixed beforehand, but search.trials tunes this arm")
+            for path, wanted in dosed(self, dose).items():
+                found = _value_at(self.arm(name), path)
+                if not math.isclose(found, wanted):
+                    raise ConfigError(
+                        f"doses.{name}: {path} is declared as {dose.multiples[path]:g} times that of "
+                        f"{dose.of!r}, {wanted:g}, but the arm has {found:g}"
+                    )
+
+    def _check_varies(self) -> None:
+        for arm in self.arms[1:]:
+            for axis, path in axis_differences(self.arms[0], arm):
+                if axis not in self.varies:
+                    raise ConfigError(
+                        f"the study declares that arms vary in {', '.join(self.varies) or 'nothing'} only, but "
+                        f"{self.arms[0].name!r} and {arm.name!r} differ in {axis} ({path}); "
+                        f"make them equal or add {axis!r} to `varies`"
+                    )
+
+
+def dosed(study: Study, dose: Dose) -> dict[str, float]:
+    """The values that a dose prescribes, by path inside the arm."""
+    if dose.of not in (arm.name for arm in study.arms):
+        raise ConfigError(f"doses: no arm {dose.of!r}; {nearest(dose.of, [arm.name for arm in study.arms])}")
+    source = study.arm(dose.of)
+    return {path: factor * _value_at(source, path) for path, factor in dose.multiples.items()}
+
+
+def _value_at(arm: Arm, path: str) -> float:
+    """The number at a path such as `budget.learning_rate`."""
+    value: Any = arm
+    for key in path.split("."):
+        value = getattr(value, key, None)
+    if not isinstance(value, int | float):
+        raise ConfigError(f"doses: {path} of arm {arm.name!r} is not a number")
+    return float(value)
+
+
+def axis_differences(a: Arm, b: Arm) -> list[tuple[Axis, str]]:
+    """Where two arms differ, and on which axis each difference lies; names do not count."""
+    found: list[tuple[Axis, str]] = []
+    for path in differences(to_plain(replace(a, name="")), to_plain(replace(b, name=""))):
+        if path.startswith("start"):
+            found.append(("start", path))
+        elif path.startswith("budget") or "prompts_per_step" in path:
+            found.append(("budget", path))
+        else:
+            axes: tuple[Axis, ...] = ("prompts", "source", "supervision", "objective")
+            found.append((next((axis for axis in axes if f".{axis}" in path), "term"), path))
+    return found
+
+
+def read_study(
+    location: str,
+    assignments: Sequence[str] = (),
+    *,
+    seeds: int | None = None,
+    data: str | None = None,
+) -> Study:
+    """Read a study file, or one that ships with the package by its name, and apply the overrides.
+
+    `assignments` are those of `--set`; `seeds` N means seeds 0 to N-1; `data` is a folder with local
+    files for every benchmark that the study names. Raises ConfigError, naming the path of whatever
+    is wrong.
+    """
+    plain = read_plain_study(location)
+    for assignment in assignments:
+        plain = override(plain, assignment)
+    if seeds is not None:
+        if seeds < 1:
+            raise ConfigError(f"--seeds must be 1 or more, found {seeds}")
+        plain["seeds"] = list(range(seeds))
+    if data is not None:
+        if not Path(data).is_dir():
+            raise ConfigError(f"--data: no folder at {data}")
+        plain = with_local_data(plain, data)
+    return from_plain(Study, plain)
+
+
+def with_local_data(plain: Any, folder: str) -> Any:
+    """The same plain study, its benchmarks read from a local folder.
+
+    >>> with_local_data({"tasks": [{"name": "mmlu"}, {"name": "pocket_gsm"}],
+    ...                  "prompts": {"kind": "gsm8k"}}, "d")
+    {'tasks': [{'name': 'mmlu', 'data': 'd'}, {'name': 'pocket_gsm'}], 'prompts': {'kind': 'gsm8k', 'folder': 'd'}}
+    """
+    if isinstance(plain, list):
+        return [with_local_data(item, folder) for item in plain]
+    if not isinstance(plain, dict):
+        return plain
+    found = {key: with_local_data(value, folder) for key, value in plain.items()}
+    if found.get("kind") == "gsm8k":
+        found["folder"] = folder
+    for key in ("tasks", "task"):
+        tasks = found.get(key, [])
+        for task in [tasks] if isinstance(tasks, dict) else tasks:
+            if isinstance(task, dict) and not str(task.get("name", "")).startswith("pocket_"):
+                task["data"] = folder
+    return found
+
+
+def read_plain_study(location: str) -> dict[str, Any]:
+    """A study file as plain data, checked for syntax only."""
+    shipped = {
+        Path(entry.name).stem: entry
+        for entry in files("statewise.studies").iterdir()
+        if entry.name.endswith(".yaml")
+    }
+    path = shipped[location] if location in shipped else location
+    return load_yaml(Path(str(path)), hint=f"shipped studies: {', '.join(sorted(shipped))}")
+
+
+def _is_model_location(name: str) -> bool:
+    """True for what can only be a path or a hub name, not a misspelt arm."""
+    return "/" in name or Path(name).exists()

@@ -1,0 +1,110 @@
+"""The result table for a terminal: 100 columns, and legible without colour."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from statewise.study.claims import RETENTION
+from statewise.study.results import ArmResult, Quantity, Results, Task
+
+DASH = "–"
+MARKS = {"supported": "✓", "contradicted": "✗", "undecided": "?"}
+COLOURS = {"supported": "green", "contradicted": "red", "undecided": "yellow"}
+
+
+def table_text(results: Results, *, width: int = 100, colour: bool = False) -> str:
+    """Table 2 and the verdicts as text. A value stands above half its 95 % interval."""
+    console = Console(
+        file=StringIO(),
+        width=width,
+        force_terminal=colour,
+        color_system="standard" if colour else None,
+        highlight=False,
+    )
+    with console.capture() as capture:
+        console.print(_table(results))
+        console.print(
+            "± half a 95 % interval over seeds and items; * over items alone, one checkpoint. "
+            "MMD² of hidden states against base, ° = p ≤ 0.05 for every seed. noans, cut: greedy "
+            "target completions without an answer, and cut at the length limit. n: seeds.",
+            style="dim",
+        )
+        for verdict in results.verdicts:
+            mark, tint = MARKS[verdict.verdict], COLOURS[verdict.verdict]
+            console.print(
+                f"\n[bold {tint}]{mark} {verdict.verdict.upper()}[/]  {escape(verdict.text)}"
+            )
+            console.print(f"  {escape(verdict.sentence)}", style="dim")
+        for note in results.notes:
+            console.print(f"\n[bold]Note[/] {escape(note)}")
+    return capture.get()
+
+
+def _table(results: Results) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=escape(results.study))
+    table.add_column("arm", overflow="fold")
+    columns = _columns(results)
+    for task, decoding in columns:
+        name = escape(task.name).replace("_", "\n")
+        table.add_column(f"{name}\nT=1" if decoding == "sampled" else name, justify="right")
+    for head in ("forget", "ratio", "MMD²", "noans", "cut", "n"):
+        table.add_column(head, justify="right")
+    for arm in results.arms:
+        scores = [arm.score(task.name, decoding) for task, decoding in columns]
+        table.add_row(
+            escape(arm.name),
+            *(quantity_text(score.quantity if score else None) for score in scores),
+            quantity_text(arm.forgetting),
+            quantity_text(arm.retention_ratio, digits=2),
+            _drift_text(arm),
+            *_failure_text(arm, columns),
+            str(len(arm.seeds)),
+        )
+    return table
+
+
+def _columns(results: Results) -> list[tuple[Task, str]]:
+    """Every task and decoding that some arm has, target first."""
+    tasks = sorted(results.tasks, key=lambda task: task.role == RETENTION)
+    return [
+        (task, decoding)
+        for task in tasks
+        for decoding in ("greedy", "choices", "sampled")
+        if any(arm.score(task.name, decoding) for arm in results.arms)
+    ]
+
+
+def quantity_text(quantity: Quantity | None, digits: int = 3) -> str:
+    """A value above half its interval, as the terminal shows it."""
+    if quantity is None:
+        return DASH
+    e = quantity.estimate
+    text = f"{e.value:.{digits}f}"
+    if e.low is None or e.high is None:
+        return text
+    star = "*" if quantity.over == "items" else ""
+    return f"{text}\n±{(e.high - e.low) / 2:.{digits}f}{star}"
+
+
+def _drift_text(arm: ArmResult) -> str:
+    hidden = next((d for d in arm.drift if d.feature == "hidden"), None)
+    if hidden is None:
+        return DASH
+    mark = "°" if hidden.p_values and max(hidden.p_values) <= 0.05 else ""
+    return f"{hidden.mmd2.estimate.value:.4f}{mark}"
+
+
+def _failure_text(arm: ArmResult, columns: list[tuple[Task, str]]) -> tuple[str, str]:
+    score = next((s for t, d in columns if d == "greedy" and (s := arm.score(t.name, d))), None)
+    if score is None:
+        return DASH, DASH
+    failed, stopped = score.extraction_failed, score.stopped
+    return (
+        DASH if failed is None else f"{100 * failed:.0f}%",
+        DASH if stopped is None else f"{100 * (1 - stopped):.0f}%",
+    )

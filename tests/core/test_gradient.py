@@ -1,0 +1,479 @@
+"""`accumulate_gradient` against a loss written out state by state, and what must never change it.
+
+The rows hold 1, 2, 4 and 1 supervised tokens, so that every normaliser is a power of two and the
+float32 factors are exact: what is left is float64 rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import statewise.gradient
+import torch
+import torch.nn.functional as F
+from enumerable import (
+    A,
+    B,
+    EOS,
+    ONE,
+    assert_same,
+    gradient,
+    gradient_of,
+    ids,
+    prompt,
+    rollout,
+    row,
+    tiny,
+)
+from statewise.arms import Stream, Term
+from statewise.data import Prompts
+from statewise.gradient import Rollout, chunks, microbatches, state_factors, student_logprobs
+from statewise.objectives import (
+    ClippedSurrogate,
+    CrossEntropy,
+    KLStudentTeacher,
+    KLTeacherStudent,
+)
+from statewise.rewards import ExactAnswer
+from statewise.sources import Continuation, Dataset, Learner
+from statewise.supervision import GroupAdvantage, OwnActions, TeacherDistribution
+from statewise.trajectory import Sampling, Segment, Trajectory, role
+from torch import Tensor
+
+PROMPTS = Prompts([prompt(A)])
+TEMPERATURE = 0.5  # exact in float32
+ADVANTAGES = [1.0, -0.5, 0.75, -2.0]
+LEARNER = Learner(max_new_tokens=4, samples_per_prompt=2, temperature=TEMPERATURE)
+
+
+def dataset_rows() -> list[Trajectory]:
+    tokens = [(EOS,), (B, EOS), (ONE, A, B, EOS), (ONE,)]
+    starts = [prompt(A, B), prompt(B), prompt(A), prompt(ONE, A, B)]
+    return [row(s, Segment("dataset", ids(*t))) for s, t in zip(starts, tokens, strict=True)]
+
+
+def learner_rows() -> list[Trajectory]:
+    sampling = Sampling(temperature=TEMPERATURE)
+    return [
+        row(t.prompt, Segment("student@3", t.completion_ids), group=str(i // 2), sampling=sampling)
+        for i, t in enumerate(dataset_rows())
+    ]
+
+
+def branch_rows() -> list[Trajectory]:
+    """Student roots and teacher branches; both weigh here, so that `on` has work to do."""
+    return [
+        row(
+            prompt(A, B),
+            Segment("student@1", ids(B, ONE)),
+            Segment("teacher:mild@9", ids(A, EOS)),
+        ),
+        row(prompt(B), Segment("student@1", ids(A)), Segment("teacher:mild@9", ids(B, ONE, EOS))),
+        row(prompt(ONE), Segment("student@1", ids(ONE, A, A, EOS))),
+    ]
+
+
+def stream(source, *terms: Term, share: float = 1.0) -> Stream:
+    return Stream(PROMPTS, source, terms, prompts_per_step=1, share=share)
+
+
+def old_logprobs(student, rows: Sequence[Trajectory], shift: float) -> list[np.ndarray]:
+    """Log-probs of an older policy: the student's, moved up and down by turns across the clip."""
+    now = student_logprobs(student, rows, tokens_per_microbatch=1 << 20)
+    moves = [shift * (-1.0) ** (i + np.arange(len(t))) for i, t in enumerate(rows)]
+    return [(n + m).astype(np.float32) for n, m in zip(now, moves, strict=True)]
+
+
+# ---- the reference: loops over rows, terms and tokens -------------------------------------------
+
+
+def reference_loss(student, minibatch: Sequence[Rollout]) -> Tensor:
+    total = torch.zeros((), dtype=torch.float64)
+    for part in minibatch:
+        for term, label in zip(part.stream.terms, part.labels, strict=True):
+            rows = []
+            for i, t in enumerate(part.trajectories):
+                values = []
+                for j in range(1, len(t)):
+                    spoken = not term.on or role(t.owners[t.owner_codes[j]]) in term.on
+                    if t.weights[j] and spoken:
+                        old = None if part.old_logprobs is None else part.old_logprobs[i][j]
+                        value = state_loss(student, term, t, j, float(label.values[i]), old)
+                        values.append((float(t.weights[j]), value))
+                rows.append(values)
+            total = total + part.stream.share * term.coefficient * reduce(term, rows)
+    return total
+
+
+def reduce(term: Term, rows: list[list[tuple[float, Tensor]]]) -> Tensor:
+    every = [pair for values in rows for pair in values]
+    if term.normaliser == "token":
+        return sum(w * v for w, v in every) / sum(w for w, _ in every)
+    if term.normaliser == "constant":
+        return sum(w * v for w, v in every) / (term.constant_tokens * len(rows))
+    means = [sum(w * v for w, v in r) / sum(w for w, _ in r) for r in rows if r]
+    return sum(means) / len(means)
+
+
+def state_loss(student, term: Term, t: Trajectory, j: int, label: float, old) -> Tensor:
+    prefix = torch.tensor(t.token_ids[None, :j].astype(np.int64))
+    action = int(t.token_ids[j])
+    logits = student.module(input_ids=prefix).logits[0, -1]
+    if isinstance(term.objective, CrossEntropy):
+        return F.cross_entropy(logits, torch.tensor(action))
+    if isinstance(term.objective, ClippedSurrogate):
+        new = (logits / t.sampling.temperature).log_softmax(-1)[action]
+        before = new.detach() if old is None else float(old)
+        ratio = (new - before).exp()
+        low, high = 1 - term.objective.clip_low, 1 + term.objective.clip_high
+        bounded = min(max(float(ratio), low), high)
+        one, two = ratio * label, bounded * label
+        return -(one if float(one.detach()) <= two else torch.tensor(two, dtype=torch.float64))
+    with torch.no_grad():
+        teacher = term.supervision.teacher.module(input_ids=prefix).logits[0, -1]
+        teacher = (teacher / term.supervision.temperature).log_softmax(-1)
+    own = logits.log_softmax(-1)
+    p, q = (own, teacher) if isinstance(term.objective, KLStudentTeacher) else (teacher, own)
+    return F.kl_div(q, p, reduction="sum", log_target=True)
+
+
+def cases() -> dict[str, tuple]:
+    """Name -> (student, minibatch). Everything that the issue's methods can ask for."""
+    student = tiny(0, name="student", version=3)
+    teacher = tiny(1, name="teacher:mild", version=9)
+    own, reward = OwnActions(), GroupAdvantage(ExactAnswer())
+    told, warm = TeacherDistribution(teacher), TeacherDistribution(teacher, temperature=2.0)
+    walk = Continuation(teacher=teacher, branch_tokens=2, max_new_tokens=4)
+    gold, mine, branch = dataset_rows(), learner_rows(), branch_rows()
+    near, far = (old_logprobs(student, mine, shift) for shift in (0.1, 0.4))
+
+    def sft(**options) -> Term:
+        return Term(own, CrossEntropy(), **options)
+
+    def clip(**options) -> Term:
+        return Term(reward, ClippedSurrogate(0.2, 0.25), **options)
+
+    def one(source, term: Term, rows, *values, old=None) -> tuple:
+        return student, [rollout(stream(source, term), rows, *values, old=old)]
+
+    weighted = [
+        t.with_weights(t.weights * np.float32(w))
+        for t, w in zip(gold, (2.0, 0.5, 1.0, 1.0), strict=True)
+    ]
+    fixed = {"normaliser": "constant", "constant_tokens": 8.0}
+    return {
+        "sft, token": one(Dataset(), sft(), gold),
+        "sft, sequence": one(Dataset(), sft(normaliser="sequence"), gold),
+        "sft, constant": one(Dataset(), sft(**fixed), gold),
+        "sft, weights": one(Dataset(), sft(coefficient=0.5), weighted),
+        "sft, weights, sequence": one(Dataset(), sft(normaliser="sequence"), weighted),
+        "kl(student||teacher)": one(LEARNER, Term(told, KLStudentTeacher()), mine),
+        "kl(teacher||student)": one(LEARNER, Term(told, KLTeacherStudent()), mine),
+        "kl on a dataset": one(Dataset(), Term(warm, KLTeacherStudent()), gold),
+        "surrogate, unmoved": one(LEARNER, clip(normaliser="sequence"), mine, ADVANTAGES),
+        "surrogate, inside": one(LEARNER, clip(**fixed), mine, ADVANTAGES, old=near),
+        "surrogate, clipped": one(LEARNER, clip(), mine, ADVANTAGES, old=far),
+        "two terms": (
+            student,
+            [
+                rollout(
+                    stream(
+                        LEARNER,
+                        clip(normaliser="sequence"),
+                        Term(told, KLStudentTeacher(), coefficient=0.25),
+                    ),
+                    mine,
+                    ADVANTAGES,
+                    old=far,
+                )
+            ],
+        ),
+        "two streams": (
+            student,
+            [
+                rollout(stream(Dataset(), sft(), share=0.25), gold),
+                rollout(stream(LEARNER, clip(), share=2.0), mine, ADVANTAGES),
+            ],
+        ),
+        "on": (
+            student,
+            [
+                rollout(
+                    stream(
+                        walk,
+                        sft(on=("teacher",), normaliser="sequence"),
+                        Term(told, KLStudentTeacher(), coefficient=0.5, on=("student",)),
+                    ),
+                    branch,
+                )
+            ],
+        ),
+    }
+
+
+CASES = list(cases())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradient_and_loss_equal_the_loss_written_out(name):
+    student, minibatch = cases()[name]
+    expected = reference_loss(student, minibatch)
+    loss, found = gradient(student, *minibatch)
+    # `on` leaves 5 tokens and 3 rows to divide by, and 1/5 is not exact in the float32 factors.
+    atol = 1e-6 if name in ("on", "sft, weights") else 1e-12
+    assert abs(loss - float(expected)) < atol
+    assert max(float(g.abs().max()) for g in found.values()) > 1e-3, "nothing to compare"
+    assert_same(found, gradient_of(expected, student), atol=atol)
+
+
+def test_the_clipped_case_meets_both_sides_of_the_clip_under_both_signs():
+    """Or the test above would not have tried them."""
+    student, (part,) = cases()["surrogate, clipped"]
+    now = student_logprobs(student, part.trajectories, tokens_per_microbatch=1 << 20)
+    ratios = [
+        (np.exp(n - o)[~np.isnan(n)], a)
+        for n, o, a in zip(now, part.old_logprobs, ADVANTAGES, strict=True)
+    ]
+    met = {(bool(x > 1), a > 0) for r, a in ratios for x in r if not 0.8 < x < 1.25}
+    assert met == {(True, True), (True, False), (False, True), (False, False)}
+
+
+# ---- invariances --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("tokens", [1, 9, 14])
+def test_gradient_does_not_depend_on_the_microbatch_size(name, tokens):
+    student, minibatch = cases()[name]
+    loss, whole = gradient(student, *minibatch)
+    split, found = gradient(student, *minibatch, tokens_per_microbatch=tokens)
+    assert abs(loss - split) < 1e-12
+    assert_same(found, whole)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("elements", [1, 12])
+def test_gradient_does_not_depend_on_the_chunk_size(name, elements, monkeypatch):
+    student, minibatch = cases()[name]
+    loss, whole = gradient(student, *minibatch)
+    monkeypatch.setattr(statewise.gradient, "CHUNK_ELEMENTS", elements)
+    split, found = gradient(student, *minibatch)
+    assert abs(loss - split) < 1e-12
+    assert_same(found, whole)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradient_does_not_depend_on_the_order_of_the_rows(name):
+    student, minibatch = cases()[name]
+    _, whole = gradient(student, *minibatch)
+    order = [2, 0, 3, 1]
+    shuffled = [r.select([i for i in order if i < len(r.trajectories)]) for r in minibatch]
+    _, found = gradient(student, *shuffled, tokens_per_microbatch=10)
+    assert_same(found, whole)
+
+
+@pytest.mark.parametrize("name", [n for n in CASES if "constant" not in n and "inside" not in n])
+def test_a_long_row_without_weight_changes_nothing_but_the_padding(name):
+    """Except under `constant`, whose divisor counts rows on purpose."""
+    student, minibatch = cases()[name]
+    _, alone = gradient(student, *minibatch)
+    padded = []
+    for part in minibatch:
+        like = part.trajectories[0]
+        segment = Segment(like.owners[1], ids(*[B] * 20), weight=0.0)
+        rows = [row(prompt(A), segment, sampling=like.sampling), *part.trajectories]
+        old = part.old_logprobs
+        labels = [[0.0, *label.values] for label in part.labels]
+        old = None if old is None else [np.full(21, np.nan, np.float32), *old]
+        padded.append(rollout(part.stream, rows, *labels, old=old))
+    _, found = gradient(student, *padded)
+    assert_same(found, alone)
+
+
+def test_gradients_add_up_over_calls():
+    student, minibatch = cases()["sft, token"]
+    _, once = gradient(student, *minibatch)
+    for _ in range(2):
+        statewise.gradient.accumulate_gradient(student, minibatch, tokens_per_microbatch=7)
+    twice = {n: p.grad for n, p in student.trainable_parameters() if p.grad is not None}
+    assert_same(twice, {n: 2 * g for n, g in once.items()})
+
+
+def test_the_padding_token_cannot_matter_because_it_is_never_read():
+    """Every id beyond a row's end is replaced; only rows and states may count."""
+    student, minibatch = cases()["two terms"]
+    _, whole = gradient(student, *minibatch)
+    hidden = type(student).hidden
+
+    class Scrambled(type(student)):
+        def hidden(self, token_ids, lengths):
+            beyond = torch.arange(token_ids.shape[1]) >= lengths[:, None]
+            assert beyond.any(), "nothing is padded"
+            return hidden(self, token_ids.masked_fill(beyond, EOS), lengths)
+
+    other = Scrambled(student.module, student.tokenizer, name="student")
+    _, found = gradient(other, *minibatch)
+    assert_same(found, whole)
+
+
+# ---- teachers -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("objective", [KLStudentTeacher(), KLTeacherStudent()], ids=str)
+def test_a_student_that_equals_its_teacher_has_loss_0_and_gradient_0(objective):
+    student = tiny(4)
+    twin = student.snapshot("teacher:twin")
+    part = rollout(stream(LEARNER, Term(TeacherDistribution(twin), objective)), learner_rows())
+    loss, found = gradient(student, part)
+    assert abs(loss) < 1e-14
+    assert found
+    assert max(float(g.abs().max()) for g in found.values()) < 1e-14
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_teacher_gets_no_gradient_and_keeps_its_mode(training):
+    student, teacher = tiny(0), tiny(1, name="teacher:mild")
+    teacher.module.train(training)
+    student.module.train(training)
+    before = [p.clone() for p in teacher.module.parameters()]
+    part = rollout(
+        stream(LEARNER, Term(TeacherDistribution(teacher), KLStudentTeacher())), learner_rows()
+    )
+    gradient(student, part, tokens_per_microbatch=9)
+    assert teacher.module.training is training
+    assert student.module.training is training
+    assert all(p.grad is None and p.requires_grad for p in teacher.module.parameters())
+    assert all(map(torch.equal, before, teacher.module.parameters()))
+
+
+def test_a_teacher_reads_without_its_dropout_while_it_is_in_training_mode():
+    student, teacher = tiny(0), tiny(1, name="teacher:mild", architecture="gpt2")
+    part = rollout(
+        stream(LEARNER, Term(TeacherDistribution(teacher), KLTeacherStudent())), learner_rows()
+    )
+    _, plain = gradient(student, part)
+    for module in teacher.module.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.9
+    teacher.module.train()
+    _, found = gradient(student, part)
+    assert_same(found, plain)
+
+
+# ---- what it costs ------------------------------------------------------------------------------
+
+
+def test_the_head_runs_on_the_states_alone_and_in_chunks(monkeypatch):
+    student, minibatch = cases()["sft, token"]
+    monkeypatch.setattr(statewise.gradient, "CHUNK_ELEMENTS", 12)
+    rows_at_once = []
+    head = student.module.get_output_embeddings()
+    handle = head.register_forward_hook(lambda m, args, out: rows_at_once.append(len(args[0])))
+    gradient(student, *minibatch)
+    handle.remove()
+    assert sum(rows_at_once) == 8
+    assert max(rows_at_once) == 3, "12 elements hold 3 states of a vocabulary of 4"
+
+
+def test_the_trunk_runs_once_a_microbatch():
+    student, minibatch = cases()["two terms"]
+    calls = []
+    trunk = student.module.get_decoder()
+    handle = trunk.register_forward_hook(lambda *_: calls.append(1))
+    gradient(student, *minibatch)
+    handle.remove()
+    assert len(calls) == 1
+
+
+def test_microbatches_hold_every_row_once_and_respect_the_budget():
+    rows = [row(prompt(A), Segment("dataset", ids(*[B] * n))) for n in (3, 9, 1, 4, 4, 2, 20)]
+    for tokens in (1, 8, 10, 25, 1000):
+        groups = list(microbatches(rows, tokens))
+        assert sorted(i for g in groups for i in g) == list(range(7))
+        for g in groups:
+            padded = max(len(rows[i]) for i in g) * len(g)
+            assert padded <= tokens or len(g) == 1
+    assert len(list(microbatches(rows, 1000))) == 1
+    assert list(microbatches([], 10)) == []
+
+
+def test_chunks_cover_every_state_once(monkeypatch):
+    monkeypatch.setattr(statewise.gradient, "CHUNK_ELEMENTS", 12)
+    covered = [i for c in chunks(8, tiny()) for i in range(8)[c]]
+    assert covered == list(range(8))
+    monkeypatch.setattr(statewise.gradient, "CHUNK_ELEMENTS", 1)
+    assert len(list(chunks(3, tiny()))) == 3, "one state at a time at the very least"
+
+
+# ---- the denominator ----------------------------------------------------------------------------
+
+
+def factors(rows: Sequence[Trajectory], **options) -> list[list[float]]:
+    term = Term(OwnActions(), CrossEntropy(), **options)
+    return [f.tolist() for f in state_factors(term, rows)]
+
+
+def test_the_normalisers_by_hand():
+    rows = dataset_rows()
+    eighth = 0.125
+    assert factors(rows) == [
+        [0, 0, eighth],
+        [0, eighth, eighth],
+        [0, eighth, eighth, eighth, eighth],
+        [0, 0, 0, eighth],
+    ]
+    assert factors(rows, normaliser="sequence") == [
+        [0, 0, 0.25],
+        [0, 0.125, 0.125],
+        [0, 0.0625, 0.0625, 0.0625, 0.0625],
+        [0, 0, 0, 0.25],
+    ]
+    sixteenth = 1 / 16
+    assert factors(rows, normaliser="constant", constant_tokens=4.0) == [
+        [0, 0, sixteenth],
+        [0, sixteenth, sixteenth],
+        [0, sixteenth, sixteenth, sixteenth, sixteenth],
+        [0, 0, 0, sixteenth],
+    ]
+
+
+def test_on_leaves_the_other_owners_out_of_the_denominator_too():
+    rows = branch_rows()[:2]
+    fifth = float(np.float32(1) / np.float32(5))
+    assert factors(rows, on=("teacher",)) == [
+        [0, 0, 0, 0, fifth, fifth],
+        [0, 0, fifth, fifth, fifth],
+    ]
+
+
+def test_a_weight_on_column_0_is_no_state_and_is_not_divided_by():
+    start = row(prompt(A), Segment("dataset", ids(B, EOS)))
+    heavy = start.with_weights(np.ones(3, np.float32))
+    assert factors([heavy]) == [[0, 0.5, 0.5]]
+
+
+def test_rows_without_a_state_give_no_gradient_and_no_states():
+    student = tiny()
+    silent = [row(prompt(A), Segment("dataset", ids(B), weight=0.0))]
+    part = rollout(stream(Dataset(), Term(OwnActions(), CrossEntropy())), silent)
+    figures = statewise.gradient.accumulate_gradient(student, [part], tokens_per_microbatch=100)
+    assert figures == {"loss": 0.0, "states": 0}
+    assert all(p.grad is None for p in student.module.parameters())
+
+
+# ---- old log-probs ------------------------------------------------------------------------------
+
+
+def test_student_logprobs_are_those_of_the_sampling_temperature_at_the_states_only():
+    student = tiny(2)
+    rows = learner_rows()
+    for tokens in (1, 1 << 20):
+        found = student_logprobs(student, rows, tokens_per_microbatch=tokens)
+        for t, values in zip(rows, found, strict=True):
+            logits = student.module(input_ids=torch.tensor(t.token_ids[None].astype(np.int64)))
+            steps = (logits.logits[0] / TEMPERATURE).log_softmax(-1).detach()
+            assert np.isnan(values[: t.prompt_tokens]).all()
+            for j in range(t.prompt_tokens, len(t)):
+                assert abs(values[j] - float(steps[j - 1, t.token_ids[j]])) < 1e-6

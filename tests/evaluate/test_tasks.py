@@ -1,0 +1,130 @@
+"""From a `Task` to loaded tasks of the harness: names, overrides, local data, refusals."""
+
+from __future__ import annotations
+
+import re
+import socket
+from typing import Any
+
+import pytest
+from tests.evaluate.conftest import WriteData
+
+from statewise.errors import ConfigError, DataError
+from statewise.evaluate import Task
+from statewise.evaluate.tasks import load
+
+
+def gsm8k(**overrides: Any) -> Task:
+    return Task(
+        **{
+            "name": "gsm8k",
+            "role": "target",
+            "metric": "exact_match",
+            "filter": "strict-match",
+            **overrides,
+        }
+    )
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("local data must not ask the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+def test_the_real_benchmarks_load_from_a_folder(shared_data: Any, no_network: None) -> None:
+    data = str(shared_data)
+    (task,) = load(gsm8k(data=data)).values()
+    assert len(task.test_docs()) == 1319
+    assert task.get_config("num_fewshot") == 5, "the task's own"
+    assert task.doc_to_text(task.test_docs()[1]).startswith(
+        "Question: A robe takes 2 bolts of blue"
+    )
+    for name in ("truthfulqa_mc1", "truthfulqa_mc2"):
+        (task,) = load(Task(name, "retention", metric="acc", data=data)).values()
+        assert len(task.eval_docs) == 817
+    assert task.doc_to_choice(task.eval_docs[0])[1] == "You will digest the pomegranate."
+    leaves = load(Task("mmlu", "retention", metric="acc", data=data))
+    assert len(leaves) == 57
+    assert sum(len(leaf.eval_docs) for leaf in leaves.values()) == 14042
+    anatomy = leaves["mmlu_anatomy"]
+    assert anatomy.doc_to_target(anatomy.eval_docs[0]) == 0
+    assert anatomy.doc_to_text(anatomy.eval_docs[0]).startswith(
+        "A lesion causing compression of the"
+    )
+
+
+def test_a_subgroup_a_single_subject_and_a_tag_load_too(shared_data: Any) -> None:
+    data = str(shared_data)
+    assert len(load(Task("mmlu_stem", "retention", metric="acc", data=data))) == 19
+    assert len(load(Task("mmlu_stem_tasks", "retention", metric="acc", data=data))) == 19
+    assert list(load(Task("mmlu_virology", "retention", metric="acc", data=data))) == [
+        "mmlu_virology"
+    ]
+
+
+def test_overrides_reach_the_task_and_are_built_once(write_data: WriteData) -> None:
+    data = str(write_data())
+    task = gsm8k(data=data, num_fewshot=2, max_new_tokens=7)
+    (loaded,) = load(task).values()
+    assert loaded.get_config("num_fewshot") == 2
+    assert loaded.get_config("generation_kwargs")["max_gen_toks"] == 7
+    assert loaded.get_config("generation_kwargs")["until"][0] == "Question:"
+    assert load(task)["gsm8k"] is loaded
+    (other,) = load(gsm8k(data=data)).values()
+    assert other.get_config("num_fewshot") == 5, "one task's overrides must not reach another"
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (gsm8k(name="pocket_gsn"), "unknown task 'pocket_gsn'; did you mean 'pocket_gsm'?"),
+        (gsm8k(filter="strict"), "no filter 'strict'; did you mean 'strict-match'?"),
+        (gsm8k(filter=None), "several filters, name one: strict-match, flexible-extract"),
+        (gsm8k(metric="exact_macth"), "no metric 'exact_macth'; did you mean 'exact_match'?"),
+        (gsm8k(num_fewshot=8), "num_fewshot is 8, but there are 7 examples"),
+        (
+            Task("truthfulqa_gen", "retention", metric="bleu_acc"),
+            "'truthfulqa_gen' wants truthfulqa/truthful_qa:generation, which is not among",
+        ),
+    ],
+)
+def test_what_cannot_be_given_is_refused(write_data: WriteData, task: Task, message: str) -> None:
+    from dataclasses import replace
+
+    data = str(write_data())
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load(replace(task, data=data))
+
+
+@pytest.mark.slow
+def test_an_unknown_name_names_the_nearest_of_all_tasks() -> None:
+    with pytest.raises(ConfigError, match="unknown task 'hellaswagg'; did you mean 'hellaswag'"):
+        load(Task("hellaswagg", "retention", metric="acc"))
+
+
+def test_a_hub_out_of_reach_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    def offline(*_: object, **__: object) -> None:
+        raise ConnectionError("Couldn't reach 'openai/gsm8k' on the Hub (OfflineModeIsEnabled)")
+
+    monkeypatch.setattr(datasets, "load_dataset", offline)
+    with pytest.raises(
+        ConfigError, match=r"its data could not be loaded \(Couldn't reach .*`data: F"
+    ):
+        load(gsm8k(label="from the hub"))
+
+
+def test_a_bad_row_passes_through_as_a_data_error(write_data: WriteData) -> None:
+    with pytest.raises(DataError, match=r"test\.jsonl: row 1"):
+        load(gsm8k(data=str(write_data(gsm8k_test='{"question": "a"}\n'))))
+
+
+@pytest.mark.parametrize("field", ["limit", "max_new_tokens", "samples_per_item"])
+def test_numbers_below_one_are_refused(field: str) -> None:
+    with pytest.raises(ConfigError, match=f"{field} must be at least 1, not 0"):
+        gsm8k(**{field: 0})

@@ -1,0 +1,169 @@
+"""The page: complete, self-contained, closed to what a model wrote, readable by its contrast."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.util
+import re
+import sys
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from statewise.report import write_report
+from statewise.report.page import asset
+
+spec = importlib.util.spec_from_file_location(
+    "synthetic_run", Path(__file__).parents[1] / "synthetic_run.py"
+)
+assert spec is not None
+assert spec.loader is not None
+synthetic = importlib.util.module_from_spec(spec)
+sys.modules[spec.name] = synthetic
+spec.loader.exec_module(synthetic)
+
+EVIL = '</pre><script>alert(1)</script><img src=x onerror=alert(2)>"&'
+NOTE = "The model is random: it was initialised and never trained."
+
+
+class Page(HTMLParser):
+    """Start tags with attributes, and the text of the page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    run = synthetic.make_run(
+        folder, items=200, notes=(NOTE,), responses=dict.fromkeys(synthetic.ARMS, EVIL)
+    )
+    assert write_report(run) == run / "report.html"
+    return run
+
+
+@pytest.fixture(scope="module")
+def html(run: Path) -> str:
+    return (run / "report.html").read_text()
+
+
+def test_every_section_and_arm_is_there(html: str) -> None:
+    page = Page(html)
+    ids = [a["id"] for _, a in page.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    wanted = ["verdicts", "results", "trade-off", "claims", "learning", "loss", "drift"]
+    assert {*wanted, "budgets", "failures", "methods", "environment"} <= set(ids)
+    targets = {str(a["href"])[1:] for tag, a in page.tags if tag == "a"}
+    assert targets <= set(ids)
+    for text in (NOTE, *synthetic.ARMS, "Supported", "Contradicted", "Undecided"):
+        assert text in page.text
+    assert page.text.index(NOTE) < page.text.index("Supported")
+
+
+def test_nothing_is_loaded_and_only_our_own_code_may_run(html: str) -> None:
+    page = Page(html)
+    policy = next(str(a["content"]) for t, a in page.tags if t == "meta" and "http-equiv" in a)
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    for tag in ("style", "script"):
+        (body,) = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(body.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy
+    for tag, attributes in page.tags:
+        assert tag not in ("link", "img", "iframe", "object", "embed", "form")
+        assert not any(key.startswith("on") or key in ("style", "src") for key in attributes)
+        assert str(attributes.get("href", "#")).startswith("#")
+    outside = set(re.findall(r"https?://[^\s\"'<)]+", html))
+    assert outside <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert len(html) < 1_000_000
+
+
+def test_what_a_model_wrote_stays_text(run: Path, html: str) -> None:
+    assert EVIL in Page(html).text
+    assert "<script>alert" not in html
+    assert "<img" not in html
+    assert "<script" not in (run / "report.md").read_text()
+
+
+def test_every_figure_has_a_data_table_a_caption_and_labelled_marks(html: str) -> None:
+    figures = re.findall(r"<figure>.*?</figure>", html, re.DOTALL)
+    assert len(figures) == 5
+    for figure in figures:
+        assert "<figcaption>" in figure
+        assert "Data of this figure" in figure
+        assert figure.count("<tr>") > 5
+        marks = [a for _, a in Page(figure).tags if a.get("class") == "mark"]
+        assert marks
+        assert all(a["aria-label"] and a["tabindex"] == "0" for a in marks)
+
+
+def test_figures_stand_alone_and_repeat(run: Path) -> None:
+    before = {p.name: p.read_bytes() for p in (run / "figures").iterdir()}
+    html = (run / "report.html").read_bytes()
+    write_report(run)
+    assert {p.name: p.read_bytes() for p in (run / "figures").iterdir()} == before
+    assert (run / "report.html").read_bytes() == html
+    markdown = (run / "report.md").read_text()
+    linked = set(re.findall(r"\(figures/([^)]+)\)", markdown))
+    assert linked == set(before)
+    for name, picture in before.items():
+        root = ET.fromstring(picture)
+        assert root.get("width"), name
+        assert not re.search(rb"#0[1-6]0[01-6]0[0-9a-f]\b", picture), "a stand-in colour was left"
+
+
+def test_markdown_table_is_rectangular(run: Path) -> None:
+    lines = (run / "report.md").read_text().splitlines()
+    rows = [line for line in lines if line.startswith("|")]
+    assert len(rows) == 2 + len(synthetic.ARMS)
+    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
+
+
+def test_an_unfinished_or_empty_run_still_has_a_page(tmp_path: Path) -> None:
+    part = synthetic.make_run(tmp_path / "part", arms=("base", "grpo"), seeds=(1,), items=30)
+    text = Page(write_report(part).read_text()).text
+    assert "unfinished" in text
+    assert "No results of stress_sft yet" in text
+    empty = synthetic.make_run(tmp_path / "empty", arms=())
+    assert "not run yet" in Page(write_report(empty).read_text()).text
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def contrast(a: str, b: str) -> float:
+    high, low = sorted((luminance(a), luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_every_text_colour_passes_wcag_aa_in_every_theme() -> None:
+    css = asset("theme.css")
+    starts = [m.start() for m in re.finditer(":root", css)] + [len(css)]
+    themes = [
+        dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", css[a:b])) for a, b in pairwise(starts)
+    ]
+    assert len(themes) == 3
+    for theme in themes:
+        for name in ("ink", "muted", "link", *(f"arm{i}" for i in range(8))):
+            assert contrast(theme[name], theme["surface"]) >= 4.5, name
+        for name in ("good", "bad", "open"):
+            assert contrast(theme[name], theme[f"{name}-soft"]) >= 4.5, name
+        assert contrast(theme["ink"], theme["open-soft"]) >= 4.5
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)

@@ -1,0 +1,236 @@
+"""Verdicts on planted scores: what was planted is what must come out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from statewise.errors import ConfigError, DataError
+from statewise.plain import from_plain, to_plain
+from statewise.study.claims import Claim, Exceeds, Forgets, ForgetsLess, Retains
+from statewise.study.verdicts import Verdict, decide
+
+ROLES = {"gsm": "target", "mmlu": "retention", "truth": "retention"}
+TRUE = {
+    "base": (0.45, 0.60, 0.60),
+    "stress": (0.20, 0.35, 0.40),
+    "student": (0.55, 0.59, 0.60),
+    "still": (0.45, 0.60, 0.60),
+}
+
+
+def scores(seeds: int = 3, items: int = 2000, **true: tuple[float, float, float]) -> pd.DataFrame:
+    """Item scores by fixed thresholds on a shared difficulty: pairing by item is worth much."""
+    difficulty = np.random.default_rng(0).random((3, items))
+    rows = []
+    for arm, accuracies in (TRUE | true).items():
+        for seed in range(1 if arm == "base" else seeds):
+            rng = np.random.default_rng([len(arm), seed])
+            for task, accuracy, level in zip(ROLES, accuracies, difficulty, strict=True):
+                wobble = 0.0 if arm == "base" else rng.normal(0, 0.004)
+                noise = rng.normal(0, 0.03, items)
+                rows.append(
+                    pd.DataFrame(
+                        {
+                            "task": task,
+                            "item_id": [f"{i:05d}" for i in range(items)],
+                            "arm": arm,
+                            "seed": seed,
+                            "decoding": "greedy" if task == "gsm" else "choices",
+                            "score": (level + noise < accuracy + wobble).astype(float),
+                        }
+                    )
+                )
+    return pd.concat(rows, ignore_index=True)
+
+
+def one(claim: Claim, frame: pd.DataFrame, **kwargs: Any) -> Verdict:
+    return decide([claim], frame, ROLES, **kwargs)[0]
+
+
+def named(**values: Any) -> dict[str, Any]:
+    return {"name": "c", "text": "t"} | values
+
+
+@pytest.mark.parametrize(
+    ("claim", "verdict"),
+    [
+        (Forgets(**named(arm="stress")), "supported"),
+        (Forgets(**named(arm="student")), "contradicted"),
+        (Exceeds(**named(arm="student", over=("stress", "base"))), "supported"),
+        (Exceeds(**named(arm="stress", over=("base",))), "contradicted"),
+        (Exceeds(**named(arm="stress", over=("base", "student"))), "contradicted"),
+        (Exceeds(**named(arm="still", over=("base",))), "undecided"),
+        (Exceeds(**named(arm="student", over=("base",), margin=0.1)), "undecided"),
+        (Exceeds(**named(arm="student", over=("stress",), task="mmlu")), "supported"),
+        (Retains(**named(arm="still")), "supported"),
+        (Retains(**named(arm="stress")), "contradicted"),
+        (ForgetsLess(**named(arm="student", than="stress", margin=0.03)), "supported"),
+        (ForgetsLess(**named(arm="stress", than="student")), "contradicted"),
+    ],
+)
+def test_planted_effects_are_found(claim: Claim, verdict: str) -> None:
+    found = one(claim, scores())
+    assert found.verdict == verdict
+    assert found.sentence.endswith(".")
+    assert found.n_seeds == 3
+
+
+def test_effect_is_the_paired_mean_by_hand() -> None:
+    # base 1,1,0,0; arm seed 0: 0,1,0,0 (loss .25), seed 1: 0,0,0,0 (loss .5); truth equals base
+    rows = [
+        ("mmlu", "base", 0, [1, 1, 0, 0]),
+        ("mmlu", "a", 0, [0, 1, 0, 0]),
+        ("mmlu", "a", 1, [0, 0, 0, 0]),
+        ("truth", "base", 0, [1, 0]),
+        ("truth", "a", 0, [1, 0]),
+        ("truth", "a", 1, [1, 0]),
+    ]
+    frame = pd.DataFrame(
+        [
+            {"task": t, "arm": arm, "seed": s, "item_id": str(i), "decoding": "choices", "score": v}
+            for t, arm, s, values in rows
+            for i, v in enumerate(map(float, values))
+        ]
+    )
+    found = one(Forgets(**named(arm="a", margin=0.0)), frame)
+    assert found.effect == pytest.approx(((0.25 + 0.5) / 2 + 0.0) / 2)
+    assert (found.n_seeds, found.n_items) == (2, 6)
+
+
+def test_one_seed_cannot_speak_about_a_method_but_can_about_checkpoints() -> None:
+    frame = scores(seeds=1)
+    method = one(Forgets(**named(arm="stress")), frame)
+    assert method.verdict == "undecided"
+    assert method.p is method.low is method.smallest_detectable_effect is None
+    assert "one seed cannot speak about a method" in method.sentence
+    checkpoint = one(Forgets(**named(arm="stress", unit="items")), frame)
+    assert checkpoint.verdict == "supported"
+    exact = one(Exceeds(**named(arm="student", over=("base",), unit="items")), frame).parts[0]
+    assert exact.p_mcnemar is not None
+    assert exact.p_mcnemar < 1e-6
+
+
+def test_the_least_favourable_part_speaks() -> None:
+    found = one(Exceeds(**named(arm="student", over=("stress", "base"))), scores())
+    assert [part.name for part in found.parts] == ["vs stress", "vs base"]
+    assert found.effect == found.parts[1].effect < found.parts[0].effect
+    assert found.p == max(part.p or 0 for part in found.parts)
+
+
+def test_holm_runs_over_primary_claims_alone_and_intervals_agree() -> None:
+    claims = [
+        Forgets(**named(arm="stress")),
+        Exceeds(**named(arm="student", over=("base",))),
+        Exceeds(**named(arm="still", over=("base",))),
+        Exceeds(**named(arm="student", over=("base",), primary=False)),
+    ]
+    found = decide(claims, scores(), ROLES)
+    assert {round(v.level, 4) for v in found[:3]} == {round(1 - 0.1 / m, 4) for m in (3, 2, 1)}
+    assert found[3].p_adjusted is None
+    assert found[3].level == pytest.approx(0.9)
+    for v in found[:3]:
+        assert v.low is not None
+        assert (v.low > v.margin) == ((v.p_adjusted or 0) <= 0.05) == (v.verdict == "supported")
+
+
+def test_students_are_paired_with_the_teacher_of_their_own_seed() -> None:
+    # the student is the teacher of the same seed plus 1: any other pairing has spread
+    rows = [
+        {"task": "gsm", "arm": arm, "seed": s, "item_id": str(i), "decoding": "greedy", "score": v}
+        for s, level in ((0, 0.0), (1, 5.0), (2, -3.0))
+        for arm, gain in (("student", 1.0), ("stress", 0.0))
+        for i, v in enumerate((level + gain, level + gain + 0.5))
+    ]
+    frame = pd.DataFrame(rows).sample(frac=1.0, random_state=0)
+    found = one(Exceeds(**named(arm="student", over=("stress",))), frame)
+    assert (found.low, found.effect, found.high) == (1.0, 1.0, 1.0)
+
+
+def test_samples_of_one_item_are_averaged() -> None:
+    frame = scores(items=50)
+    doubled = pd.concat([frame, frame], ignore_index=True)
+    claim = Exceeds(**named(arm="student", over=("base",)))
+    assert one(claim, doubled) == one(claim, frame)
+
+
+def test_a_missing_arm_is_undecided_and_said() -> None:
+    frame = scores()
+    frame = frame[frame["arm"] != "stress"]
+    found = one(Forgets(**named(arm="stress")), frame)
+    assert (found.verdict, found.effect) == ("undecided", None)
+    assert found.sentence == "No results of stress yet. Undecided."
+
+
+def test_arms_scored_on_other_items_are_refused() -> None:
+    frame = scores(items=20)
+    frame = frame[~((frame["arm"] == "base") & (frame["item_id"] == "00003"))]
+    with pytest.raises(DataError, match="same items of gsm: 1 differ, the first is '00003'"):
+        one(Exceeds(**named(arm="student", over=("base",))), frame)
+
+
+@pytest.mark.parametrize(
+    ("claim", "message"),
+    [
+        (Retains(**named(arm="still", margin=0.0)), "margin above 0"),
+        (Forgets(**named(arm="still", margin=-0.1)), "claims.c.margin"),
+        (Forgets(**named(arm="still", unit="seed")), "neither 'seeds' nor 'items'"),
+        (Exceeds(**named(arm="still", over=())), "names no arm"),
+        (Exceeds(**named(arm="still", over=("base",), task="mmul")), "did you mean 'mmlu'"),
+    ],
+)
+def test_claims_that_no_data_could_decide_are_refused(claim: Claim, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        one(claim, scores(items=10))
+
+
+def test_false_alarms_at_no_effect_stay_at_their_level() -> None:
+    """Simulated: 0.05 nominal, one-sided, 3 seeds, found 0.04-0.06 over 400 repetitions."""
+    claim, alarms = Exceeds(**named(arm="still", over=("base",), primary=False)), 0
+    ids = [str(i) for i in range(60)]
+    for repeat in range(400):
+        rng = np.random.default_rng(repeat)
+        own = rng.random(60)
+        frames = [
+            pd.DataFrame(
+                {
+                    "task": "gsm",
+                    "item_id": ids,
+                    "arm": arm,
+                    "seed": seed,
+                    "decoding": "greedy",
+                    "score": (own + rng.normal(0, 0.2, 60) < 0.5).astype(float),
+                }
+            )
+            for arm, seed in (("base", 0), ("still", 0), ("still", 1), ("still", 2))
+        ]
+        alarms += one(claim, pd.concat(frames, ignore_index=True)).verdict == "supported"
+    assert 0.015 <= alarms / 400 <= 0.085
+
+
+def test_claims_survive_the_study_file() -> None:
+    claims = (
+        Forgets(**named(arm="a")),
+        Exceeds(**named(arm="a", over=("b", "base"), margin=0.01, primary=False)),
+        ForgetsLess(**named(arm="a", than="b")),
+        Retains(**named(arm="a")),
+    )
+    assert from_plain(tuple[Claim, ...], to_plain(claims), "claims") == claims
+
+
+def test_a_borderline_claim_falls_when_it_shares_the_error_with_another() -> None:
+    # per-seed differences .1, .2, .3: p = .0371 alone, .0742 as the first of two
+    rows = [
+        {"task": "gsm", "arm": a, "seed": s, "item_id": i, "decoding": "greedy", "score": v}
+        for a, values in (("student", (0.1, 0.2, 0.3)), ("base", (0.0,)))
+        for s, v in enumerate(values)
+        for i in ("x", "y")
+    ]
+    frame, claim = pd.DataFrame(rows), Exceeds(**named(arm="student", over=("base",)))
+    alone = one(claim, frame)
+    assert (alone.verdict, alone.p_adjusted) == ("supported", pytest.approx(0.0371, abs=1e-4))
+    for found in decide([claim, claim], frame, ROLES):
+        assert (found.verdict, found.p_adjusted) == ("undecided", pytest.approx(0.0742, abs=1e-4))

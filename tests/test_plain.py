@@ -1,0 +1,519 @@
+"""Study values <-> plain data <-> YAML, and every message of the way back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import pytest
+import yaml
+
+from statewise.errors import ConfigError, PairingError
+from statewise.plain import differences, dump_yaml, from_plain, load_yaml, override, to_plain
+
+
+@dataclass(frozen=True)
+class Documents:
+    kind: ClassVar[str] = "documents"
+    path: Path
+    length: int = 32
+
+
+@dataclass(frozen=True)
+class Rollout:
+    kind: ClassVar[str] = "rollout"
+    length: int = 64
+    temperature: float = 1.0
+    cut: tuple[float, float] = (0.2, 0.8)
+
+
+@dataclass(frozen=True)
+class Teacher:
+    kind: ClassVar[str] = "teacher"
+    arm: str
+    direction: Literal["student||teacher", "teacher||student"] = "student||teacher"
+
+    def __post_init__(self) -> None:
+        if self.arm == "itself":
+            raise PairingError("an arm cannot teach itself; name another arm")
+
+
+Source = Documents | Rollout
+
+
+@dataclass(frozen=True)
+class Stream:
+    source: Source
+    supervision: Rollout | Teacher | None = None
+    share: float = 1.0
+    on: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Arm:
+    name: str
+    streams: tuple[Stream, ...]
+    limit: int | Literal["none"] = "none"
+    passes: int | tuple[int, ...] | None = None
+    adapter: bool = False
+
+
+@dataclass(frozen=True)
+class Place:
+    plain: ClassVar[str] = "scalar"
+    name: str
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ConfigError("a place needs a name")
+
+
+class Loaded:
+    plain: ClassVar[str] = "never"
+
+
+@dataclass(frozen=True)
+class Study:
+    question: str
+    arms: tuple[Arm, ...]
+    margins: dict[str, float] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+STUDY = Study(
+    question="Does the source matter?\nAnd how much?\n",
+    arms=(
+        Arm("mild", (Stream(Documents(Path("data") / "a.jsonl")),), limit=8, passes=(1, 2)),
+        Arm("stress", (Stream(Rollout(), Teacher("mild"), 0.5, ("student",)), Stream(Rollout(8)))),
+    ),
+    margins={"target": 0.02},
+)
+
+PLAIN = {
+    "question": "Does the source matter?\nAnd how much?\n",
+    "arms": [
+        {
+            "name": "mild",
+            "streams": [
+                {
+                    "source": {"kind": "documents", "path": "data/a.jsonl", "length": 32},
+                    "supervision": None,
+                    "share": 1.0,
+                    "on": [],
+                }
+            ],
+            "limit": 8,
+            "passes": [1, 2],
+            "adapter": False,
+        },
+        {
+            "name": "stress",
+            "streams": [
+                {
+                    "source": {
+                        "kind": "rollout",
+                        "length": 64,
+                        "temperature": 1.0,
+                        "cut": [0.2, 0.8],
+                    },
+                    "supervision": {
+                        "kind": "teacher",
+                        "arm": "mild",
+                        "direction": "student||teacher",
+                    },
+                    "share": 0.5,
+                    "on": ["student"],
+                },
+                {
+                    "source": {
+                        "kind": "rollout",
+                        "length": 8,
+                        "temperature": 1.0,
+                        "cut": [0.2, 0.8],
+                    },
+                    "supervision": None,
+                    "share": 1.0,
+                    "on": [],
+                },
+            ],
+            "limit": "none",
+            "passes": None,
+            "adapter": False,
+        },
+    ],
+    "margins": {"target": 0.02},
+    "extra": {},
+}
+
+
+def message(call: Callable[[], Any], error: type[Exception] = ConfigError) -> str:
+    with pytest.raises(error) as caught:
+        call()
+    return str(caught.value)
+
+
+def refused(annotation: Any, data: Any, path: str = "") -> str:
+    return message(lambda: from_plain(annotation, data, path))
+
+
+# There and back
+
+
+def test_to_plain_keeps_defaults_and_puts_kind_first() -> None:
+    plain = to_plain(STUDY)
+    assert plain == PLAIN
+    assert list(plain["arms"][0]["streams"][0]["source"]) == ["kind", "path", "length"]
+
+
+def test_round_trip_through_plain_data_and_through_a_file(tmp_path: Path) -> None:
+    assert from_plain(Study, PLAIN) == STUDY
+    file = tmp_path / "study.yaml"
+    file.write_text(dump_yaml(to_plain(STUDY)))
+    assert load_yaml(file) == PLAIN
+    assert from_plain(Study, load_yaml(file)) == STUDY
+
+
+def test_a_value_without_plain_form_is_our_fault_not_the_users() -> None:
+    assert message(lambda: to_plain({"a": {1}}), TypeError) == "a set has no plain form: {1}"
+    with pytest.raises(TypeError, match="cannot be annotated"):
+        from_plain(complex, 1)
+    with pytest.raises(TypeError, match="one distinct `kind` per dataclass"):
+        from_plain(Rollout | Stream, {"kind": "rollout"})
+
+
+@pytest.mark.parametrize(
+    ("annotation", "data", "expected"),
+    [
+        (float, 3, 3.0),
+        (float, "5e-4", 5e-4),
+        (float, "-.5", -0.5),
+        (float | None, "1e3", 1000.0),
+        (int | float, 3, 3),
+        (float | int, 3, 3),
+        (float | str, "5e-4", "5e-4"),
+        (bool, False, False),
+        (None, None, None),
+        (Path | None, "a/b", Path("a/b")),
+        (Literal["token", 1], 1, 1),
+        (tuple[int, ...], [], ()),
+        (tuple[int, str], [1, "a"], (1, "a")),
+        (dict[str, float], {"a": 1}, {"a": 1.0}),
+        (Any, {"a": [1]}, {"a": [1]}),
+        (Source, "rollout", Rollout()),
+        (Source, {"kind": "rollout", "length": 2}, Rollout(2)),
+        (Rollout, {}, Rollout()),
+        (Rollout, "rollout", Rollout()),
+        (Rollout, {"kind": "rollout"}, Rollout()),
+        (str | Rollout, "rollout", "rollout"),
+        (Rollout | None, None, None),
+    ],
+)
+def test_accepted(annotation: Any, data: Any, expected: Any) -> None:
+    value = from_plain(annotation, data)
+    assert value == expected
+    assert type(value) is type(expected)
+
+
+def test_a_scalar_is_written_as_its_one_field() -> None:
+    assert to_plain({"teacher": Place("mild")}) == {"teacher": "mild"}
+    assert from_plain(Place | Loaded, "mild") == Place("mild")
+    assert from_plain(Place | None, None) is None
+    assert from_plain(Place | Rollout, {"kind": "rollout"}) == Rollout()
+    assert refused(Place | Loaded, 3, "arms.a.teacher") == (
+        "arms.a.teacher: expected str, found 3 (int)"
+    )
+    assert refused(Place | Loaded, {"name": "mild"}, "p") == "p: expected str, found a mapping"
+    assert refused(Place, "", "p") == "p: a place needs a name"
+
+
+# Refusals: each names the path, the fault and the mend
+
+
+@pytest.mark.parametrize(
+    ("annotation", "data", "expected"),
+    [
+        (int, 2.0, "p: expected int, found 2.0 (float)"),
+        (int, True, "p: expected int, found true (bool)"),
+        (int, "3", "p: expected int, found '3' (str)"),
+        (float, True, "p: expected float, found true (bool)"),
+        (float, "5e-4x", "p: expected float, found '5e-4x' (str)"),
+        (float, "nan", "p: expected float, found 'nan' (str)"),
+        (str, 7, "p: expected str, found 7 (int)"),
+        (str, None, "p: expected str, found null"),
+        (bool, "yes", "p: expected bool, found 'yes' (str)"),
+        (bool, 1, "p: expected bool, found 1 (int)"),
+        (int | None, "x" * 99, f"p: expected int or null, found '{'x' * 56}... (str)"),
+        (Literal["a", "b"], "c", "p: expected one of 'a', 'b', found 'c' (str)"),
+        (Literal[1], True, "p: expected 1, found true (bool)"),
+        (tuple[int, ...], 3, "p: expected a list of int, found 3 (int)"),
+        (tuple[int, ...], "12", "p: expected a list of int, found '12' (str)"),
+        (tuple[int, ...], [1, None], "p[1]: expected int, found null"),
+        (tuple[int, int], [1], "p: expected 2 items, found 1"),
+        (int | tuple[int, ...], ["a"], "p[0]: expected int, found 'a' (str)"),
+        (dict[str, int], [], "p: expected a mapping of names to int, found a list"),
+        (dict[str, int], {1: 1}, "p: expected names as keys, found 1 (int); quote it"),
+        (dict[str, int], {"a": "b"}, "p.a: expected int, found 'b' (str)"),
+        (Stream, 3, "p: expected a mapping (Stream), found 3 (int)"),
+        (Stream | None, "a", "p: expected a mapping (Stream) or null, found 'a' (str)"),
+        (Source | None, 3, "p: expected kind 'documents' or kind 'rollout' or null, found 3 (int)"),
+    ],
+)
+def test_wrong_type(annotation: Any, data: Any, expected: str) -> None:
+    assert refused(annotation, data, "p") == expected
+
+
+def test_the_top_level_has_a_name_too() -> None:
+    assert refused(int, "a") == "top level: expected int, found 'a' (str)"
+
+
+def broken(assignment: str) -> str:
+    return refused(Study, override(PLAIN, assignment))
+
+
+def test_unknown_key_names_the_full_path_and_the_nearest_key() -> None:
+    assert broken("arms.stress.streams.0.source.lenght=8") == (
+        "arms.stress.streams[0].source.lenght: unknown key; "
+        "did you mean 'length'? Known: cut, kind, length, temperature"
+    )
+    assert broken("armz=1") == (
+        "armz: unknown key; did you mean 'arms'? Known: arms, extra, margins, question"
+    )
+    assert refused(Stream, {True: 1, "source": "rollout"}) == (
+        "True: unknown key; known: on, share, source, supervision"
+    )
+
+
+def test_unknown_kind() -> None:
+    assert broken("arms.stress.streams.0.source.kind=rolout") == (
+        "arms.stress.streams[0].source.kind: unknown kind 'rolout'; "
+        "did you mean 'rollout'? Known: documents, rollout"
+    )
+    assert broken("arms.stress.streams.0.source=rolout") == (
+        "arms.stress.streams[0].source: unknown kind 'rolout'; "
+        "did you mean 'rollout'? Known: documents, rollout"
+    )
+    assert refused(Source, {"kind": ["a"]}) == (
+        "kind: unknown kind ['a']; known: documents, rollout"
+    )
+    assert refused(Rollout, {"kind": "documents"}, "p") == (
+        "p.kind: unknown kind 'documents'; known: rollout"
+    )
+
+
+def test_missing_keys() -> None:
+    assert broken("arms.mild={name: mild}") == "arms.mild.streams: required key is missing"
+    assert broken("arms.mild={streams: []}") == "arms[0].name: required key is missing"
+    assert broken("arms.mild.streams.0.source={length: 3}") == (
+        "arms.mild.streams[0].source.kind: required key is missing; known kinds: documents, rollout"
+    )
+    assert broken("arms.mild.streams.0.source=documents") == (
+        "arms.mild.streams[0].source: kind 'documents' needs path; "
+        "write {kind: documents, path: ...}"
+    )
+
+
+def test_an_error_of_post_init_keeps_its_class_and_gets_the_path() -> None:
+    data = override(PLAIN, "arms.stress.streams.0.supervision.arm=itself")
+    assert message(lambda: from_plain(Study, data), PairingError) == (
+        "arms.stress.streams[0].supervision: an arm cannot teach itself; name another arm"
+    )
+    bare = message(lambda: from_plain(Teacher, {"arm": "itself"}), PairingError)
+    assert bare == "an arm cannot teach itself; name another arm"
+
+
+# --set
+
+
+@pytest.mark.parametrize(
+    ("assignment", "path", "expected"),
+    [
+        ("question=Why?", ["question"], "Why?"),
+        ("question=a=b", ["question"], "a=b"),
+        ("question=", ["question"], None),
+        ("arms.mild.limit=16", ["arms", 0, "limit"], 16),
+        ("arms.0.limit=16", ["arms", 0, "limit"], 16),
+        ("arms[0].limit=16", ["arms", 0, "limit"], 16),
+        ("arms.stress.streams.1.source.length=8", ["arms", 1, "streams", 1, "source", "length"], 8),
+        ("arms.mild.passes.1=3", ["arms", 0, "passes"], [1, 3]),
+        ("arms.mild.streams.0.share=5e-4", ["arms", 0, "streams", 0, "share"], 5e-4),
+        ("arms.mild.adapter=on", ["arms", 0, "adapter"], "on"),
+        ("arms.mild.adapter=true", ["arms", 0, "adapter"], True),
+        ("margins={a: [1, null]}", ["margins"], {"a": [1, None]}),
+        ("margins.new=0.1", ["margins"], {"target": 0.02, "new": 0.1}),
+        (" margins.target =1", ["margins", "target"], 1),
+    ],
+)
+def test_override(assignment: str, path: list[Any], expected: Any) -> None:
+    before = dump_yaml(PLAIN)
+    value: Any = override(PLAIN, assignment)
+    for key in path:
+        value = value[key]
+    assert value == expected
+    assert dump_yaml(PLAIN) == before
+
+
+@pytest.mark.parametrize(
+    ("assignment", "expected"),
+    [
+        ("margins", "--set margins: expected path=value, such as arms.mild.share=0.5"),
+        ("=3", "--set =3: expected path=value, such as arms.mild.share=0.5"),
+        ("a..b=3", "--set a..b=3: expected path=value, such as arms.mild.share=0.5"),
+        (
+            "margin.target=3",
+            "--set margin.target: the study has no key 'margin'; "
+            "did you mean 'margins'? Known: arms, extra, margins, question",
+        ),
+        (
+            "arms.milt.limit=3",
+            "--set arms.milt.limit: arms has no item 'milt'; "
+            "did you mean 'mild'? Known: 0, 1, mild, stress",
+        ),
+        (
+            "arms.mild.passes.2=3",
+            "--set arms.mild.passes.2: arms.mild.passes has no item '2'; known: 0, 1",
+        ),
+        (
+            "arms.mild.limit.x=3",
+            "--set arms.mild.limit.x: arms.mild.limit is 8 (int) and has no key 'x'; "
+            "set arms.mild.limit as a whole: --set 'arms.mild.limit={x: ...}'",
+        ),
+        (
+            "arms.stress.passes.x.y=3",
+            "--set arms.stress.passes.x.y: arms.stress.passes is null and has no key 'x'; "
+            "set arms.stress.passes as a whole: --set 'arms.stress.passes={x: ...}'",
+        ),
+        (
+            "margins={a",
+            "--set margins: '{a' is not YAML (line 1, column 3: while parsing a flow mapping, "
+            "expected ',' or '}', but got '<stream end>')",
+        ),
+    ],
+)
+def test_override_refuses(assignment: str, expected: str) -> None:
+    assert message(lambda: override(PLAIN, assignment)) == expected
+
+
+# varies
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        (PLAIN, PLAIN, []),
+        ({"a": 1}, {"a": 1.0}, []),
+        ({"a": 1}, {"a": True}, ["a"]),
+        ({"a": 0}, {"a": None}, ["a"]),
+        ({"a": math.nan}, {"a": math.nan}, []),
+        ({"a": math.nan}, {"a": 1.0}, ["a"]),
+        ({"a": 1, "b": 2}, {"b": 3, "c": 4}, ["a", "b", "c"]),
+        ({"a": {"b": [1, 2]}}, {"a": {"b": [1, 3, 4]}}, ["a.b[1]", "a.b[2]"]),
+        ({"a": [1]}, {"a": {}}, ["a"]),
+        ({"a": [{"name": "x", "n": 1}]}, {"a": [{"name": "x", "n": 2}]}, ["a.x.n"]),
+        ({"a": [{"name": "x", "n": 1}]}, {"a": [{"name": "y", "n": 1}]}, ["a[0].name"]),
+        (1, 2, ["top level"]),
+    ],
+)
+def test_differences(a: Any, b: Any, expected: list[str]) -> None:
+    assert differences(a, b) == expected
+    assert sorted(differences(b, a)) == sorted(expected)
+
+
+# YAML
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "study.yaml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_yaml_is_read_by_the_core_schema(tmp_path: Path) -> None:
+    file = write(
+        tmp_path,
+        "on: [no, off, yes, true, False, null, ~]\n"
+        "numbers: [5e-4, 1_000, -3, .5, 1., 1.5e3, .inf, 0]\n"
+        "texts: [010, 1:30, 2024-01-01, 0x1f, 1.2.3, e5, 5e, '7']\n"
+        "base: &base {a: 1, b: 2}\n"
+        "merged: {<<: *base, b: 3}\n"
+        "empty:\n",
+    )
+    assert load_yaml(file) == {
+        "on": ["no", "off", "yes", True, False, None, None],
+        "numbers": [5e-4, 1000, -3, 0.5, 1.0, 1500.0, math.inf, 0],
+        "texts": ["010", "1:30", "2024-01-01", "0x1f", "1.2.3", "e5", "5e", "7"],
+        "base": {"a": 1, "b": 2},
+        "merged": {"a": 1, "b": 3},
+        "empty": None,
+    }
+
+
+@pytest.mark.parametrize("read", [yaml.safe_load, None], ids=["yaml 1.1", "ours"])
+def test_what_is_written_reads_the_same_everywhere(read: Any, tmp_path: Path) -> None:
+    tricky = [
+        "on",
+        "no",
+        "5e-4",
+        "1e3",
+        "010",
+        "1:30",
+        "2024-01-01",
+        "~",
+        "",
+        "null",
+        "<<",
+        "=",
+        "é",
+    ]
+    tricky += ["a: b", "# a", " a ", "two\nlines\n", "two\nlines", "x" * 300, "1_0", ".5", "'", "{"]
+    numbers = [5e-4, 1e-05, 1e22, 0.1 + 0.2, -0.0, 3, math.inf, True, None]
+    data = {"on": {"texts": tricky, "numbers": numbers, "none": [], "nothing": {}}}
+    text = dump_yaml(data)
+    assert (read(text) if read else load_yaml(write(tmp_path, text))) == data
+
+
+def test_dump_is_block_style_in_the_order_given_and_without_aliases() -> None:
+    shared = {"b": 1, "a": [1, 2]}
+    assert dump_yaml({"z": [shared, shared], "text": "one\ntwo\n"}) == (
+        "z:\n"
+        "  - b: 1\n    a:\n      - 1\n      - 2\n"
+        "  - b: 1\n    a:\n      - 1\n      - 2\n"
+        "text: |\n  one\n  two\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: 1\nb: 2\na: 3\n", "line 3, column 1: the key 'a' appears twice (first on line 1)"),
+        ("x:\n  a: 1\n  a: 1\n", "line 3, column 3: the key 'a' appears twice (first on line 2)"),
+        ("a: {b: 1, b: 2}", "line 1, column 11: the key 'b' appears twice (first on line 1)"),
+        ("- a\n", "the top level must be a mapping, found a list"),
+        ("", "the top level must be a mapping, found null"),
+        ("a: b: c\n", "line 1, column 5: mapping values are not allowed here"),
+        (
+            "a: !!python/object:os.system x",
+            "line 1, column 4: could not determine a constructor for the tag "
+            "'tag:yaml.org,2002:python/object:os.system'",
+        ),
+    ],
+)
+def test_load_refuses(text: str, expected: str, tmp_path: Path) -> None:
+    file = write(tmp_path, text)
+    assert message(lambda: load_yaml(file)) == f"{file}: {expected}"
+
+
+def test_load_refuses_what_is_no_file(tmp_path: Path) -> None:
+    absent = tmp_path / "none.yaml"
+    assert message(lambda: load_yaml(absent)) == f"no study file at {absent}"
+    assert message(lambda: load_yaml(absent, "shipped studies: paper, pocket")) == (
+        f"no study file at {absent}; shipped studies: paper, pocket"
+    )
+    assert message(lambda: load_yaml(tmp_path)) == f"{tmp_path}: cannot be read (Is a directory)"
+    binary = tmp_path / "binary.yaml"
+    binary.write_bytes(b"a: \xff")
+    assert message(lambda: load_yaml(binary)) == f"{binary}: not UTF-8 text (byte 3)"
+    binary.write_bytes(b"a: \x07")
+    assert message(lambda: load_yaml(binary)).startswith(f"{binary}: unacceptable character #x0007")
