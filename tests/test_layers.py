@@ -22,6 +22,7 @@ LAYERS = {
     "seeding": 0,
     "stats": 0,
     "store": 0,
+    "studies": 0,
     "trajectory": 1,
     "signals": 1,
     "states": 2,
@@ -30,6 +31,7 @@ LAYERS = {
     "rewards": 2,
     "world": 2,
     "policy": 3,
+    "fresh": 3,
     "rollout": 3,
     "sources": 4,
     "supervision": 4,
@@ -41,11 +43,12 @@ LAYERS = {
     "evaluate": 6,
     "study": 7,
     "report": 8,
+    "watch": 9,
     "cli": 9,
     "__main__": 9,
 }
 AXES = {"sources", "supervision", "objectives"}
-MAY_IMPORT_TRANSFORMERS = {"policy", "rollout"}
+MAY_IMPORT_TRANSFORMERS = {"policy", "fresh", "rollout"}
 TORCH_FREE = {name for name, layer in LAYERS.items() if layer == 0} | {"world", "report"}
 IMPORTS_TORCH = {"torch", "transformers", "peft", "accelerate", "lm_eval"}
 

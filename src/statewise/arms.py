@@ -49,7 +49,9 @@ class Term:
                 f"{self.supervision.kind!r} gives {gives.__name__}"
             )
         if (self.normaliser == "constant") != (self.constant_tokens is not None):
-            raise ConfigError("normaliser 'constant' and `constant_tokens` go together: give both or neither")
+            raise ConfigError(
+                "normaliser 'constant' and `constant_tokens` go together: give both or neither"
+            )
         if self.constant_tokens is not None and not self.constant_tokens > 0:
             raise ConfigError(f"constant_tokens must be positive, found {self.constant_tokens}")
 
@@ -69,7 +71,9 @@ class Stream:
         if self.prompts_per_step < 1:
             raise ConfigError(f"prompts_per_step must be 1 or more, found {self.prompts_per_step}")
         if not self.terms:
-            raise ConfigError("a stream needs at least one term: nothing would be said at its states")
+            raise ConfigError(
+                "a stream needs at least one term: nothing would be said at its states"
+            )
         for term in self.terms:
             _check_pair(self.source, term)
 
@@ -157,9 +161,13 @@ def _check_pair(source: Source, term: Term) -> None:
     if isinstance(term.supervision, GroupAdvantage):
         samples = getattr(source, "samples_per_prompt", 1)
         if not isinstance(source, Learner):
-            raise PairingError(f"group_advantage needs the learner's own samples, found source {source.kind!r}")
+            raise PairingError(
+                f"group_advantage needs the learner's own samples, found source {source.kind!r}"
+            )
         if samples < 2:
-            raise PairingError("group_advantage compares the samples of a prompt: samples_per_prompt must be 2 or more")
+            raise PairingError(
+                "group_advantage compares the samples of a prompt: samples_per_prompt must be 2 or more"
+            )
 
 
 # ---- references: an arm as written names policies and data, an arm that runs holds them ---------
@@ -195,7 +203,9 @@ def policies(value: object) -> Iterator[Policy]:
     yield from seen
 
 
-def bind(value: Any, policy: Callable[[PolicyRef], Policy], prompts: Callable[[Stream], Prompts]) -> Any:
+def bind(
+    value: Any, policy: Callable[[PolicyRef], Policy], prompts: Callable[[Stream], Prompts]
+) -> Any:
     """The same value with every named policy and every named data set in place."""
     if isinstance(value, PolicyRef):
         return policy(value)
@@ -249,7 +259,9 @@ def continuation_opd(
     prompts_per_step: int,
 ) -> Arm:
     """Continuation distillation: learner roots, teacher branches, cross-entropy on the branch."""
-    source = Continuation(teacher=teacher, branch_tokens=branch_tokens, max_new_tokens=max_new_tokens)
+    source = Continuation(
+        teacher=teacher, branch_tokens=branch_tokens, max_new_tokens=max_new_tokens
+    )
     term = Term(OwnActions(), CrossEntropy(), on=("teacher",))
     return Arm(name, (Stream(prompts, source, (term,), prompts_per_step),), budget)
 
@@ -274,6 +286,8 @@ def grpo(
     return Arm(name, (Stream(prompts, source, (term,), prompts_per_step),), budget)
 
 
-def pretraining(name: str, documents: Data | Prompts, budget: Budget, *, prompts_per_step: int) -> Arm:
+def pretraining(
+    name: str, documents: Data | Prompts, budget: Budget, *, prompts_per_step: int
+) -> Arm:
     """Pretraining is supervised fine-tuning over documents."""
     return sft(name, documents, budget, prompts_per_step=prompts_per_step)

@@ -37,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="statewise", description="Post-training as shaping the distribution of states a policy is trained on."
+        prog="statewise",
+        description="Post-training as shaping the distribution of states a policy is trained on.",
     )
     parser.add_argument("--version", action="version", version=f"statewise {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -45,12 +46,16 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run a study: train every arm, evaluate, report")
     _study_options(run)
     run.add_argument("--out", type=Path, help="run folder (default: runs/<study name>)")
-    run.add_argument("--seeds", type=int, metavar="N", help="use seeds 0 ... N-1 instead of the study's")
+    run.add_argument(
+        "--seeds", type=int, metavar="N", help="use seeds 0 ... N-1 instead of the study's"
+    )
     run.add_argument("--dry-run", action="store_true", help="print the resolved study and stop")
     _worker_option(run)
     run.set_defaults(command=_run)
 
-    train = commands.add_parser("train", help="train one arm of a study (and the teachers it needs)")
+    train = commands.add_parser(
+        "train", help="train one arm of a study (and the teachers it needs)"
+    )
     _study_options(train)
     train.add_argument("--arm", required=True)
     train.add_argument("--seed", type=int, default=0)
@@ -58,21 +63,31 @@ def _parser() -> argparse.ArgumentParser:
     _worker_option(train)
     train.set_defaults(command=_train)
 
-    search = commands.add_parser("search", help="choose hyperparameters as the study's `search` says")
+    search = commands.add_parser(
+        "search", help="choose hyperparameters as the study's `search` says"
+    )
     _study_options(search)
     search.add_argument("--out", type=Path, help="folder (default: runs/<study name>-search)")
     _worker_option(search)
     search.set_defaults(command=_search)
 
     evaluation = commands.add_parser("eval", help="evaluate a model on lm-evaluation-harness tasks")
-    evaluation.add_argument("model", help="Hugging Face directory, hub name, or 'world' for the embedded base")
-    evaluation.add_argument("--task", action="append", required=True, metavar="NAME[:METRIC[:FILTER]]")
+    evaluation.add_argument(
+        "model", help="Hugging Face directory, hub name, or 'world' for the embedded base"
+    )
+    evaluation.add_argument(
+        "--task", action="append", required=True, metavar="NAME[:METRIC[:FILTER]]"
+    )
     evaluation.add_argument("--data", metavar="DIR", help="folder with local benchmark files")
-    evaluation.add_argument("--limit", type=int, metavar="N", help="first N items (of each subtask)")
+    evaluation.add_argument(
+        "--limit", type=int, metavar="N", help="first N items (of each subtask)"
+    )
     evaluation.add_argument("--fewshot", type=int, metavar="N")
     evaluation.add_argument("--sampled", action="store_true", help="also sample at temperature 1")
     evaluation.add_argument("--seed", type=int, default=0)
-    evaluation.add_argument("--out", type=Path, metavar="FILE", help="write item results as Parquet")
+    evaluation.add_argument(
+        "--out", type=Path, metavar="FILE", help="write item results as Parquet"
+    )
     evaluation.set_defaults(command=_eval)
 
     report = commands.add_parser("report", help="write report.html and report.md of a run")
@@ -85,7 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     parts = world.add_subparsers(required=True, metavar="COMMAND")
     pretrain = parts.add_parser("pretrain", help="train the embedded base from nothing (resumable)")
     pretrain.add_argument("directory", type=Path)
-    pretrain.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments")
+    pretrain.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments"
+    )
     pretrain.set_defaults(command=_pretrain)
     figures = parts.add_parser("figures", help="dev-split figures of a base, as on its card")
     figures.add_argument("directory", type=Path)
@@ -94,17 +111,25 @@ def _parser() -> argparse.ArgumentParser:
     fresh = commands.add_parser("random-model", help="write a randomly initialised Qwen3 directory")
     fresh.add_argument("directory", type=Path)
     fresh.add_argument("--shape", choices=["pocket", "qwen3-0.6b"], default="pocket")
-    fresh.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments")
-    fresh.add_argument("--tokenizer", type=Path, help="take the tokenizer of this directory (default: embedded)")
+    fresh.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments"
+    )
+    fresh.add_argument(
+        "--tokenizer", type=Path, help="take the tokenizer of this directory (default: embedded)"
+    )
     fresh.add_argument("--seed", type=int, default=0)
     fresh.set_defaults(command=_random_model)
     return parser
 
 
 def _study_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study", help="a study file, or the name of one that ships with statewise (pocket, paper)")
+    parser.add_argument(
+        "study", help="a study file, or the name of one that ships with statewise (pocket, paper)"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="a.b=c", dest="assignments")
-    parser.add_argument("--data", metavar="DIR", help="folder with local benchmark files (default: the hub)")
+    parser.add_argument(
+        "--data", metavar="DIR", help="folder with local benchmark files (default: the hub)"
+    )
 
 
 def _worker_option(parser: argparse.ArgumentParser) -> None:
@@ -116,7 +141,7 @@ def _worker_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _read(options: argparse.Namespace):  # noqa: ANN202  a Study, imported late
+def _read(options: argparse.Namespace):
     from statewise.study.spec import read_study
 
     seeds = getattr(options, "seeds", None)
@@ -156,7 +181,9 @@ def _train(options: argparse.Namespace) -> None:
     if options.arm not in names:
         raise ConfigError(f"--arm: no arm {options.arm!r}; {nearest(options.arm, names)}")
     if options.seed not in study.seeds:
-        raise ConfigError(f"--seed: {options.seed} is not among the study's seeds {list(study.seeds)}")
+        raise ConfigError(
+            f"--seed: {options.seed} is not among the study's seeds {list(study.seeds)}"
+        )
     run = RunFolder(options.out or Path("runs") / study.name)
     with exclusive(run.root / ".lock"), watching(study.name) as watch:
         claim_folder(study, run)
@@ -191,7 +218,9 @@ def _eval(options: argparse.Namespace) -> None:
     location = world_base() if options.model == "world" else options.model
     tasks = []
     for text in options.task:
-        name, metric, filter_name = (*text.split(":"), None, None)[:3]
+        name, *rest = text.split(":", 2)
+        metric = rest[0] if rest else ""
+        filter_name = rest[1] if len(rest) > 1 else None
         tasks.append(
             Task(
                 name,
@@ -212,7 +241,9 @@ def _eval(options: argparse.Namespace) -> None:
             score = item_mean([i.score for i in rows])
             failed = [i.extraction_failed for i in rows if i.extraction_failed is not None]
             note = f"  extraction failed {sum(failed) / len(failed):.3f}" if failed else ""
-            print(f"{task.key:28} {decoding:8} {score.value:.3f} [{score.low:.3f}, {score.high:.3f}] n={score.n}{note}")
+            print(
+                f"{task.key:28} {decoding:8} {score.value:.3f} [{score.low:.3f}, {score.high:.3f}] n={score.n}{note}"
+            )
     if options.out:
         write_items(options.out, items)
 
@@ -225,7 +256,7 @@ def _report(options: argparse.Namespace) -> None:
     print(write_report(options.run))
 
 
-def _env(options: argparse.Namespace) -> None:
+def _env(_: argparse.Namespace) -> None:
     import json
 
     import torch
@@ -233,7 +264,12 @@ def _env(options: argparse.Namespace) -> None:
     from statewise.store import environment
 
     accelerators = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    print(json.dumps(environment() | {"threads": torch.get_num_threads(), "accelerators": accelerators}, indent=2))
+    print(
+        json.dumps(
+            environment() | {"threads": torch.get_num_threads(), "accelerators": accelerators},
+            indent=2,
+        )
+    )
 
 
 def _pretrain(options: argparse.Namespace) -> None:
@@ -248,7 +284,10 @@ def _pretrain(options: argparse.Namespace) -> None:
     def watch(row: Row, steps: int) -> None:
         if row.step % 50 == 0 or row.step == steps:
             rate = row.figures["tokens_trained"] / row.seconds
-            print(f"step {row.step}/{steps}  loss {row.figures['loss']:.4f}  {rate:,.0f} tokens/s", flush=True)
+            print(
+                f"step {row.step}/{steps}  loss {row.figures['loss']:.4f}  {rate:,.0f} tokens/s",
+                flush=True,
+            )
 
     pretrain(from_plain(Recipe, plain), options.directory, watch=watch)
     print(options.directory)
@@ -258,7 +297,9 @@ def _figures(options: argparse.Namespace) -> None:
     from statewise.policy import Policy
     from statewise.study.pretrain import dev_figures
 
-    for name, value in dev_figures(Policy.load(options.directory, name="base", trainable=False)).items():
+    for name, value in dev_figures(
+        Policy.load(options.directory, name="base", trainable=False)
+    ).items():
         print(f"{name:28} {value:.3f}")
 
 
@@ -278,7 +319,7 @@ def _random_model(options: argparse.Namespace) -> None:
     print(f"{options.directory}: {parameters / 1e6:.1f} M random parameters")
 
 
-def _workers(options: argparse.Namespace, study) -> int:  # noqa: ANN001  a Study, imported late
+def _workers(options: argparse.Namespace, study) -> int:
     """One worker a core where the model is small and there is no accelerator to share."""
     from statewise.errors import ConfigError
     from statewise.study.models import is_small

@@ -68,14 +68,18 @@ class JsonLines:
         path = Path(self.path)
         if not path.is_file():
             raise DataError(f"no data file at {path}")
-        with path.open(encoding="utf-8") as lines:
+        with path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 try:
                     record = json.loads(line)
+                except UnicodeDecodeError:
+                    raise DataError(f"{path}, row {number}: no UTF-8 text") from None
                 except json.JSONDecodeError as error:
                     raise DataError(f"{path}, row {number}: no JSON ({error.msg})") from None
                 if not isinstance(record, dict):
-                    raise DataError(f"{path}, row {number}: expected a JSON object, found {type(record).__name__}")
+                    raise DataError(
+                        f"{path}, row {number}: expected a JSON object, found {type(record).__name__}"
+                    )
                 yield record
 
 
@@ -127,10 +131,15 @@ class Prompts:
         places = range(step * count, (step + 1) * count)
         epochs = {place // len(self.items) for place in places}
         orders = {
-            epoch: permutation(len(self.items), seed, "epoch", epoch) if self.shuffle else range(len(self.items))
+            epoch: permutation(len(self.items), seed, "epoch", epoch)
+            if self.shuffle
+            else range(len(self.items))
             for epoch in epochs
         }
-        return [self.items[orders[place // len(self.items)][place % len(self.items)]] for place in places]
+        return [
+            self.items[orders[place // len(self.items)][place % len(self.items)]]
+            for place in places
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +156,7 @@ class _Documents(Sequence[Prompt]):
         return Prompt(f"document/{index}", "", np.empty(0, np.int32), text)
 
 
-def load(
-    data: Data, encode: Encode, *, context_tokens: int, max_new_tokens: int | None
-) -> Prompts:
+def load(data: Data, encode: Encode, *, context_tokens: int, max_new_tokens: int | None) -> Prompts:
     """Read, fill in, tokenise and check.
 
     A row needs room for its prompt and `max_new_tokens` generated ones, or, with None, for its own
@@ -164,10 +171,15 @@ def load(
     items, dropped, truncated = [], 0, 0
     for number, record in enumerate(islice(data.records(), data.limit), 1):
         try:
-            text, completion = data.template.prompt_text(record), data.template.completion_text(record)
+            text, completion = (
+                data.template.prompt_text(record),
+                data.template.completion_text(record),
+            )
         except DataError as error:
             raise DataError(f"{data.kind}, row {number}: {error}") from None
         token_ids = encode(text)
+        if max_new_tokens is not None and len(token_ids) == 0:
+            raise DataError(f"{data.kind}, row {number}: the prompt has no tokens to continue from")
         tail = max_new_tokens if max_new_tokens is not None else len(encode(completion)) + 1
         excess = len(token_ids) + tail - context_tokens
         if excess > 0:
@@ -176,7 +188,9 @@ def load(
                     f"{data.kind}, row {number}: {len(token_ids)} prompt tokens + {tail} new tokens exceed the "
                     f"context of {context_tokens}; set too_long: drop or truncate, or shorten max_new_tokens"
                 )
-            if data.too_long == "drop" or (excess >= len(token_ids) and max_new_tokens is not None):
+            # Cutting must leave a prompt to generate from, or a completion token to learn.
+            spare = tail if max_new_tokens is None else len(token_ids)
+            if data.too_long == "drop" or excess >= spare:
                 dropped += 1
                 continue
             truncated += 1

@@ -15,7 +15,7 @@ from statewise.errors import ConfigError, ModelError
 class Shape:
     """The sizes of a Qwen3 model. The defaults are the embedded base's."""
 
-    vocabulary: int = 768
+    vocabulary: int = 1024
     width: int = 128
     layers: int = 4
     heads: int = 4
@@ -27,7 +27,9 @@ class Shape:
 
     def __post_init__(self) -> None:
         if self.heads % self.key_value_heads:
-            raise ConfigError(f"{self.heads} heads cannot share {self.key_value_heads} key-value heads evenly")
+            raise ConfigError(
+                f"{self.heads} heads cannot share {self.key_value_heads} key-value heads evenly"
+            )
 
 
 QWEN3_06B = Shape(
@@ -52,9 +54,13 @@ def fresh_model(directory: Path, shape: Shape, *, tokenizer: Path, seed: int) ->
     """
     text = AutoTokenizer.from_pretrained(str(tokenizer))
     if len(text) > shape.vocabulary:
-        raise ModelError(f"the tokenizer in {tokenizer} has {len(text)} tokens, more than {shape.vocabulary}")
+        raise ModelError(
+            f"the tokenizer in {tokenizer} has {len(text)} tokens, more than {shape.vocabulary}"
+        )
     if text.eos_token_id is None:
-        raise ModelError(f"the tokenizer in {tokenizer} has no eos token, so nothing could learn to stop")
+        raise ModelError(
+            f"the tokenizer in {tokenizer} has no eos token, so nothing could learn to stop"
+        )
     config = Qwen3Config(
         vocab_size=shape.vocabulary,
         hidden_size=shape.width,

@@ -17,8 +17,8 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from statewise.arms import Stream, Term
-from statewise.policy import Policy
 from statewise.objectives.policy_gradient import sampling_logprobs
+from statewise.policy import Policy
 from statewise.signals import Labels
 from statewise.trajectory import States, Trajectory, gather_states, pad, role
 
@@ -41,7 +41,9 @@ class Rollout:
             self,
             trajectories=[self.trajectories[i] for i in indices],
             labels=[Labels(label.values[list(indices)]) for label in self.labels],
-            old_logprobs=None if self.old_logprobs is None else [self.old_logprobs[i] for i in indices],
+            old_logprobs=None
+            if self.old_logprobs is None
+            else [self.old_logprobs[i] for i in indices],
         )
 
 
@@ -64,7 +66,9 @@ def accumulate_gradient(
             )
             if len(states) == 0:
                 continue
-            at_states = [_at(states, [term_factors[i] for i in indices]) for term_factors in factors]
+            at_states = [
+                _at(states, [term_factors[i] for i in indices]) for term_factors in factors
+            ]
             loss += _backward(student, part, states, at_states)
             states_seen += len(states)
     return {"loss": loss, "states": states_seen}
@@ -76,7 +80,9 @@ def _backward(
     """One micro-batch: returns its share of the loss, already normalised."""
     terms = part.stream.terms
     signals = [
-        term.supervision.signal(states, torch.as_tensor(label.values, device=student.device)[states.row])
+        term.supervision.signal(
+            states, torch.as_tensor(label.values, device=student.device)[states.row]
+        )
         for term, label in zip(terms, part.labels, strict=True)
     ]
     hidden = student.hidden(states.token_ids, states.lengths)[states.row, states.column - 1]
@@ -127,11 +133,16 @@ def state_factors(
 
 
 def _weights_on(term: Term, trajectory: Trajectory) -> Float32[np.ndarray, " L"]:
-    """Supervision weights, 0 at tokens whose owner the term does not speak of."""
+    """Supervision weights, 0 at tokens whose owner the term does not speak of.
+
+    Column 0 has no prefix, so it is no state (see `gather_states`) and must not be divided by.
+    """
+    weights = trajectory.weights.copy()
+    weights[:1] = 0.0
     if not term.on:
-        return trajectory.weights
+        return weights
     spoken_of = np.array([role(owner) in term.on for owner in trajectory.owners])
-    return trajectory.weights * spoken_of[trajectory.owner_codes].astype(np.float32)
+    return weights * spoken_of[trajectory.owner_codes].astype(np.float32)
 
 
 def microbatches(trajectories: Sequence[Trajectory], tokens: int) -> Iterator[list[int]]:

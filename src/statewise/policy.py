@@ -70,7 +70,7 @@ class Policy:
         self.tokenizer = tokenizer
         self.name = name
         self.version = version
-        self.precision = precision
+        self.precision: Precision = precision
         self.tokens_written = 0
         """Tokens sampled so far, whether they were kept or not."""
         self.tokens_read = 0
@@ -80,7 +80,8 @@ class Policy:
         self._embedding: nn.Module = causal_lm.get_output_embeddings()  # pyright: ignore[reportCallIssue]
         self.config = causal_lm.config
         self.stop_token_ids = _stop_token_ids(causal_lm, tokenizer)
-        if not self.stop_token_ids:
+        # A stop token of the generation config alone is not enough: gold completions end in eos.
+        if tokenizer.eos_token_id is None:
             raise ModelError(
                 f"the tokenizer of {name!r} has no eos token, so nothing could learn to stop; "
                 "set tokenizer.eos_token (and generation_config.eos_token_id)"
@@ -105,8 +106,12 @@ class Policy:
         location = str(directory)
         path = Path(location)
         looks_local = path.is_absolute() or location.startswith((".", "~")) or path.exists()
-        if looks_local and not any((path / f).exists() for f in ("config.json", "adapter_config.json")):
-            raise ModelError(f"no model at {location}: expected config.json or adapter_config.json in it")
+        if looks_local and not any(
+            (path / f).exists() for f in ("config.json", "adapter_config.json")
+        ):
+            raise ModelError(
+                f"no model at {location}: expected config.json or adapter_config.json in it"
+            )
         try:
             tokenizer = AutoTokenizer.from_pretrained(location)
             module = _load_module(location, trainable=trainable)
@@ -128,7 +133,9 @@ class Policy:
     def snapshot(self, name: str) -> Policy:
         """A frozen copy under another name."""
         module = copy.deepcopy(self.module).eval().requires_grad_(requires_grad=False)
-        return Policy(module, self.tokenizer, name=name, version=self.version, precision=self.precision)
+        return Policy(
+            module, self.tokenizer, name=name, version=self.version, precision=self.precision
+        )
 
     def with_adapter(self, lora: Lora, *, seed: int) -> Policy:
         """The same model with a fresh low-rank adapter; only the adapter trains."""
@@ -138,7 +145,7 @@ class Policy:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module = get_peft_model(
-                self.module,  # pyright: ignore[reportArgumentType]
+                self.module,
                 LoraConfig(
                     r=lora.rank,
                     lora_alpha=lora.alpha,  # pyright: ignore[reportArgumentType]
@@ -147,7 +154,9 @@ class Policy:
                     task_type="CAUSAL_LM",
                 ),
             )
-        return Policy(module, self.tokenizer, name=self.name, version=self.version, precision=self.precision)
+        return Policy(
+            module, self.tokenizer, name=self.name, version=self.version, precision=self.precision
+        )
 
     # ---- what it is -------------------------------------------------------------------------
 
@@ -219,7 +228,9 @@ class Policy:
         max_rows: int = 256,
     ) -> list[Completion]:
         """Continue token prefixes. One seed a row: a row's tokens never depend on its neighbours."""
-        limits = [max_new_tokens] * len(prefixes) if isinstance(max_new_tokens, int) else max_new_tokens
+        limits = (
+            [max_new_tokens] * len(prefixes) if isinstance(max_new_tokens, int) else max_new_tokens
+        )
         with self.frozen(), self._autocast():
             completions = decode(
                 self._trunk,
@@ -283,7 +294,9 @@ class Policy:
     def to_text(self, token_ids: Sequence[int] | Int32[np.ndarray, " L"]) -> str:
         """Text of token ids; special tokens (the stop token among them) are left out."""
         ids = [int(i) for i in token_ids]
-        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)  # pyright: ignore[reportReturnType]
+        return self.tokenizer.decode(
+            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )  # pyright: ignore[reportReturnType]
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
         if self.precision == "bf16":
@@ -308,7 +321,8 @@ def _stop_token_ids(causal_lm: nn.Module, tokenizer: PreTrainedTokenizerBase) ->
     generation = getattr(causal_lm, "generation_config", None)
     ids = getattr(generation, "eos_token_id", None)
     listed = ids if isinstance(ids, list) else [ids]
-    return frozenset(int(i) for i in (*listed, tokenizer.eos_token_id) if i is not None)
+    ends: list[int | None] = [*listed, tokenizer.eos_token_id]  # pyright: ignore[reportAssignmentType]
+    return frozenset(i for i in ends if i is not None)
 
 
 def _load_module(location: str, *, trainable: bool) -> nn.Module:

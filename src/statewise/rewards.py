@@ -16,12 +16,12 @@ _MARKED = re.compile(r"#### (\-?[0-9\.\,]+)")
 
 
 def final_answer(text: str) -> str | None:
-    """The number after the first `#### `, as lm-evaluation-harness's strict GSM8K filter reads it.
+    r"""The number after the first `#### `, as lm-evaluation-harness's strict GSM8K filter reads it.
 
-    Thousands commas, a dollar sign and a full stop at the end do not count. None where there is no
-    such mark.
+    Thousands commas and a full stop at the end do not count. None where no digits follow the mark
+    at once: the strict filter reads nothing from `#### $42`.
 
-    >>> final_answer("6*7=42\\n#### 1,042."), final_answer("about 42")
+    >>> final_answer("6*7=42\n#### 1,042."), final_answer("about 42")
     ('1042', None)
     """
     match = _MARKED.search(text)
@@ -40,7 +40,9 @@ class ExactAnswer:
     def __call__(self, prompt: Prompt, completion: str) -> float:
         gold = None if prompt.reference is None else final_answer(prompt.reference)
         if gold is None:
-            raise DataError(f"prompt {prompt.id!r} has no '#### answer' in its reference, so no answer is exact")
+            raise DataError(
+                f"prompt {prompt.id!r} has no '#### answer' in its reference, so no answer is exact"
+            )
         return float(final_answer(completion) == gold)
 
 

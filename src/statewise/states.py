@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -86,30 +87,32 @@ def read_states(path: Path, sample: str) -> list[Trajectory]:
     """
     if not path.is_file():
         raise RunError(f"no state sample at {path}; run the study that stores it")
-    rows = [row for row in pq.read_table(path, schema=SCHEMA).to_pylist() if row["sample"] == sample]
+    rows = [
+        row for row in pq.read_table(path, schema=SCHEMA).to_pylist() if row["sample"] == sample
+    ]
     if not rows:
         raise RunError(f"{path} holds no sample {sample!r}")
     return [_trajectory(row) for row in rows]
 
 
-def _trajectory(row: Mapping[str, object]) -> Trajectory:
+def _trajectory(row: Mapping[str, Any]) -> Trajectory:
     token_ids = np.array(row["token_ids"], np.int32)
     prompt = Prompt(
         id=str(row["prompt_id"]),
         text=str(row["prompt"]),
-        token_ids=token_ids[: row["prompt_tokens"]],  # pyright: ignore[reportArgumentType]
-        reference=row["reference"],  # pyright: ignore[reportArgumentType]
+        token_ids=token_ids[: row["prompt_tokens"]],
+        reference=row["reference"],
     )
     sampling = None
     if row["temperature"] is not None:
-        sampling = Sampling(row["temperature"], row["top_p"], row["top_k"])  # pyright: ignore[reportArgumentType]
+        sampling = Sampling(row["temperature"], row["top_p"], row["top_k"])
     return Trajectory(
         prompt=prompt,
         group_id=str(row["group_id"]),
         token_ids=token_ids,
         weights=np.array(row["weights"], np.float32),
         owner_codes=np.array(row["owner_codes"], np.int16),
-        owners=tuple(row["owners"]),  # pyright: ignore[reportArgumentType]
+        owners=tuple(row["owners"]),
         behaviour_logprobs=np.array(row["behaviour_logprobs"], np.float32),
         sampling=sampling,
         completion=str(row["completion"]),

@@ -33,7 +33,17 @@ from typing import Any
 
 from statewise.errors import RunError
 
-PACKAGES = ("statewise", "torch", "transformers", "peft", "lm_eval", "datasets", "tokenizers", "numpy", "scipy")
+PACKAGES = (
+    "statewise",
+    "torch",
+    "transformers",
+    "peft",
+    "lm_eval",
+    "datasets",
+    "tokenizers",
+    "numpy",
+    "scipy",
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
-        raise RunError(f"{path} cannot be read ({error}); delete it and run again to rebuild it") from error
+        raise RunError(
+            f"{path} cannot be read ({error}); delete it and run again to rebuild it"
+        ) from error
 
 
 def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

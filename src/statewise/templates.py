@@ -11,14 +11,14 @@ from statewise.errors import ConfigError, DataError
 
 @dataclass(frozen=True)
 class Template:
-    """Two format strings over a record's keys.
+    r"""Two format strings over a record's keys.
 
     The defaults are lm-evaluation-harness's zero-shot GSM8K prompt, so that training and
     evaluation read the same text. The completion begins with the space that joins it to the
     prompt: tokenizers that fold a space into the next word then see what they saw in pretraining.
 
     >>> Template().prompt_text({"question": "1+1?", "answer": "#### 2"})
-    'Question: 1+1?\\nAnswer:'
+    'Question: 1+1?\nAnswer:'
     >>> Template().completion_text({"question": "1+1?", "answer": "#### 2"})
     ' #### 2'
     """
@@ -29,11 +29,19 @@ class Template:
     def __post_init__(self) -> None:
         for name in ("prompt", "completion"):
             try:
-                keys = [key for _, key, _, _ in Formatter().parse(getattr(self, name)) if key is not None]
+                keys = [
+                    key
+                    for _, key, _, _ in Formatter().parse(getattr(self, name))
+                    if key is not None
+                ]
             except ValueError as error:
-                raise ConfigError(f"template {name!r} is no format string: {error}; write {{{{ for a brace") from None
+                raise ConfigError(
+                    f"template {name!r} is no format string: {error}; write {{{{ for a brace"
+                ) from None
             if not all(key.isidentifier() for key in keys):
-                raise ConfigError(f"template {name!r} may name keys of the record only, found {keys}")
+                raise ConfigError(
+                    f"template {name!r} may name keys of the record only, found {keys}"
+                )
 
     def prompt_text(self, record: Mapping[str, str]) -> str:
         """The text that the policy is asked to continue. Raises DataError for a missing key."""

@@ -51,6 +51,9 @@ def train(
     """
     budget, steps, teachers = arm.budget, arm.steps, list(policies(arm.streams))
     for step in range(start, steps):
+        student.version = (
+            step  # a student that was loaded to resume signs as the one that was saved
+        )
         began, before = time.perf_counter(), _meter(student, teachers)
         torch.manual_seed(seed_for(seed, "dropout", step))
         rollouts = [
@@ -68,7 +71,9 @@ def train(
             figures = accumulate_gradient(
                 student, minibatch, tokens_per_microbatch=budget.tokens_per_microbatch
             )
-            norm = clip_grad_norm_([p for _, p in student.trainable_parameters()], budget.max_grad_norm)
+            norm = clip_grad_norm_(
+                [p for _, p in student.trainable_parameters()], budget.max_grad_norm
+            )
             if figures["states"]:
                 optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -88,9 +93,15 @@ def train(
 def roll_out(stream: Stream, student: Policy, *, seed: int, step: int, place: int) -> Rollout:
     """One step's trajectories of a stream, labelled."""
     assert isinstance(stream.prompts, Prompts)
-    prompts = stream.prompts.batch(step, stream.prompts_per_step, seed=seed_for(seed, "prompts", place))
-    trajectories = stream.source(prompts, student=student, seed=seed_for(seed, "rollout", place, step))
-    return Rollout(stream, trajectories, [term.supervision.label(trajectories) for term in stream.terms])
+    prompts = stream.prompts.batch(
+        step, stream.prompts_per_step, seed=seed_for(seed, "prompts", place)
+    )
+    trajectories = stream.source(
+        prompts, student=student, seed=seed_for(seed, "rollout", place, step)
+    )
+    return Rollout(
+        stream, trajectories, [term.supervision.label(trajectories) for term in stream.terms]
+    )
 
 
 def with_old_logprobs(rollout: Rollout, student: Policy, budget: Budget) -> Rollout:
@@ -151,11 +162,11 @@ def _meter(student: Policy, teachers: Sequence[Policy]) -> dict[str, int]:
     """Tokens written by anyone, and tokens read or written by teachers, since the policies exist."""
     return {
         "tokens_sampled": student.tokens_written + sum(t.tokens_written for t in teachers),
-        "teacher_forwards_tokens": sum(t.tokens_read + t.tokens_written for t in teachers),
+        "teacher_tokens": sum(t.tokens_read + t.tokens_written for t in teachers),
     }
 
 
-def _describe(rollouts: Sequence[Rollout], budget: Budget) -> dict[str, float]:
+def _describe(rollouts: Sequence[Rollout], budget: Budget) -> dict[str, float | int]:
     """What the step's trajectories were; a token trained in two passes counts twice."""
     every = [t for rollout in rollouts for t in rollout.trajectories]
     figures = {

@@ -57,7 +57,9 @@ def _live(progress: Progress, title: str) -> Callable[[Event], None]:
         if total:
             left = (time.monotonic() - began) / ended * (total - ended) if ended else None
             remaining = f"about {left / 60:.0f} min left" if left is not None else ""
-            progress.update(overall, completed=ended, total=total, status=f"{ended}/{total} jobs  {remaining}")
+            progress.update(
+                overall, completed=ended, total=total, status=f"{ended}/{total} jobs  {remaining}"
+            )
 
     return watch
 
@@ -72,9 +74,15 @@ def _lines(console: Console) -> Callable[[Event], None]:
             return
         ended += 1
         elapsed = time.monotonic() - began
-        left = f", about {elapsed / ended * (event.jobs - ended) / 60:.0f} min left" if event.jobs else ""
+        left = (
+            f", about {elapsed / ended * (event.jobs - ended) / 60:.0f} min left"
+            if event.jobs
+            else ""
+        )
         console.print(
-            f"[{elapsed / 60:5.1f} min] {ended}/{event.jobs} {event.job}{left}", highlight=False, markup=False
+            f"[{elapsed / 60:5.1f} min] {ended}/{event.jobs} {event.job}{left}",
+            highlight=False,
+            markup=False,
         )
 
     return watch

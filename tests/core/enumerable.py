@@ -16,11 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from statewise.arms import Stream
-from statewise.gradient import Rollout, accumulate_gradient
-from statewise.policy import Policy
-from statewise.signals import Labels
-from statewise.trajectory import Prompt, Sampling, Segment, Trajectory, assemble
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor, nn
 from transformers import (
@@ -31,6 +26,12 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from statewise.arms import Stream
+from statewise.gradient import Rollout, accumulate_gradient
+from statewise.policy import Policy
+from statewise.signals import Labels
+from statewise.trajectory import Prompt, Sampling, Segment, Trajectory, assemble
+
 A, B, ONE, EOS = range(4)
 VOCABULARY = ("a", "b", "#### 1", "<eos>")
 HORIZON = 4
@@ -39,7 +40,7 @@ CONTEXT = 32
 
 def tokenizer(*, eos: str | None = "<eos>", pad: str | None = None) -> PreTrainedTokenizerFast:
     """One token a letter, `#### 1` as a token of its own (a marked answer), and a stop token."""
-    inner = Tokenizer(models.WordLevel({t: i for i, t in enumerate(VOCABULARY)}, unk_token="b"))  # noqa: S106
+    inner = Tokenizer(models.WordLevel({t: i for i, t in enumerate(VOCABULARY)}, unk_token="b"))
     inner.pre_tokenizer = pre_tokenizers.Split(Regex(r"#### 1|[^#]"), behavior="isolated")
     inner.decoder = decoders.Fuse()
     inner.add_special_tokens(["<eos>"])
@@ -65,9 +66,7 @@ def row(
     stopped: bool = True,
 ) -> Trajectory:
     text = "".join(VOCABULARY[t] for s in segments for t in s.token_ids if t != EOS)
-    return assemble(
-        start, group, segments, completion=text, stopped=stopped, sampling=sampling
-    )
+    return assemble(start, group, segments, completion=text, stopped=stopped, sampling=sampling)
 
 
 def rollout(
@@ -203,9 +202,7 @@ def tabular(seed: int = 0, *, name: str = "student") -> Policy:
 def completions(horizon: int = HORIZON) -> list[tuple[int, ...]]:
     """Every completion: those that stop within the horizon, and those that are cut there."""
     words = range(EOS)
-    stopped = [
-        (*body, EOS) for n in range(horizon) for body in itertools.product(words, repeat=n)
-    ]
+    stopped = [(*body, EOS) for n in range(horizon) for body in itertools.product(words, repeat=n)]
     return stopped + list(itertools.product(words, repeat=horizon))
 
 
@@ -295,4 +292,6 @@ def gradient_of(loss: Tensor, student: Policy) -> dict[str, Tensor]:
 def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], atol: float = 1e-12) -> None:
     assert found.keys() == expected.keys()
     for name in expected:
-        torch.testing.assert_close(found[name], expected[name], rtol=0, atol=atol, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            found[name], expected[name], rtol=0, atol=atol, msg=lambda m, n=name: f"{n}: {m}"
+        )

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from enumerable import (
-    A,
     ONE,
+    A,
     assert_same,
     completion_logits,
     completions,
@@ -20,6 +20,8 @@ from enumerable import (
     row,
     tabular,
 )
+from torch import Tensor
+
 from statewise.arms import Stream, Term
 from statewise.data import Prompts
 from statewise.objectives import ClippedSurrogate, KLStudentTeacher, KLTeacherStudent
@@ -27,7 +29,6 @@ from statewise.rewards import ExactAnswer
 from statewise.sources import Learner
 from statewise.supervision import GroupAdvantage, TeacherDistribution
 from statewise.trajectory import Sampling, Segment
-from torch import Tensor
 
 START = prompt(A)
 EVERY = completions()
@@ -35,9 +36,7 @@ EVERY = completions()
 
 def summed(*, supervision, objective, normaliser_tokens: float = 1.0) -> Stream:
     """Sums over the states of a completion: no division that differs between completions."""
-    term = Term(
-        supervision, objective, normaliser="constant", constant_tokens=normaliser_tokens
-    )
+    term = Term(supervision, objective, normaliser="constant", constant_tokens=normaliser_tokens)
     return Stream(Prompts([START]), Learner(4, samples_per_prompt=2), (term,), 1)
 
 

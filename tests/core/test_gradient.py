@@ -10,14 +10,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-import statewise.gradient
 import torch
 import torch.nn.functional as F
 from enumerable import (
-    A,
-    B,
     EOS,
     ONE,
+    A,
+    B,
     assert_same,
     gradient,
     gradient_of,
@@ -27,6 +26,9 @@ from enumerable import (
     row,
     tiny,
 )
+from torch import Tensor
+
+import statewise.gradient
 from statewise.arms import Stream, Term
 from statewise.data import Prompts
 from statewise.gradient import Rollout, chunks, microbatches, state_factors, student_logprobs
@@ -40,7 +42,6 @@ from statewise.rewards import ExactAnswer
 from statewise.sources import Continuation, Dataset, Learner
 from statewise.supervision import GroupAdvantage, OwnActions, TeacherDistribution
 from statewise.trajectory import Sampling, Segment, Trajectory, role
-from torch import Tensor
 
 PROMPTS = Prompts([prompt(A)])
 TEMPERATURE = 0.5  # exact in float32
@@ -128,7 +129,7 @@ def state_loss(student, term: Term, t: Trajectory, j: int, label: float, old) ->
         before = new.detach() if old is None else float(old)
         ratio = (new - before).exp()
         low, high = 1 - term.objective.clip_low, 1 + term.objective.clip_high
-        bounded = min(max(float(ratio), low), high)
+        bounded = min(max(float(ratio.detach()), low), high)
         one, two = ratio * label, bounded * label
         return -(one if float(one.detach()) <= two else torch.tensor(two, dtype=torch.float64))
     with torch.no_grad():
@@ -223,7 +224,7 @@ def test_gradient_and_loss_equal_the_loss_written_out(name):
     loss, found = gradient(student, *minibatch)
     # `on` leaves 5 tokens and 3 rows to divide by, and 1/5 is not exact in the float32 factors.
     atol = 1e-6 if name in ("on", "sft, weights") else 1e-12
-    assert abs(loss - float(expected)) < atol
+    assert abs(loss - float(expected.detach())) < atol
     assert max(float(g.abs().max()) for g in found.values()) > 1e-3, "nothing to compare"
     assert_same(found, gradient_of(expected, student), atol=atol)
 

@@ -10,9 +10,9 @@ import torch
 from enumerable import (
     CONTEXT,
     EOS,
+    ONE,
     A,
     B,
-    ONE,
     ids,
     probabilities,
     prompt,
@@ -22,6 +22,7 @@ from enumerable import (
     transformed,
 )
 from scipy.stats import chi2
+
 from statewise.rollout import Completion
 from statewise.rollout.decode import choose, transform
 from statewise.trajectory import Sampling
@@ -39,7 +40,9 @@ PREFIXES = [ids(A), ids(A, B, ONE, B, A), ids(B, ONE), ids(ONE, A, A)]
 FALSE_ALARM = 1e-4  # of one chi-square test; the seed is fixed, so a pass stays a pass
 
 
-def complete(policy, prefixes, *, sampling=FULL, limit=6, seeds=None, **options) -> list[Completion]:
+def complete(
+    policy, prefixes, *, sampling=FULL, limit=6, seeds=None, **options
+) -> list[Completion]:
     return policy.complete(
         prefixes,
         sampling=sampling,
@@ -218,7 +221,7 @@ def test_a_stop_string_ends_the_row_at_the_token_that_completes_it(string):
         assert ended.token_ids.tolist() == free.token_ids[:first].tolist()
         np.testing.assert_allclose(ended.logprobs, free.logprobs[:first], rtol=0, atol=1e-6)
         assert ended.stopped
-    assert 0 < cut
+    assert cut > 0
 
 
 def test_sampling_works_where_pad_is_eos():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from enumerable import A, B, EOS, ONE, ids, prompt, row
+from enumerable import EOS, ONE, A, B, ids, prompt, row
+
 from statewise.trajectory import Sampling, Segment, gather_states, origins, pad
 
 SAMPLED = Sampling(temperature=0.5)

@@ -56,12 +56,11 @@ def test_mmlu_format_by_hand(tasks: dict[str, Any]) -> None:
         "answer": 2,
     }
     task = tasks["pocket_mmlu"]
-    assert task.doc_to_text(document) == (
-        "The following are multiple choice questions (with answers) about music.\n\n"
-        "Which?\nA. w\nB. x\nC. y\nD. z\nAnswer:"
-    )
-    assert task.doc_to_choice(document) == ["A", "B", "C", "D"]
+    assert task.doc_to_text(document) == "Question: Which?\nAnswer:"
+    assert task.doc_to_choice(document) == ["w", "x", "y", "z"]
     assert task.doc_to_target(document) == 2
+    results = [(-3.0, False), (-2.0, False), (-1.0, False), (-4.0, False)]
+    assert task.process_results(document, results)["acc"] == 1.0
 
 
 def test_truthfulqa_format_by_hand(tasks: dict[str, Any]) -> None:
@@ -87,10 +86,7 @@ def test_the_corpus_asks_as_the_tasks_ask(tasks: dict[str, Any]) -> None:
     documents = list(World().documents(0, 200))
     starts = {
         "pocket_gsm": ("Question: ", "\nAnswer:"),
-        "pocket_mmlu": (
-            "The following are multiple choice questions (with answers) about ",
-            "\nAnswer:",
-        ),
+        "pocket_mmlu": ("Question: ", "\nAnswer:"),
         "pocket_truthfulqa_mc1": ("Q: ", "\nA:"),
     }
     for name, (start, end) in starts.items():

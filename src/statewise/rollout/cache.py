@@ -59,7 +59,10 @@ def reserve_cache(config: PreTrainedConfig, capacity_tokens: int) -> DynamicCach
     Sliding, indexed or recurrent layers keep transformers' own implementation.
     """
     cache = DynamicCache(config=config)
-    layers = [InPlaceLayer(capacity_tokens) if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    layers = [
+        InPlaceLayer(capacity_tokens) if type(layer) is DynamicLayer else layer
+        for layer in cache.layers
+    ]
     cache.layers = layers
     return cache
 

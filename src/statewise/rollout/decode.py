@@ -117,7 +117,9 @@ def _decode_batch(
     longest = max(map(len, prefixes))
     token_ids = torch.as_tensor(pad([p[::-1] for p in prefixes], 0)).flip(1).long().to(device)
     lengths = torch.tensor([len(p) for p in prefixes], device=device)
-    mask = torch.ones(len(prefixes), longest + max(r.limit for r in rows), dtype=torch.long, device=device)
+    mask = torch.ones(
+        len(prefixes), longest + max(r.limit for r in rows), dtype=torch.long, device=device
+    )
     mask[:, :longest] = torch.arange(longest, device=device) >= (longest - lengths)[:, None]
     cache = reserve_cache(trunk.config, mask.shape[1])  # pyright: ignore[reportArgumentType]
     positions = (mask[:, :longest].cumsum(1) - 1).clamp(min=0)
@@ -173,7 +175,9 @@ def choose(
         logprobs = transform(logits, sampling).log_softmax(-1)
         cumulative = logprobs.double().exp().cumsum(-1)
         # Scaled by the realised total: rounding must not leave a draw beyond the last token.
-        actions = torch.searchsorted(cumulative, (draws.double() * cumulative[:, -1])[:, None], right=True)
+        actions = torch.searchsorted(
+            cumulative, (draws.double() * cumulative[:, -1])[:, None], right=True
+        )
         actions = actions.squeeze(1).clamp(max=logits.shape[-1] - 1)
     return actions, logprobs.gather(-1, actions[:, None]).squeeze(1)
 
@@ -209,7 +213,9 @@ def _cut_at_stop_string(row: _Row, request: Request) -> None:
     low, high = 1, len(row.token_ids)
     while low < high:
         middle = (low + high) // 2
-        found = any(string in request.to_text(row.token_ids[:middle]) for string in request.stop_strings)
+        found = any(
+            string in request.to_text(row.token_ids[:middle]) for string in request.stop_strings
+        )
         low, high = (low, middle) if found else (middle + 1, high)
     del row.token_ids[low:], row.logprobs[low:]
     row.stopped = True

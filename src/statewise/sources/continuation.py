@@ -36,7 +36,9 @@ class Continuation:
     teacher_temperature: float = 1.0
     samples_per_prompt: int = 1
 
-    def __call__(self, prompts: Sequence[Prompt], *, student: Policy, seed: int) -> list[Trajectory]:
+    def __call__(
+        self, prompts: Sequence[Prompt], *, student: Policy, seed: int
+    ) -> list[Trajectory]:
         """`samples_per_prompt` trajectories a prompt: root by the student, branch by the teacher."""
         assert isinstance(self.teacher, Policy)
         roots = student.sample(
@@ -51,13 +53,15 @@ class Continuation:
             for root, fraction in zip(roots, self._fractions(len(roots), seed), strict=True)
         ]
         prefixes = [
-            root.token_ids[: root.prompt_tokens + cut] for root, cut in zip(roots, cuts, strict=True)
+            root.token_ids[: root.prompt_tokens + cut]
+            for root, cut in zip(roots, cuts, strict=True)
         ]
         branches = self.teacher.complete(
             prefixes,
             sampling=Sampling(self.teacher_temperature),
             max_new_tokens=[
-                max(0, min(self.branch_tokens, self.teacher.context_tokens - len(p))) for p in prefixes
+                max(0, min(self.branch_tokens, self.teacher.context_tokens - len(p)))
+                for p in prefixes
             ],
             seeds=[seed_for(seed, "branch", i) for i in range(len(roots))],
         )
@@ -74,7 +78,9 @@ class Continuation:
                     ),
                     Segment(self.teacher.owner, branch.token_ids, branch.logprobs),
                 ],
-                completion=student.to_text(np.concatenate([root.completion_ids[:cut], branch.token_ids])),
+                completion=student.to_text(
+                    np.concatenate([root.completion_ids[:cut], branch.token_ids])
+                ),
                 stopped=branch.stopped,
                 sampling=Sampling(self.teacher_temperature),
             )

@@ -25,7 +25,9 @@ class Dataset:
 
     kind: ClassVar[str] = "dataset"
 
-    def __call__(self, prompts: Sequence[Prompt], *, student: Policy, seed: int) -> list[Trajectory]:
+    def __call__(
+        self, prompts: Sequence[Prompt], *, student: Policy, seed: int
+    ) -> list[Trajectory]:
         """One trajectory a prompt. Raises DataError where a prompt has no reference."""
         return [self._walk(prompt, student, f"{seed}/{i}") for i, prompt in enumerate(prompts)]
 
@@ -33,11 +35,12 @@ class Dataset:
         if prompt.reference is None:
             raise DataError(f"prompt {prompt.id!r} has no reference to learn from")
         eos = student.tokenizer.eos_token_id
-        token_ids = np.append(student.to_ids(prompt.reference), np.int32(eos)).astype(np.int32)
+        token_ids = np.append(student.to_ids(prompt.reference), eos).astype(np.int32)
         if len(prompt.token_ids) == 0:
             prompt = Prompt(prompt.id, prompt.text, token_ids[:1], prompt.reference)
             token_ids = token_ids[1:]
-        kept = token_ids[: student.context_tokens - len(prompt.token_ids)]
+        # Never negative: that would count from the end and let the row outgrow the context.
+        kept = token_ids[: max(0, student.context_tokens - len(prompt.token_ids))]
         return assemble(
             prompt,
             group_id,

@@ -22,7 +22,9 @@ class Learner:
     top_k: int = 0
     stop_strings: tuple[str, ...] = ()
 
-    def __call__(self, prompts: Sequence[Prompt], *, student: Policy, seed: int) -> list[Trajectory]:
+    def __call__(
+        self, prompts: Sequence[Prompt], *, student: Policy, seed: int
+    ) -> list[Trajectory]:
         """`samples_per_prompt` trajectories a prompt, one group each."""
         return student.sample(
             prompts,

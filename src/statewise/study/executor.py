@@ -19,6 +19,7 @@ from statewise.plain import differences, dump_yaml, from_plain, load_yaml, to_pl
 from statewise.store import RunFolder, environment, exclusive, write_json, write_text
 from statewise.study.jobs import BASE_SEED, is_measured, is_trained, measure_arm, train_arm
 from statewise.study.models import base_location, marker
+from statewise.study.preflight import preflight
 from statewise.study.spec import BASE, Study
 
 
@@ -92,6 +93,7 @@ def run_study(
     Raises RunError where the folder belongs to another study, and whatever a job raised first.
     """
     run = RunFolder(root)
+    preflight(study, run)
     with exclusive(root / ".lock"):
         claim_folder(study, run)
         run_jobs(plan(study, run), study, run, workers=workers, watch=watch)
@@ -185,7 +187,7 @@ def _start_worker(threads: int, parent: int) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _do_in_worker(job: Job, plain: object, root: str, reports) -> None:  # noqa: ANN001  a proxy
+def _do_in_worker(job: Job, plain: object, root: str, reports) -> None:
     """One job in a worker process; reports progress twice a second at most."""
     last = 0.0
 

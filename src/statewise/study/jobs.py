@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from statewise.arms import Arm, Stream, bind, policies
+from statewise.arms import Arm, bind, policies
 from statewise.data import Prompts, load
 from statewise.evaluate import evaluate, write_items
 from statewise.policy import Policy, PolicyRef
@@ -37,6 +38,7 @@ from statewise.store import (
     write_json,
 )
 from statewise.study.models import MARKER, check_same_encoding, load_role
+from statewise.study.preflight import load_prompts
 from statewise.study.spec import BASE, DevCurve, Study
 from statewise.train import Row, make_optimizer, train
 from statewise.trajectory import Sampling, Trajectory
@@ -125,16 +127,7 @@ def _bind(study: Study, run: RunFolder, arm: Arm, student: Policy, seed: int) ->
             teachers[ref.name] = policy
         return teachers[ref.name]
 
-    def prompts(stream: Stream) -> Prompts:
-        room = getattr(stream.source, "max_new_tokens", None)
-        return load(
-            stream.prompts,  # pyright: ignore[reportArgumentType]
-            student.to_ids,
-            context_tokens=student.context_tokens,
-            max_new_tokens=room,
-        )
-
-    return bind(arm, teacher, prompts)
+    return bind(arm, teacher, lambda stream: load_prompts(stream, student))
 
 
 def _record(row: Row, folder: Path) -> None:
@@ -226,10 +219,10 @@ def measure_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Pr
         )
 
 
-def _costs(folder: Path) -> dict[str, float]:
+def _costs(folder: Path) -> dict[str, Any]:
     """Totals over the arm's steps."""
     rows, times = read_rows(folder / "metrics.jsonl"), read_rows(folder / "timing.jsonl")
-    keys = ("tokens_sampled", "tokens_trained", "teacher_forwards_tokens", "updates")
+    keys = ("tokens_sampled", "tokens_trained", "teacher_tokens", "updates")
     totals = {key: sum(row[key] for row in rows) for key in keys}
     return totals | {"wall_seconds": sum(row["seconds"] for row in times)}
 

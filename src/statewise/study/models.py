@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -67,7 +68,7 @@ def best_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def marker(location: str) -> dict[str, object]:
+def marker(location: str) -> dict[str, Any]:
     """What statewise wrote beside the weights; empty for models that it did not write."""
     path = Path(location) / MARKER
     return read_json(path) if path.is_file() else {}

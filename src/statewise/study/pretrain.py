@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from statewise.arms import Arm, Budget, bind, pretraining
-from statewise.data import WorldDocuments, load
+from statewise.data import WorldDocuments
 from statewise.errors import RunError
 from statewise.evaluate import Task, evaluate
 from statewise.fresh import Shape, fresh_model
@@ -30,6 +29,7 @@ from statewise.store import (
 )
 from statewise.study.jobs import restore_optimizer, save_checkpoint
 from statewise.study.models import MARKER
+from statewise.study.preflight import load_prompts
 from statewise.train import Row, make_optimizer, train
 from statewise.world import WORLD_VERSION, World, train_tokenizer
 
@@ -42,8 +42,8 @@ class Recipe:
     """Everything that makes the embedded base."""
 
     shape: Shape = Shape()
-    documents_per_step: int = 96
-    steps: int = 2000
+    documents_per_step: int = 64
+    steps: int = 4000
     learning_rate: float = 4e-3
     warmup_steps: int = 100
     weight_decay: float = 0.1
@@ -60,14 +60,18 @@ class Recipe:
             warmup_steps=self.warmup_steps,
             weight_decay=self.weight_decay,
             adam_beta2=0.95,
-            tokens_per_microbatch=8192,
+            tokens_per_microbatch=2048,
             precision="bf16",
         )
         return pretraining("base", documents, budget, prompts_per_step=self.documents_per_step)
 
 
 def pretrain(
-    recipe: Recipe, directory: Path, *, checkpoint_every_steps: int = 200, watch: Callable[[Row, int], None]
+    recipe: Recipe,
+    directory: Path,
+    *,
+    checkpoint_every_steps: int = 200,
+    watch: Callable[[Row, int], None],
 ) -> None:
     """Train the base into `directory`; killed at any point and run again, it continues.
 
@@ -77,30 +81,33 @@ def pretrain(
     with exclusive(work / ".lock"):
         plain = to_plain(recipe)
         if (work / "recipe.json").exists() and read_json(work / "recipe.json") != plain:
-            raise RunError(f"{work} holds another recipe's unfinished training; delete it or finish that first")
+            raise RunError(
+                f"{work} holds another recipe's unfinished training; delete it or finish that first"
+            )
         write_json(work / "recipe.json", plain)
         recover_directory(work / "checkpoint")
         state = work / "checkpoint" / "state.json"
         start = int(read_json(state)["step"]) if state.exists() else 0
         if not start:
             _fresh(recipe, work / "fresh")
-        student = Policy.load(work / ("checkpoint" if start else "fresh"), name="student", precision="bf16")
+        student = Policy.load(
+            work / ("checkpoint" if start else "fresh"), name="student", precision="bf16"
+        )
         arm = bind(
             recipe.arm(),
-            policy=lambda ref: student,
-            prompts=lambda stream: load(
-                stream.prompts,  # pyright: ignore[reportArgumentType]
-                student.to_ids,
-                context_tokens=student.context_tokens,
-                max_new_tokens=None,
-            ),
+            policy=lambda _: student,
+            prompts=lambda stream: load_prompts(stream, student),
         )
         optimizer = make_optimizer(student, arm.budget)
         if start:
             restore_optimizer(optimizer, work / "checkpoint" / "optimizer.safetensors")
         cut_rows(work / "metrics.jsonl", start)
-        for row in train(arm, student, optimizer, seed=seed_for("pretrain", recipe.seed), start=start):
-            append_rows(work / "metrics.jsonl", [{"step": row.step, "seconds": row.seconds, **row.figures}])
+        for row in train(
+            arm, student, optimizer, seed=seed_for("pretrain", recipe.seed), start=start
+        ):
+            append_rows(
+                work / "metrics.jsonl", [{"step": row.step, "seconds": row.seconds, **row.figures}]
+            )
             watch(row, arm.steps)
             if row.step % checkpoint_every_steps == 0 and row.step < arm.steps:
                 save_checkpoint(work / "checkpoint", student, optimizer, row.step)
@@ -109,7 +116,10 @@ def pretrain(
         with whole_directory(directory) as beside:
             student.save(beside)
             write_json(beside / MARKER, {"steps": arm.steps, "recipe": plain, "dev": figures})
-            write_text(beside / "README.md", _card(recipe, student, read_rows(work / "metrics.jsonl"), figures))
+            write_text(
+                beside / "README.md",
+                _card(recipe, student, read_rows(work / "metrics.jsonl"), figures),
+            )
     shutil.rmtree(work)
 
 
@@ -122,7 +132,14 @@ def dev_figures(base: Policy) -> dict[str, float]:
     ]
     items = evaluate(base, tasks, arm="base", seed=0)
     figures = {task.key: _mean([i.score for i in items if i.task == task.key]) for task in tasks}
-    sixteen = Task("pocket_gsm_dev", "target", metric="exact_match", limit=200, sampled=True, samples_per_item=16)
+    sixteen = Task(
+        "pocket_gsm_dev",
+        "target",
+        metric="exact_match",
+        limit=200,
+        sampled=True,
+        samples_per_item=16,
+    )
     draws = [i for i in evaluate(base, [sixteen], arm="base", seed=0) if i.decoding == "sampled"]
     solved = {i.item_id: 0.0 for i in draws}
     for item in draws:
@@ -167,8 +184,8 @@ library_name: transformers
 # The embedded base of statewise
 
 A {parameters / 1e6:.2f} M parameter Qwen3 model, trained from scratch on the generated world of statewise
-(version {WORLD_VERSION}, seed {recipe.world_seed}). It knows the world's arithmetic, facts and beliefs, unreliably and on
-purpose: skill can be elicited, and knowledge can be lost. It is of no use outside the package's studies.
+(version {WORLD_VERSION}, seed {recipe.world_seed}). It knows the world's arithmetic, facts and beliefs, unreliably
+and on purpose: skill can be elicited, and knowledge can be lost. It is of no use outside the package's studies.
 
 | | |
 |---|---|

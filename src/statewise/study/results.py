@@ -33,6 +33,10 @@ from statewise.study.verdicts import Verdict, decide
 
 BASE = "base"
 CURVE_POINTS = 200
+RANDOM_BASE = (
+    "The base model is randomly initialised and was never pretrained: every score below is that of a "
+    "model that knows nothing. This run shows that the machinery works, and nothing else."
+)
 EXAMPLE_CHARACTERS = 400
 ITEM_COLUMNS = (
     "task",
@@ -178,7 +182,10 @@ def summarise(run_dir: Path) -> Results:
     trained = {n: any((f / "metrics.jsonl").exists() for f in folders[n].values()) for n in names}
     fixed = [n for n in names if folders[n] and not trained[n]]
     gaps = _gaps(names, folders, trained, items, seeds)
+    environment = _stored(run_dir / "environment.json") or {}
     notes = [*_notes(study), *gaps]
+    if environment.get("base", {}).get("randomly_initialised"):
+        notes.insert(0, RANDOM_BASE)
     if not gaps and len(seeds) == 1:
         notes.append(
             "One training seed: nothing here speaks about a method, only about checkpoints."
@@ -196,7 +203,7 @@ def summarise(run_dir: Path) -> Results:
         verdicts=decide(claims, items, roles, fixed),
         curves=tuple(c for name in names for c in _curves(name, folders[name])),
         examples=_examples(items, names),
-        environment=_stored(run_dir / "environment.json") or {},
+        environment=environment,
     )
 
 

@@ -40,10 +40,22 @@ def search(
         for name in _needed(study, rule):
             trials = rule.trials.get(name) or (_dose(study, chosen, name),)
             variants = [_variant(study.arm(name), trial, i) for i, trial in enumerate(trials)]
-            wave = replace(study, arms=(*chosen, *variants), seeds=rule.seeds, dev=None, search=None, claims=(), doses={})
+            wave = replace(
+                study,
+                arms=(*chosen, *variants),
+                seeds=rule.seeds,
+                dev=None,
+                search=None,
+                claims=(),
+                doses={},
+            )
             names = [variant.name for variant in variants]
             run_jobs(plan_training(wave, run, names), wave, run, workers=workers, watch=watch)
-            scores = [_dev_scores(wave, run, variant, rule) for variant in names] if name in rule.trials else [[0.0]]
+            scores = (
+                [_dev_scores(wave, run, variant, rule) for variant in names]
+                if name in rule.trials
+                else [[0.0]]
+            )
             best = max(range(len(trials)), key=lambda i: fmean(scores[i]))
             chosen.append(replace(variants[best], name=name))
             _stand_for(run, name, names[best], rule.seeds)
@@ -76,7 +88,9 @@ def _variant(arm: Arm, trial: dict[str, float], index: int) -> Arm:
     plain = {"arms": [to_plain(arm)]}
     for path, value in trial.items():
         plain = override(plain, f"arms.{arm.name}.{path}={json.dumps(value)}")
-    return replace(from_plain(Arm, plain["arms"][0], f"search.trials.{arm.name}"), name=f"{arm.name}-{index}")
+    return replace(
+        from_plain(Arm, plain["arms"][0], f"search.trials.{arm.name}"), name=f"{arm.name}-{index}"
+    )
 
 
 def _dev_scores(study: Study, run: RunFolder, arm: str, rule: Search) -> list[float]:
@@ -101,7 +115,9 @@ def _stand_for(run: RunFolder, name: str, variant: str, seeds: Sequence[int]) ->
         place.symlink_to(run.arm(variant, seed).resolve(), target_is_directory=True)
 
 
-def _rows(trials: Sequence[dict[str, float]], scores: Sequence[list[float]]) -> list[dict[str, Any]]:
+def _rows(
+    trials: Sequence[dict[str, float]], scores: Sequence[list[float]]
+) -> list[dict[str, Any]]:
     return [
         {"overrides": dict(trial), "dev_accuracy": score}
         for trial, score in zip(trials, scores, strict=True)

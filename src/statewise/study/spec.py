@@ -103,7 +103,10 @@ class Study:
         self.order()
         self._check_claims()
         self._check_varies()
-        for section, listed in (("search.trials", self.search.trials if self.search else ()), ("doses", self.doses)):
+        for section, listed in (
+            ("search.trials", self.search.trials if self.search else ()),
+            ("doses", self.doses),
+        ):
             for name in listed:
                 if name not in names:
                     raise ConfigError(f"{section}.{name}: no such arm; {nearest(name, names)}")
@@ -151,7 +154,9 @@ class Study:
     def _check_doses(self) -> None:
         for name, dose in self.doses.items():
             if self.search and name in self.search.trials:
-                raise ConfigError(f"doses.{name}: a dose is fixed beforehand, but search.trials tunes this arm")
+                raise ConfigError(
+                    f"doses.{name}: a dose is fixed beforehand, but search.trials tunes this arm"
+                )
             for path, wanted in dosed(self, dose).items():
                 found = _value_at(self.arm(name), path)
                 if not math.isclose(found, wanted):
@@ -174,7 +179,9 @@ class Study:
 def dosed(study: Study, dose: Dose) -> dict[str, float]:
     """The values that a dose prescribes, by path inside the arm."""
     if dose.of not in (arm.name for arm in study.arms):
-        raise ConfigError(f"doses: no arm {dose.of!r}; {nearest(dose.of, [arm.name for arm in study.arms])}")
+        raise ConfigError(
+            f"doses: no arm {dose.of!r}; {nearest(dose.of, [arm.name for arm in study.arms])}"
+        )
     source = study.arm(dose.of)
     return {path: factor * _value_at(source, path) for path, factor in dose.multiples.items()}
 
@@ -189,6 +196,9 @@ def _value_at(arm: Arm, path: str) -> float:
     return float(value)
 
 
+_STREAM_AXES: tuple[Axis, ...] = ("prompts", "source", "supervision", "objective")
+
+
 def axis_differences(a: Arm, b: Arm) -> list[tuple[Axis, str]]:
     """Where two arms differ, and on which axis each difference lies; names do not count."""
     found: list[tuple[Axis, str]] = []
@@ -198,8 +208,8 @@ def axis_differences(a: Arm, b: Arm) -> list[tuple[Axis, str]]:
         elif path.startswith("budget") or "prompts_per_step" in path:
             found.append(("budget", path))
         else:
-            axes: tuple[Axis, ...] = ("prompts", "source", "supervision", "objective")
-            found.append((next((axis for axis in axes if f".{axis}" in path), "term"), path))
+            named: list[Axis] = [axis for axis in _STREAM_AXES if f".{axis}" in path]
+            found.append((named[0] if named else "term", path))
     return found
 
 
@@ -259,7 +269,7 @@ def read_plain_study(location: str) -> dict[str, Any]:
         for entry in files("statewise.studies").iterdir()
         if entry.name.endswith(".yaml")
     }
-    path = shipped[location] if location in shipped else location
+    path = shipped.get(location, location)
     return load_yaml(Path(str(path)), hint=f"shipped studies: {', '.join(sorted(shipped))}")
 
 

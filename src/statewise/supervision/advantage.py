@@ -40,7 +40,9 @@ class GroupAdvantage:
         advantages = np.zeros(len(trajectories), np.float32)
         for group_id, members in groups.items():
             if len(members) < 2:
-                raise DataError(f"group {group_id!r} has one sample; a group advantage needs two or more")
+                raise DataError(
+                    f"group {group_id!r} has one sample; a group advantage needs two or more"
+                )
             advantages[members] = rewards[members] - rewards[members].mean()
             if self.scale == "std":
                 advantages[members] /= rewards[members].std(ddof=1) + 1e-4

@@ -34,7 +34,9 @@ class TeacherDistribution:
         """One trunk pass of the teacher; the head is applied later, chunk by chunk."""
         assert isinstance(self.teacher, Policy)
         with self.teacher.frozen():
-            hidden = self.teacher.hidden(states.token_ids, states.lengths)[states.row, states.column - 1]
+            hidden = self.teacher.hidden(states.token_ids, states.lengths)[
+                states.row, states.column - 1
+            ]
         weight, bias = self.teacher.head_weight()
         return TeacherHidden(
             hidden.to(weight.dtype),

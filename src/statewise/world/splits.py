@@ -1,9 +1,10 @@
 """Splits that cannot overlap: a canonical key decides, never the order of generation.
 
-Every item has a *key*: its normalised content, without names, letter case, white space or the
-order of choices. The hash of the key picks the split. An item that is generated again by another
+A problem has a *key*: its structure and numbers, without names, letter case, white space or
+distractors. The hash of the key picks the split. A problem that is generated again by another
 stream, under other names, therefore lands in the same split again, and two splits are disjoint by
-construction.
+construction. Facts and beliefs hold out a phrasing of each question instead (see `facts`,
+`beliefs`): the knowledge must be in the corpus, the item must not.
 """
 
 from __future__ import annotations

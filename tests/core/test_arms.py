@@ -1,0 +1,288 @@
+"""What may be combined, what a budget accepts, and how names become policies."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from enumerable import A, prompt, tiny
+
+from statewise.arms import (
+    Arm,
+    Budget,
+    Stream,
+    Term,
+    bind,
+    continuation_opd,
+    grpo,
+    opd,
+    policies,
+    pretraining,
+    references,
+    sft,
+)
+from statewise.data import JsonLines, Prompts
+from statewise.errors import ConfigError, PairingError
+from statewise.objectives import (
+    ClippedSurrogate,
+    CrossEntropy,
+    KLStudentTeacher,
+    KLTeacherStudent,
+)
+from statewise.policy import PolicyRef
+from statewise.rewards import ExactAnswer
+from statewise.sources import Continuation, Dataset, Learner
+from statewise.supervision import GroupAdvantage, OwnActions, TeacherDistribution
+
+MILD = PolicyRef("mild")
+OWN, TOLD, GROUPED = OwnActions(), TeacherDistribution(MILD), GroupAdvantage(ExactAnswer())
+ACCEPTED = {
+    ("own_actions", "cross_entropy"),
+    ("teacher_distribution", "kl_student_teacher"),
+    ("teacher_distribution", "kl_teacher_student"),
+    ("group_advantage", "clipped_surrogate"),
+}
+DATA = JsonLines("train.jsonl")
+BUDGET = Budget(1e-3, steps=2)
+LEARNER = Learner(8, samples_per_prompt=4)
+BRANCH = Continuation(teacher=MILD, branch_tokens=2, max_new_tokens=8)
+
+
+def stream(source, *terms: Term, **options) -> Stream:
+    return Stream(DATA, source, terms, **({"prompts_per_step": 1} | options))
+
+
+# ---- pairing ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("supervision", "objective"),
+    list(
+        itertools.product(
+            (OWN, TOLD, GROUPED),
+            (CrossEntropy(), KLStudentTeacher(), KLTeacherStudent(), ClippedSurrogate()),
+        )
+    ),
+    ids=lambda x: x.kind,
+)
+def test_the_signal_decides_which_objective_fits_and_a_refusal_names_both_sides(
+    supervision, objective
+):
+    if (supervision.kind, objective.kind) in ACCEPTED:
+        assert Term(supervision, objective).objective is objective
+        return
+    with pytest.raises(PairingError) as refusal:
+        Term(supervision, objective)
+    message = str(refusal.value)
+    assert supervision.kind in message
+    assert objective.kind in message
+    assert "takes" in message
+    assert "gives" in message
+
+
+SURROGATE = Term(GROUPED, ClippedSurrogate())
+DISTIL = Term(TOLD, KLStudentTeacher())
+LIKELIHOOD = Term(OWN, CrossEntropy())
+
+
+@pytest.mark.parametrize(
+    ("source", "term"),
+    [
+        (Dataset(), LIKELIHOOD),
+        (Dataset(), DISTIL),
+        (LEARNER, DISTIL),
+        (LEARNER, SURROGATE),
+        (Learner(8, top_p=0.9), DISTIL),
+        (BRANCH, LIKELIHOOD),
+        (BRANCH, DISTIL),
+    ],
+    ids=lambda x: getattr(x, "kind", None) or x.supervision.kind,
+)
+def test_a_source_and_a_term_that_fit_are_accepted(source, term):
+    assert stream(source, term).source is source
+
+
+@pytest.mark.parametrize(
+    ("source", "term", "says"),
+    [
+        (LEARNER, LIKELIHOOD, ["own_actions", "learner"]),
+        (Dataset(), SURROGATE, ["group_advantage", "dataset"]),
+        (BRANCH, SURROGATE, ["group_advantage", "continuation"]),
+        (Learner(8), SURROGATE, ["group_advantage", "samples_per_prompt"]),
+        (Learner(8, 4, top_p=0.9), SURROGATE, ["policy gradient", "top_p"]),
+        (Learner(8, 4, top_k=5), SURROGATE, ["policy gradient", "top_k"]),
+        (Learner(8, 4, temperature=0.0), SURROGATE, ["policy gradient", "temperature"]),
+    ],
+    ids=str,
+)
+def test_a_source_and_a_term_that_mean_nothing_together_are_refused(source, term, says):
+    with pytest.raises(PairingError) as refusal:
+        stream(source, term)
+    assert all(word in str(refusal.value) for word in says)
+
+
+def test_every_term_of_a_stream_is_checked():
+    with pytest.raises(PairingError):
+        stream(LEARNER, DISTIL, LIKELIHOOD)
+
+
+# ---- values that cannot be ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"normaliser": "constant"},
+        {"constant_tokens": 5.0},
+        {"normaliser": "sequence", "constant_tokens": 5.0},
+        {"normaliser": "constant", "constant_tokens": 0.0},
+    ],
+    ids=str,
+)
+def test_a_constant_normaliser_and_its_constant_go_together(options):
+    with pytest.raises(ConfigError, match="constant_tokens"):
+        Term(OWN, CrossEntropy(), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({}, "steps.*epochs"),
+        ({"steps": 3, "epochs": 1.0}, "steps.*epochs"),
+        ({"steps": 3, "passes": 0}, "passes"),
+        ({"steps": 3, "minibatches": 0}, "minibatches"),
+        ({"steps": 3, "tokens_per_microbatch": 0}, "tokens_per_microbatch"),
+        ({"steps": 3, "max_grad_norm": 0.0}, "max_grad_norm"),
+        ({"steps": 3, "learning_rate": 0.0}, "learning_rate"),
+        ({"steps": 3, "learning_rate": -1.0}, "learning_rate"),
+        ({"steps": 3, "learning_rate": float("nan")}, "learning_rate"),
+    ],
+    ids=str,
+)
+def test_a_budget_that_cannot_be_spent_is_refused(options, says):
+    with pytest.raises(ConfigError, match=says):
+        Budget(**({"learning_rate": 1e-3} | options))
+
+
+def test_a_stream_needs_terms_and_prompts_and_an_arm_streams():
+    with pytest.raises(ConfigError, match="at least one term"):
+        stream(Dataset())
+    with pytest.raises(ConfigError, match="prompts_per_step"):
+        stream(Dataset(), LIKELIHOOD, prompts_per_step=0)
+    with pytest.raises(ConfigError, match="'empty' has no streams"):
+        Arm("empty", (), BUDGET)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "prompts", "per_step", "steps"),
+    [(1.0, 150, 32, 5), (5.0, 150, 32, 24), (1.0, 64, 32, 2), (0.5, 64, 32, 1), (0.1, 3, 32, 1)],
+)
+def test_epochs_become_steps_rounded_up(epochs, prompts, per_step, steps):
+    budget = Budget(1e-3, epochs=epochs)
+    assert budget.rollouts(prompts, per_step) == steps
+    loaded = Prompts([prompt(A, name=str(i)) for i in range(prompts)])
+    arm = sft("mild", loaded, budget, prompts_per_step=per_step)
+    assert arm.steps == steps
+
+
+def test_steps_are_steps_whatever_the_prompts():
+    assert sft("mild", DATA, Budget(1e-3, steps=7), prompts_per_step=9).steps == 7
+
+
+# ---- the methods --------------------------------------------------------------------------------
+
+GIVEN = {"prompts_per_step": 4}
+METHODS = {
+    "sft": sft("x", DATA, BUDGET, **GIVEN),
+    "pretraining": pretraining("x", DATA, BUDGET, **GIVEN),
+    "opd": opd("x", DATA, BUDGET, teacher=MILD, max_new_tokens=8, **GIVEN),
+    "continuation": continuation_opd(
+        "x", DATA, BUDGET, teacher=MILD, max_new_tokens=8, branch_tokens=2, **GIVEN
+    ),
+    "grpo": grpo("x", DATA, BUDGET, max_new_tokens=8, samples_per_prompt=4, **GIVEN),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    list(
+        {
+            "sft": ("dataset", "own_actions", "cross_entropy", "token"),
+            "pretraining": ("dataset", "own_actions", "cross_entropy", "token"),
+            "opd": ("learner", "teacher_distribution", "kl_student_teacher", "token"),
+            "continuation": ("continuation", "own_actions", "cross_entropy", "token"),
+            "grpo": ("learner", "group_advantage", "clipped_surrogate", "sequence"),
+        }.items()
+    ),
+)
+def test_a_method_is_one_choice_on_each_axis(name, row):
+    (only,) = METHODS[name].streams
+    (term,) = only.terms
+    assert row == (
+        only.source.kind,
+        term.supervision.kind,
+        term.objective.kind,
+        term.normaliser,
+    )
+
+
+def test_continuation_distillation_speaks_of_the_teachers_tokens_alone():
+    assert METHODS["continuation"].streams[0].terms[0].on == ("teacher",)
+
+
+# ---- names --------------------------------------------------------------------------------------
+
+
+def named(arm: Arm) -> list[str]:
+    return [ref.name for ref in references(arm)]
+
+
+def test_references_find_every_policy_that_an_arm_names():
+    base = ["base"]
+    assert named(METHODS["sft"]) == base
+    assert named(METHODS["opd"]) == ["mild", *base]
+    assert named(METHODS["continuation"]) == ["mild", *base]
+    deep = Arm(
+        "both",
+        (
+            stream(BRANCH, Term(TeacherDistribution(PolicyRef("stress")), KLTeacherStudent())),
+            stream(Dataset(), LIKELIHOOD),
+        ),
+        BUDGET,
+        start=PolicyRef("other"),
+    )
+    assert named(deep) == ["mild", "stress", "other"]
+
+
+def test_bind_puts_policies_and_prompts_in_place_and_leaves_the_start_to_the_caller():
+    mild, loaded, asked = tiny(1, name="teacher:mild"), Prompts([prompt(A)]), []
+    arm = Arm(
+        "both",
+        (stream(BRANCH, LIKELIHOOD, DISTIL), stream(Dataset(), LIKELIHOOD, share=0.5)),
+        BUDGET,
+    )
+
+    def find(ref: PolicyRef):
+        asked.append(ref.name)
+        return mild
+
+    bound = bind(arm, find, lambda _: loaded)
+    assert set(asked) == {"mild"}
+    first, second = bound.streams
+    assert first.source.teacher is mild
+    assert first.terms[1].supervision.teacher is mild
+    assert first.prompts is second.prompts is loaded
+    assert list(policies(bound)) == [mild]
+    assert (bound.start, bound.budget, second.share) == (arm.start, BUDGET, 0.5)
+    assert named(arm) == ["mild", "mild", "base"], "the arm itself was changed"
+    assert bind(bound, find, lambda _: loaded) == bound
+
+
+def test_bind_does_not_load_prompts_twice():
+    loaded = Prompts([prompt(A)])
+    arm = sft("x", loaded, BUDGET, prompts_per_step=1)
+
+    def refuse(_):
+        raise AssertionError("loaded again")
+
+    assert bind(arm, refuse, refuse).streams[0].prompts is loaded

@@ -1,0 +1,296 @@
+"""Which states each source visits, who is written down as their author, and where rows end."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from enumerable import (
+    CONTEXT,
+    EOS,
+    ONE,
+    A,
+    B,
+    ids,
+    prompt,
+    step_logprobs,
+    tiny,
+    tokenizer,
+)
+
+from statewise.errors import DataError
+from statewise.sources import Continuation, Dataset, Learner
+from statewise.sources.continuation import cut_position
+from statewise.trajectory import Prompt, Sampling, gather_states, origins, role
+
+STUDENT = tiny(0, name="student", version=7)
+TEACHER = tiny(1, name="teacher:mild", version=3)
+SAMPLED = [
+    Learner(max_new_tokens=6, samples_per_prompt=3),
+    Continuation(teacher=TEACHER, branch_tokens=5, max_new_tokens=6, samples_per_prompt=3),
+]
+SOURCES = [Dataset(), *SAMPLED]
+
+
+def gold(*tokens: int, reference: str = "ab", name: str = "p") -> Prompt:
+    return prompt(*tokens, name=name, reference=reference)
+
+
+def walk(source, prompts, seed: int = 0):
+    return source(prompts, student=STUDENT, seed=seed)
+
+
+def tokens_of(rows) -> list[list[int]]:
+    return [r.token_ids.tolist() for r in rows]
+
+
+# ---- contract -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.kind)
+def test_contract_every_row_is_whole_and_within_the_context(source):
+    prompts = [gold(A), gold(B, ONE, A), gold(*[A] * (CONTEXT - 6))]
+    for made in walk(source, prompts):
+        arrays = (made.weights, made.owner_codes, made.behaviour_logprobs)
+        assert {len(a) for a in arrays} == {len(made)}
+        assert len(made) <= CONTEXT
+        assert made.token_ids[: made.prompt_tokens].tolist() == made.prompt.token_ids.tolist()
+        assert not made.weights[: made.prompt_tokens].any(), "a prompt token is supervised"
+        assert set(made.owner_codes[: made.prompt_tokens]) == {0}
+        assert 0 not in made.owner_codes[made.prompt_tokens :]
+        assert made.owners[0] == "prompt"
+        assert made.owner_codes.max() < len(made.owners)
+        assert not np.isposinf(made.behaviour_logprobs).any()
+        assert (made.completion_ids[:-1] != EOS).all(), "something follows a stop token"
+        assert made.stopped == (made.token_ids[-1] == EOS)
+        assert len(gather_states([made])) == made.supervised_tokens
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.kind)
+def test_contract_equal_prompts_never_merge_and_groups_follow_the_prompts(source):
+    rows = walk(source, [gold(A), gold(A), gold(B)])
+    samples = len(rows) // 3
+    groups = [r.group_id for r in rows]
+    for i in range(3):
+        assert len(set(groups[i * samples : (i + 1) * samples])) == 1
+    assert len(set(groups)) == 3
+    assert [r.prompt.token_ids.tolist() for r in rows[:: max(1, samples)]] == [[A], [A], [B]]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.kind)
+def test_contract_rows_are_a_function_of_the_seed(source):
+    prompts = [gold(A), gold(B, ONE)]
+    first = walk(source, prompts)
+    assert tokens_of(first) == tokens_of(walk(source, prompts))
+    other = tokens_of(walk(source, prompts, seed=1))
+    assert (tokens_of(first) == other) is isinstance(source, Dataset)
+    # Other groups, whatever the source: two rollouts never share one.
+    assert not {r.group_id for r in first} & {r.group_id for r in walk(source, prompts, seed=1)}
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.kind)
+def test_contract_walking_leaves_the_policies_as_they_are(source):
+    before = STUDENT.module.training, TEACHER.module.training
+    walk(source, [gold(A)])
+    assert (STUDENT.module.training, TEACHER.module.training) == before
+    assert all(p.grad is None for x in (STUDENT, TEACHER) for p in x.module.parameters())
+
+
+# ---- dataset ------------------------------------------------------------------------------------
+
+
+def test_dataset_supervises_the_gold_tokens_and_the_stop_token_and_nothing_else():
+    (made,) = walk(Dataset(), [gold(A, B, reference="b#### 1")])
+    assert made.token_ids.tolist() == [A, B, B, ONE, EOS]
+    assert made.weights.tolist() == [0, 0, 1, 1, 1]
+    assert [made.owners[c] for c in made.owner_codes] == ["prompt"] * 2 + ["dataset"] * 3
+    assert np.isnan(made.behaviour_logprobs).all()
+    assert made.sampling is None
+    assert made.stopped
+    assert origins(made) == ["prompt"] * 3 + ["dataset"] * 2
+
+
+def test_dataset_supervises_the_stop_token_where_pad_is_eos():
+    shared = tiny(0, tokenizer=tokenizer(pad="<eos>"))
+    rows = Dataset()([gold(A), gold(A, reference="abab")], student=shared, seed=0)
+    states = gather_states(rows)
+    assert states.action_ids.tolist() == [A, B, EOS, A, B, A, B, EOS]
+
+
+def test_dataset_cuts_at_the_context_without_a_stop_token():
+    start = gold(A, reference="ab" * 20)
+    (made,) = walk(Dataset(), [start])
+    assert len(made) == CONTEXT
+    assert EOS not in made.token_ids
+    assert not made.stopped
+    (fits,) = walk(Dataset(), [gold(A, reference="a" * (CONTEXT - 2))])
+    assert (len(fits), fits.stopped, int(fits.token_ids[-1])) == (CONTEXT, True, EOS)
+
+
+def test_dataset_gives_a_document_its_first_token_as_prompt():
+    document = Prompt("d", "", np.empty(0, np.int32), "abab")
+    (made,) = walk(Dataset(), [document])
+    assert made.token_ids.tolist() == [A, B, A, B, EOS]
+    assert made.weights.tolist() == [0, 1, 1, 1, 1]
+    assert made.prompt.token_ids.tolist() == [A]
+    assert len(document.token_ids) == 0
+
+
+def test_dataset_refuses_a_prompt_without_a_reference():
+    with pytest.raises(DataError, match="'lonely' has no reference"):
+        walk(Dataset(), [prompt(A, name="lonely")])
+
+
+def test_dataset_never_lets_a_prompt_that_fills_the_context_grow_beyond_it():
+    rows = walk(Dataset(), [gold(*[A] * CONTEXT), gold(*[A] * (CONTEXT + 2), reference="abababab")])
+    assert [r.supervised_tokens for r in rows] == [0, 0]
+
+
+# ---- learner ------------------------------------------------------------------------------------
+
+
+def test_learner_samples_by_the_student_with_its_version():
+    rows = walk(SAMPLED[0], [gold(A), gold(B)])
+    assert len(rows) == 6
+    for made in rows:
+        assert made.owners == ("prompt", "student@7")
+        assert made.weights.tolist() == [0.0] + [1.0] * (len(made) - 1)
+        exact = step_logprobs(STUDENT, made.prompt.token_ids, made.completion_ids, Sampling())
+        np.testing.assert_allclose(made.behaviour_logprobs[1:], exact, rtol=0, atol=1e-6)
+
+
+def test_learner_passes_its_transform_and_stop_strings_on():
+    source = Learner(6, 8, temperature=0.5, top_p=0.75, top_k=2, stop_strings=("b",))
+    rows = walk(source, [gold(A)])
+    assert {r.sampling for r in rows} == {Sampling(0.5, 0.75, 2)}
+    assert all("b" not in r.completion[:-1] for r in rows)
+
+
+def test_learner_reads_reference_free_prompts():
+    assert len(walk(Learner(3), [prompt(A)])) == 1
+
+
+# ---- continuation -------------------------------------------------------------------------------
+
+
+def continuation(low: float, high: float, **options) -> Continuation:
+    given = {"branch_tokens": 4, "max_new_tokens": 6, "samples_per_prompt": 40} | options
+    return Continuation(teacher=TEACHER, cut_low=low, cut_high=high, **given)
+
+
+def split(made) -> tuple[list[int], list[int]]:
+    """Tokens of the root and of the branch."""
+    owned = [role(made.owners[c]) for c in made.owner_codes]
+    root = [int(t) for t, o in zip(made.token_ids, owned, strict=True) if o == "student"]
+    branch = [int(t) for t, o in zip(made.token_ids, owned, strict=True) if o == "teacher"]
+    assert made.token_ids.tolist() == [*made.prompt.token_ids.tolist(), *root, *branch]
+    return root, branch
+
+
+def test_only_the_branch_weighs_and_both_authors_are_written_down():
+    rows = walk(continuation(0.0, 1.0), [gold(A)])
+    assert any(split(r)[0] and split(r)[1] for r in rows)
+    for made in rows:
+        root, branch = split(made)
+        assert made.owners == ("prompt", "student@7", "teacher:mild@3")
+        assert made.weights.tolist() == [0.0] * (1 + len(root)) + [1.0] * len(branch)
+        names = origins(made)
+        prefix = "student" if root else "prompt"
+        assert names[1 + len(root) : 2 + len(root)] == [prefix][: len(branch)]
+        later = "student+teacher" if root else "teacher"
+        assert names[2 + len(root) :] == [later] * max(0, len(branch) - 1)
+
+
+def test_cut_0_is_the_teachers_whole_answer_and_cut_1_the_students_without_its_stop():
+    for made in walk(continuation(0.0, 0.0), [gold(A)]):
+        assert split(made)[0] == []
+    stops = 0
+    plain = Learner(6, 40)
+    # The roots are those that the learner would sample under the root's own seed.
+    from statewise.seeding import seed_for
+
+    roots = plain([gold(A)], student=STUDENT, seed=seed_for(0, "root"))
+    for made, root in zip(walk(continuation(1.0, 1.0), [gold(A)]), roots, strict=True):
+        whole = root.completion_ids.tolist()
+        assert split(made)[0] == [t for t in whole if t != EOS]
+        stops += root.stopped
+    assert 0 < stops < 40
+
+
+def test_the_cut_is_a_fraction_of_the_realised_length_and_never_after_the_stop_token():
+    table = {
+        (9, True, 0.0): 0,
+        (9, True, 0.5): 4,
+        (9, True, 0.999): 7,
+        (9, True, 1.0): 8,
+        (9, False, 1.0): 9,
+        (9, False, 0.5): 4,
+        (1, True, 1.0): 0,
+        (1, False, 1.0): 1,
+        (0, False, 1.0): 0,
+    }
+    for (length, stopped, fraction), cut in table.items():
+        assert cut_position(length, stopped=stopped, fraction=fraction) == cut
+    for made in walk(continuation(0.0, 1.0), [gold(A), gold(B, ONE)]):
+        assert EOS not in split(made)[0]
+
+
+def test_cuts_spread_over_their_range_and_differ_between_rows():
+    source = continuation(0.25, 0.75, max_new_tokens=20, branch_tokens=1)
+    roots = [len(split(r)[0]) for r in walk(source, [gold(A)])]
+    assert len(set(roots)) > 3
+    assert max(roots) <= 15
+
+
+def test_a_branch_ends_at_its_limit_without_a_stop_token():
+    rows = walk(continuation(0.0, 0.0, branch_tokens=3), [gold(A)])
+    cut = [r for r in rows if not r.stopped]
+    assert cut
+    assert len(cut) < len(rows)
+    for made in rows:
+        branch = split(made)[1]
+        assert len(branch) <= 3
+        assert made.stopped == (branch[-1] == EOS)
+    assert {len(split(r)[1]) for r in cut} == {3}
+
+
+def test_each_part_has_the_logprobs_of_its_author_at_its_temperature():
+    source = continuation(0.5, 1.0, temperature=0.75, teacher_temperature=1.5)
+    for made in walk(source, [gold(A, B)]):
+        root, branch = split(made)
+        found = made.behaviour_logprobs[2:]
+        first = step_logprobs(STUDENT, [A, B], [*root, EOS], Sampling(0.75))[:-1]
+        second = step_logprobs(TEACHER, [A, B, *root], [*branch, EOS], Sampling(1.5))[:-1]
+        np.testing.assert_allclose(found, [*first, *second], rtol=0, atol=1e-6)
+        assert made.sampling == Sampling(1.5)
+
+
+def test_the_teacher_writes_at_its_own_temperature():
+    source = continuation(0.5, 0.5, teacher_temperature=0.0)
+    rows = walk(source, [gold(A)])
+    assert len({tuple(split(r)[0]) for r in rows}) > 5, "the roots are greedy too"
+    for made in rows:
+        root, branch = split(made)
+        greedy = TEACHER.complete(
+            [ids(A, *root)], sampling=Sampling(0.0), max_new_tokens=4, seeds=[0]
+        )
+        assert branch == greedy[0].token_ids.tolist()
+
+
+def test_a_branch_stays_within_the_teachers_context():
+    small = tiny(1, name="teacher:small", context=8)
+    source = Continuation(
+        teacher=small, branch_tokens=20, max_new_tokens=7, cut_low=0.9, samples_per_prompt=20
+    )
+    rows = walk(source, [gold(A)])
+    assert max(len(r) for r in rows) == 8
+    full = Continuation(
+        teacher=small, branch_tokens=20, max_new_tokens=20, cut_low=1.0, samples_per_prompt=20
+    )
+    beyond = [r for r in walk(full, [gold(A)]) if len(r) > 8]
+    assert beyond
+    assert all(r.supervised_tokens == 0 and not r.stopped for r in beyond)
+
+
+def test_samples_of_a_prompt_branch_apart():
+    rows = walk(continuation(0.0, 0.0), [gold(A)])
+    assert len({tuple(split(r)[1]) for r in rows}) > 5

@@ -1,0 +1,121 @@
+"""A whole study on a tiny base: every arm of Table 2, killed and continued, twice the same."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from safetensors.torch import load_file
+
+from statewise.errors import RunError
+from statewise.report import write_report
+from statewise.store import RunFolder, exclusive, read_json, read_rows
+from statewise.study.executor import plan, run_study
+from statewise.study.jobs import train_arm
+from statewise.study.results import RANDOM_BASE, write_results
+from statewise.study.table import table_text
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing in the package may catch it."""
+
+
+def nobody(*_: object) -> None:
+    """Progress that no one watches."""
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_study, tmp_path_factory):
+    """The study and its finished run."""
+    return tiny_study, run_study(tiny_study, tmp_path_factory.mktemp("run") / "run", workers=0)
+
+
+def test_every_arm_is_trained_and_measured_and_nothing_is_left(finished):
+    study, run = finished
+    assert plan(study, run) == {}
+    for arm in study.arms:
+        folder = run.arm(arm.name, 0)
+        budget = read_json(folder / "budget.json")
+        steps = read_rows(folder / "metrics.jsonl")
+        assert [row["step"] for row in steps] == list(range(1, len(steps) + 1))
+        assert budget["tokens_trained"] == sum(row["tokens_trained"] for row in steps) > 0
+        # A random base never gives an exact answer: every group is silent and GRPO stays put.
+        moves = arm.name != "grpo"
+        assert (budget["update_norm"] > 0) is moves
+        assert (budget["kl_to_base_nats"] > 1e-9) is moves
+        assert (folder / "policy" / "model.safetensors").is_file()
+
+
+def test_only_arms_with_rollouts_sample_and_only_arms_with_teachers_read_them(finished):
+    study, run = finished
+    spent = {arm.name: read_json(run.arm(arm.name, 0) / "budget.json") for arm in study.arms}
+    sampled = {name for name, budget in spent.items() if budget["tokens_sampled"]}
+    taught = {name for name, budget in spent.items() if budget["teacher_tokens"]}
+    distilled = {"opd_from_mild", "opd_from_stress", "one_step_opd_from_stress"}
+    assert sampled == {*distilled, "grpo"}
+    assert taught == distilled
+    assert spent["grpo"]["updates"] <= 6  # 3 steps of 2 minibatches
+
+
+def test_the_report_says_plainly_that_the_model_is_random(finished):
+    _, run = finished
+    results = write_results(run.root)
+    assert results.complete
+    assert results.notes[0] == RANDOM_BASE
+    page = write_report(run.root).read_text(encoding="utf-8")
+    assert "randomly initialised" in page
+    assert "grpo" in table_text(results)
+
+
+def test_a_finished_run_is_not_done_again(finished, monkeypatch):
+    study, run = finished
+    before = {path: path.stat().st_mtime_ns for path in run.root.rglob("*.parquet")}
+    run_study(study, run.root, workers=0)
+    assert {path: path.stat().st_mtime_ns for path in run.root.rglob("*.parquet")} == before
+
+
+def test_another_study_is_refused_its_folder_and_more_seeds_are_not(finished, tiny_base):
+    from dataclasses import replace
+
+    study, run = finished
+    with pytest.raises(RunError, match="holds a run of another study"):
+        run_study(replace(study, question="another"), run.root, workers=0)
+    assert len(plan(replace(study, seeds=(0, 1)), run)) == 2 * len(study.arms)
+
+
+@pytest.mark.parametrize("name", ["mild_sft", "grpo"])
+def test_an_arm_that_is_killed_and_continued_ends_as_if_it_never_was(finished, tmp_path, name):
+    study, whole = finished
+    run = RunFolder(tmp_path)
+    calls = 0
+
+    def kill_after_three_steps(phase: str, done: int, total: int, rate: float) -> None:
+        nonlocal calls
+        calls += 1
+        if done == min(3, total - 1) and calls < 10:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train_arm(study, run, name, 0, kill_after_three_steps)
+    train_arm(study, run, name, 0, nobody)
+    mine, theirs = run.arm(name, 0), whole.arm(name, 0)
+    assert (mine / "metrics.jsonl").read_text() == (theirs / "metrics.jsonl").read_text()
+    assert (mine / "dev.jsonl").read_text() == (theirs / "dev.jsonl").read_text()
+    a, b = (load_file(f / "policy" / "model.safetensors") for f in (mine, theirs))
+    assert all(a[key].equal(b[key]) for key in b)
+
+
+def test_two_processes_never_write_into_one_folder(tmp_path):
+    lock = tmp_path / ".lock"
+    with exclusive(lock), pytest.raises(RunError, match="another process"), exclusive(lock):
+        pass
+
+
+@pytest.mark.slow
+def test_side_by_side_gives_the_figures_that_one_after_another_gives(finished, tmp_path):
+    study, whole = finished
+    run = run_study(study, tmp_path / "run", workers=2)
+    for name in ("mild_sft", "opd_from_mild"):
+        rows, same = (read_rows(r.arm(name, 0) / "metrics.jsonl") for r in (run, whole))
+        for row, other in zip(rows, same, strict=True):
+            assert row == pytest.approx(other, rel=1e-4), json.dumps(row)

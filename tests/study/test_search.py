@@ -1,0 +1,54 @@
+"""Hyperparameters are chosen by dev accuracy alone, on other seeds, with equally many trials."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from statewise.errors import ConfigError
+from statewise.plain import from_plain, to_plain
+from statewise.study import search as search_module
+from statewise.study.search import search
+from statewise.study.spec import Dose, Search
+
+
+def with_search(study, trials, seeds=(100,)):
+    task = replace(study.dev.task, limit=2)
+    return replace(study, search=Search(seeds=seeds, task=task, trials=trials))
+
+
+RATES = ({"budget.learning_rate": 0.001}, {"budget.learning_rate": 0.002})
+
+
+def test_the_best_trial_wins_and_the_student_learns_from_the_chosen_teacher(
+    tiny_study, tmp_path, monkeypatch
+):
+    study = with_search(tiny_study, {"mild_sft": RATES, "opd_from_mild": RATES})
+    scores = {"mild_sft-0": 0.2, "mild_sft-1": 0.6, "opd_from_mild-0": 0.5, "opd_from_mild-1": 0.5}
+    monkeypatch.setattr(search_module, "_dev_scores", lambda study, run, arm, rule: [scores[arm]])
+    report = search(study, tmp_path, workers=0)
+    assert report["mild_sft"]["best"] == 1
+    assert report["opd_from_mild"]["best"] == 0  # the first of equals
+    chosen = tmp_path / "arms" / "mild_sft" / "seed-100"
+    assert chosen.resolve().parent.name == "mild_sft-1"
+    assert not (tmp_path / "arms" / "grpo").exists()  # not tuned, and nobody's teacher
+
+
+def test_a_dose_follows_the_arm_that_it_is_a_multiple_of(tiny_study):
+    plain = to_plain(tiny_study)
+    plain["doses"] = {"stress_sft": {"of": "mild_sft", "multiples": {"budget.learning_rate": 1}}}
+    study = from_plain(type(tiny_study), plain)
+    mild = study.arm("mild_sft")
+    chosen = replace(mild, budget=replace(mild.budget, learning_rate=0.5))
+    assert study.doses == {"stress_sft": Dose("mild_sft", {"budget.learning_rate": 1.0})}
+    assert search_module._dose(study, [chosen], "stress_sft") == {"budget.learning_rate": 0.5}
+
+
+def test_search_seeds_lie_outside_the_study(tiny_study, tmp_path):
+    study = with_search(tiny_study, {"mild_sft": RATES}, seeds=(0, 7))
+    with pytest.raises(ConfigError, match=re.escape("search.seeds [0] are seeds of the study")):
+        search(study, tmp_path, workers=0)
+    with pytest.raises(ConfigError, match="nothing says what to try"):
+        search(tiny_study, tmp_path, workers=0)

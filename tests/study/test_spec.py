@@ -1,0 +1,128 @@
+"""What a study refuses, and with which words; everything a user can get wrong in a file."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from statewise.arms import Arm, bind
+from statewise.errors import ConfigError, PairingError
+from statewise.plain import dump_yaml, to_plain
+from statewise.policy import PolicyRef
+from statewise.sources import Dataset
+from statewise.study.spec import Dose, Study, axis_differences, read_plain_study, read_study
+
+
+@pytest.mark.parametrize("name", ["pocket", "paper"])
+def test_shipped_studies_read_and_their_resolved_form_is_the_same_study(name, tmp_path):
+    study = read_study(name)
+    resolved = tmp_path / "study.yaml"
+    resolved.write_text(dump_yaml(to_plain(study)), encoding="utf-8")
+    assert read_study(str(resolved)) == study
+
+
+def test_the_paper_states_the_stress_dose():
+    budget = read_study("paper").arm("stress_sft").budget
+    assert (budget.learning_rate, budget.epochs) == (5e-4, 5)
+    assert budget.adapter is not None
+    assert (budget.adapter.rank, budget.adapter.alpha) == (64, 128)
+
+
+def test_teachers_come_before_their_students():
+    order = read_study("pocket").order()
+    assert order.index("mild_sft") < order.index("opd_from_mild")
+    assert order.index("stress_sft") < order.index("opd_from_stress")
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("arms.grpo.budget.lerning_rate=1", "arms.grpo.budget.lerning_rate: unknown key; did you mean 'learning_rate'"),
+        ("arms.grpo.start=mild_stf", "no arm or model directory 'mild_stf'; did you mean 'mild_sft'"),
+        ("arms.opd_from_mild.streams.0.source.teacher=opd_from_mild", "circular teachers"),
+        ("arms.mild_sft.streams.0.source=lerner", "unknown kind 'lerner'"),
+        ("claims.opd_retains.arm=opd", "no arm 'opd'"),
+        ("seeds=[0, 0]", "seeds must be given and distinct"),
+        ("arms.mild_sft.budget.learning_rate=0.5", "doses.stress_sft: budget.learning_rate is declared as 5 times"),
+        ("search.trials.grpo=[{budget.learning_rate: 1.0}]", "the same number of trials"),
+        ("varies=[source]", "differ in prompts"),
+        ("arms.mild_sft.name=base", "arm name 'base' is taken"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_a_study_is_named(assignment, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        read_study("pocket", [assignment])
+
+
+def test_a_signal_that_does_not_fit_the_objective_is_refused_with_its_path():
+    wrong = "arms.one_step_opd_from_stress.streams.0.terms.0.objective=cross_entropy"
+    message = (
+        "objective 'cross_entropy' takes Actions, but supervision 'teacher_distribution' gives"
+    )
+    with pytest.raises(PairingError, match=message) as caught:
+        read_study("pocket", [wrong])
+    assert str(caught.value).startswith("arms.one_step_opd_from_stress.streams[0].terms[0]")
+
+
+def test_a_study_that_varies_its_source_alone_is_refused_when_anything_else_differs():
+    study = read_study("pocket")
+    learner = study.arm("one_step_opd_from_stress")
+    on_data = replace(
+        learner, name="on_data", streams=(replace(learner.streams[0], source=Dataset()),)
+    )
+    taught_by_base = [from_base(arm) for arm in (learner, on_data)]
+    bare = {"claims": (), "search": None, "doses": {}, "varies": ("source",)}
+    swapped = replace(study, arms=tuple(taught_by_base), **bare)
+    assert {axis for axis, _ in axis_differences(*swapped.arms)} == {"source"}
+    with pytest.raises(ConfigError, match=r"vary in nothing only.*differ in source"):
+        replace(swapped, varies=())
+    harder = replace(taught_by_base[1], budget=replace(learner.budget, learning_rate=1.0))
+    with pytest.raises(ConfigError, match=r"vary in source only.*differ in budget"):
+        replace(swapped, arms=(taught_by_base[0], harder))
+
+
+def from_base(arm: Arm) -> Arm:
+    """The same arm, taught by the base, so that it needs no other arm."""
+    return bind_names(arm, "stress_sft", "base")
+
+
+def bind_names(arm: Arm, old: str, new: str) -> Arm:
+    """The arm with one policy's name for another's."""
+    return bind(
+        arm,
+        policy=lambda ref: PolicyRef(new if ref.name == old else ref.name),  # pyright: ignore[reportArgumentType]
+        prompts=lambda stream: stream.prompts,  # pyright: ignore[reportArgumentType]
+    )
+
+
+def test_a_dose_is_the_multiple_that_it_declares():
+    study = read_study("pocket")
+    stress, mild = study.arm("stress_sft").budget, study.arm("mild_sft").budget
+    assert stress.learning_rate == pytest.approx(5 * mild.learning_rate)
+    with pytest.raises(ConfigError, match="declared as 6 times"):
+        replace(study, doses={"stress_sft": Dose("mild_sft", {"budget.learning_rate": 6.0})})
+
+
+def test_local_data_reaches_every_benchmark_of_the_paper(tmp_path):
+    study = read_study("paper", data=str(tmp_path))
+    assert {task.data for task in study.tasks} == {str(tmp_path)}
+    folders = [arm.streams[0].prompts.folder for arm in study.arms]  # pyright: ignore[reportAttributeAccessIssue]
+    assert set(folders) == {str(tmp_path)}
+
+
+def test_an_unknown_study_names_those_that_ship():
+    with pytest.raises(ConfigError, match="shipped studies: paper, pocket"):
+        read_plain_study("pockt")
+
+
+def test_seeds_are_counted_from_zero():
+    assert read_study("pocket", seeds=2).seeds == (0, 1)
+    with pytest.raises(ConfigError, match="--seeds must be 1 or more"):
+        read_study("pocket", seeds=0)
+
+
+def test_a_study_is_a_value():
+    assert isinstance(read_study("pocket"), Study)
+    assert read_study("pocket") == read_study("pocket")
