@@ -285,6 +285,11 @@ class Policy:
             for (i, _), completion in zip(places, completions, strict=True)
         ]
 
+    @property
+    def eos_token_id(self) -> int:
+        """The stop token that gold completions end with."""
+        return self.tokenizer.eos_token_id  # pyright: ignore[reportReturnType]
+
     # ---- text -------------------------------------------------------------------------------
 
     def to_ids(self, text: str) -> Int32[np.ndarray, " L"]:
@@ -313,7 +318,7 @@ def _causal_lm(module: nn.Module) -> nn.Module:
                 f"{type(inner).__name__} changes its logits after the head ({key}); "
                 "statewise reads the head as a matrix and would score another model"
             )
-    return inner  # pyright: ignore[reportReturnType]
+    return inner
 
 
 def _stop_token_ids(causal_lm: nn.Module, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -51,9 +51,8 @@ def train(
     """
     budget, steps, teachers = arm.budget, arm.steps, list(policies(arm.streams))
     for step in range(start, steps):
-        student.version = (
-            step  # a student that was loaded to resume signs as the one that was saved
-        )
+        # A student that was loaded to resume signs its tokens as the one that was saved.
+        student.version = step
         began, before = time.perf_counter(), _meter(student, teachers)
         torch.manual_seed(seed_for(seed, "dropout", step))
         rollouts = [

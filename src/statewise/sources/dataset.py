@@ -34,8 +34,8 @@ class Dataset:
     def _walk(self, prompt: Prompt, student: Policy, group_id: str) -> Trajectory:
         if prompt.reference is None:
             raise DataError(f"prompt {prompt.id!r} has no reference to learn from")
-        eos = student.tokenizer.eos_token_id
-        token_ids = np.append(student.to_ids(prompt.reference), eos).astype(np.int32)
+        gold = student.to_ids(prompt.reference)
+        token_ids = np.append(gold, student.eos_token_id).astype(np.int32)
         if len(prompt.token_ids) == 0:
             prompt = Prompt(prompt.id, prompt.text, token_ids[:1], prompt.reference)
             token_ids = token_ids[1:]
