@@ -20,8 +20,9 @@ import torch
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
-# The models of the tests are tiny: beyond a few threads, handing work out costs more than the work.
-torch.set_num_threads(min(4, os.cpu_count() or 1))
+# The models of the tests are tiny: two threads that wait for each other are slower than one, and much
+# slower beside anything else that runs.
+torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -34,8 +34,8 @@ from statewise.study.verdicts import Verdict, decide
 BASE = "base"
 CURVE_POINTS = 200
 RANDOM_BASE = (
-    "The base model is randomly initialised and was never pretrained: every score below is that of a "
-    "model that knows nothing. This run shows that the machinery works, and nothing else."
+    "The base model is randomly initialised and was never pretrained: every score of this run is that "
+    "of a model that knows nothing. This run shows that the machinery works, and nothing else."
 )
 EXAMPLE_CHARACTERS = 400
 ITEM_COLUMNS = (
