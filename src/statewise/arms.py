@@ -152,8 +152,7 @@ def _check_pair(source: Source, term: Term) -> None:
                 "own_actions at learner states would teach the learner what it does already; "
                 "give a teacher, a reward, or the dataset source"
             )
-        whole = source.temperature > 0 and source.top_p >= 1 and source.top_k == 0
-        if isinstance(term.objective, ClippedSurrogate) and not whole:
+        if isinstance(term.objective, ClippedSurrogate) and not source.sampling.is_full:
             raise PairingError(
                 "a policy gradient needs ratios of the sampled distribution: sample with temperature > 0, "
                 "top_p 1 and top_k 0"

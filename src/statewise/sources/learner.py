@@ -22,6 +22,11 @@ class Learner:
     top_k: int = 0
     stop_strings: tuple[str, ...] = ()
 
+    @property
+    def sampling(self) -> Sampling:
+        """The transform that its tokens are drawn under."""
+        return Sampling(self.temperature, self.top_p, self.top_k)
+
     def __call__(
         self, prompts: Sequence[Prompt], *, student: Policy, seed: int
     ) -> list[Trajectory]:
@@ -29,7 +34,7 @@ class Learner:
         return student.sample(
             prompts,
             samples_per_prompt=self.samples_per_prompt,
-            sampling=Sampling(self.temperature, self.top_p, self.top_k),
+            sampling=self.sampling,
             max_new_tokens=self.max_new_tokens,
             seed=seed,
             stop_strings=self.stop_strings,

@@ -89,4 +89,3 @@ class ForgetsLess:
 
 
 Claim = Forgets | Retains | Exceeds | ForgetsLess
-CLAIM_TYPES: tuple[type[Claim], ...] = (Forgets, Retains, Exceeds, ForgetsLess)
