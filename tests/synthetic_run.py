@@ -172,6 +172,7 @@ def _write_items(
                     {
                         "task": name,
                         "item_id": [f"{name}-{i:05d}" for i in range(n)],
+                        "cluster": [f"{name}-{i:05d}" for i in range(n)],
                         "arm": arm,
                         "seed": seed,
                         "decoding": decoding,

@@ -104,12 +104,17 @@ class Budget:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
             raise ConfigError("a budget has either `steps` or `epochs`, exactly one of them")
-        for name in ("passes", "minibatches", "tokens_per_microbatch"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be 1 or more, found {getattr(self, name)}")
-        for name in ("learning_rate", "max_grad_norm"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} must be positive, found {getattr(self, name)}")
+        for name in ("steps", "passes", "minibatches", "tokens_per_microbatch"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be 1 or more, found {value}")
+        for name in ("learning_rate", "max_grad_norm", "epochs"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigError(f"{name} must be positive and finite, found {value}")
+        for name in ("warmup_steps", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must be 0 or more, found {getattr(self, name)}")
 
     def rollouts(self, prompts: int, prompts_per_step: int) -> int:
         """Number of steps, for a stream of `prompts` prompts.
@@ -138,14 +143,24 @@ class Arm:
 
     @property
     def steps(self) -> int:
-        """Number of rollouts. Needs the prompts to be loaded where the budget counts epochs."""
+        """Number of rollouts. Raises ConfigError for epochs over prompts that are not loaded."""
         first = self.streams[0]
-        count = len(first.prompts) if isinstance(first.prompts, Prompts) else 0
-        return self.budget.rollouts(count, first.prompts_per_step)
+        if self.budget.steps is not None:
+            return self.budget.steps
+        if not isinstance(first.prompts, Prompts):
+            raise ConfigError(
+                f"arm {self.name!r} counts epochs over prompts that are not loaded: bind it first"
+            )
+        return self.budget.rollouts(len(first.prompts), first.prompts_per_step)
 
 
 def _check_pair(source: Source, term: Term) -> None:
     """Refuse a source and a term that mean nothing together."""
+    if strangers := [owner for owner in term.on if owner not in source.owners]:
+        raise PairingError(
+            f"`on` names {', '.join(strangers)}, but the tokens of source {source.kind!r} are "
+            f"chosen by {' and '.join(source.owners)}: the term would speak of no state"
+        )
     if isinstance(source, Learner):
         if isinstance(term.supervision, OwnActions):
             raise PairingError(

@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from statewise.errors import RunError
+from statewise.store import whole_file
 from statewise.trajectory import Prompt, Sampling, Trajectory
 
 SCHEMA = pa.schema(
@@ -74,10 +75,8 @@ def write_states(path: Path, samples: Mapping[str, Sequence[Trajectory]]) -> Non
         for name, trajectories in samples.items()
         for t in trajectories
     ]
-    beside = path.with_name(f".{path.name}.new")
-    beside.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), beside, compression="zstd")
-    beside.replace(path)
+    with whole_file(path) as beside:
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), beside, compression="zstd")
 
 
 def read_states(path: Path, sample: str) -> list[Trajectory]:

@@ -70,6 +70,7 @@ def test_failed_extraction_and_cut_texts_are_flagged(
     assert rows[0] == ItemResult(
         task="gsm8k",
         item_id="0",
+        cluster="0",
         arm="base",
         seed=3,
         decoding="greedy",

@@ -49,7 +49,7 @@ def test_retention_records_have_the_hub_format() -> None:
             assert len(set(record["choices"])) == 4
             assert record["answer"] in range(4)
         for record in beliefs:
-            assert set(record) == {"question", "mc1_targets", "mc2_targets"}
+            assert set(record) == {"belief", "question", "mc1_targets", "mc2_targets"}
             assert record["mc1_targets"]["labels"] == [1, 0, 0, 0]
             for targets in (record["mc1_targets"], record["mc2_targets"]):
                 assert (

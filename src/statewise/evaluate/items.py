@@ -11,6 +11,7 @@ from statewise.errors import ConfigError, RunError, nearest
 from statewise.evaluate.tasks import Task, filter_of, load
 from statewise.evaluate.undisturbed import compiled_templates, undisturbed
 from statewise.policy import Policy
+from statewise.store import whole_file
 from statewise.trajectory import Sampling
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ class ItemResult:
     """What one policy made of one item.
 
     `item_id` is the item's place in the data, behind the subtask's name for a group
-    (`mmlu_anatomy/12`): the same item has the same id in every arm, seed and limit. `sample` counts
+    (`mmlu_anatomy/12`): the same item has the same id in every arm, seed and limit. Items of one
+    `cluster` depend on each other (`Task.cluster`); else it is the item's own id. `sample` counts
     the completions of an item in the sampled pass. `response` is the generated text, or the choice
     with the highest log-prob. `extraction_failed` (the filter found no answer) and `stopped` (the
     text ended by itself and was not cut at its limit) are None where choices are scored.
@@ -42,6 +44,7 @@ class ItemResult:
 
     task: str
     item_id: str
+    cluster: str
     arm: str
     seed: int
     decoding: Decoding
@@ -140,10 +143,12 @@ def _rows(
         for logged in samples[name]:
             if logged["filter"] != wanted:
                 continue
-            place = str(logged["doc_id"])
+            prefix = "" if len(leaves) == 1 else f"{name}/"
+            item_id = f"{prefix}{logged['doc_id']}"
             yield ItemResult(
                 task=task.key,
-                item_id=place if len(leaves) == 1 else f"{name}/{place}",
+                item_id=item_id,
+                cluster=f"{prefix}{_cluster(task, logged['doc'])}" if task.cluster else item_id,
                 arm=arm,
                 seed=seed,
                 decoding=_decoding(leaf, lm) if generates else "choices",
@@ -160,6 +165,15 @@ def _decoding(leaf: ConfigurableTask, lm: PolicyLM) -> Decoding:
     """`sampled` where the pass samples, or the task file itself asks for it."""
     settings = lm.sampling or lm.settings(leaf.get_config("generation_kwargs") or {}).sampling
     return "sampled" if settings.temperature > 0 else "greedy"
+
+
+def _cluster(task: Task, document: Mapping[str, Any]) -> str:
+    if task.cluster not in document:
+        raise ConfigError(
+            f"task {task.name!r}: its data have no field {task.cluster!r} to cluster by; "
+            f"{nearest(str(task.cluster), document)}"
+        )
+    return str(document[task.cluster])
 
 
 def _score(task: Task, logged: Mapping[str, Any]) -> float:
@@ -216,6 +230,7 @@ def schema() -> pa.Schema:
         [
             column("task", pa.string()),
             column("item_id", pa.string()),
+            column("cluster", pa.string()),
             column("arm", pa.string()),
             column("seed", pa.int64()),
             column("decoding", pa.string()),
@@ -242,10 +257,8 @@ def write_items(path: Path, items: Sequence[ItemResult]) -> None:
         ],
         schema=schema(),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    pq.write_table(table, partial)
-    partial.replace(path)
+    with whole_file(path) as beside:
+        pq.write_table(table, beside)
 
 
 def read_items(path: Path) -> list[ItemResult]:

@@ -60,6 +60,9 @@ class Task:
     """Also sample at temperature 1, beside the task's own decoding (greedy, as a rule)."""
     samples_per_item: int = 1
     """How many completions an item gets in the sampled pass."""
+    cluster: str | None = None
+    """Field of the data whose equal values mark items that depend on each other (two questions
+    about one belief, one passage): errors are clustered by it. None = items are independent."""
     data: str | None = None
     """Folder with local benchmark files; None = the hub by name, or the world's own data."""
 

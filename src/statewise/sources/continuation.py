@@ -27,6 +27,7 @@ class Continuation:
     """
 
     kind: ClassVar[str] = "continuation"
+    owners: ClassVar[tuple[str, ...]] = ("student", "teacher")
     teacher: PolicyRef | Policy
     branch_tokens: int
     max_new_tokens: int

@@ -24,6 +24,7 @@ class Dataset:
     """
 
     kind: ClassVar[str] = "dataset"
+    owners: ClassVar[tuple[str, ...]] = ("dataset",)
 
     def __call__(
         self, prompts: Sequence[Prompt], *, student: Policy, seed: int

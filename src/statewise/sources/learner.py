@@ -15,6 +15,7 @@ class Learner:
     """The current policy completes each prompt `samples_per_prompt` times (d^student of eq. 4, 7)."""
 
     kind: ClassVar[str] = "learner"
+    owners: ClassVar[tuple[str, ...]] = ("student",)
     max_new_tokens: int
     samples_per_prompt: int = 1
     temperature: float = 1.0

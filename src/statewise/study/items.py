@@ -17,7 +17,11 @@ DECODINGS = ("greedy", "choices", "sampled")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grid:
-    """Scores of one arm on one task: `values` [seeds, items], both sorted. May be empty."""
+    """Scores of one arm on one task, `values` [seeds, clusters]. May be empty.
+
+    Items that depend on each other (two questions about one belief) make one cluster; elsewhere
+    each item is a cluster of its own, and the table is that of the items.
+    """
 
     seeds: tuple[int, ...]
     item_ids: tuple[str, ...]
@@ -39,6 +43,11 @@ def where(frame: pd.DataFrame, **equal: object) -> pd.DataFrame:
 def grid(scores: pd.DataFrame, arm: str, task: str, decoding: str | None = None) -> Grid:
     """The table of one arm on one task. Several samples of an item are averaged.
 
+    A cluster's value is the sum of its items' scores times clusters / items, so that the mean over
+    clusters is the mean over items and its error is clustered (Miller, 2024, "Adding error bars to
+    evals", section 2.2; for clusters of equal size the two agree exactly, for others the error is
+    the larger).
+
     Raises DataError where an item has no score, or not for every seed.
     """
     rows = where(scores, arm=arm, task=task)
@@ -56,7 +65,16 @@ def grid(scores: pd.DataFrame, arm: str, task: str, decoding: str | None = None)
     np.add.at(count, (row, column), 1.0)
     if not count.all() or not np.isfinite(total).all():
         raise DataError(f"{arm} on {task}: some items have no score, or not for every seed")
-    return Grid(tuple(seeds.tolist()), tuple(item_ids.tolist()), total / count)
+    values = total / count
+    if "cluster" in rows:
+        first = np.unique(column, return_index=True)[1]
+        names, place = np.unique(
+            rows["cluster"].to_numpy(dtype=str)[first], return_inverse=True
+        )
+        sums = np.zeros((len(seeds), len(names)))
+        np.add.at(sums.T, place, values.T)
+        values = sums * (len(names) / len(item_ids))
+    return Grid(tuple(seeds.tolist()), tuple(item_ids.tolist()), values)
 
 
 def differences(

@@ -43,7 +43,7 @@ class Recipe:
 
     shape: Shape = Shape()
     documents_per_step: int = 64
-    steps: int = 4600
+    steps: int = 3600
     learning_rate: float = 4e-3
     warmup_steps: int = 100
     weight_decay: float = 0.1

@@ -41,6 +41,7 @@ EXAMPLE_CHARACTERS = 400
 ITEM_COLUMNS = (
     "task",
     "item_id",
+    "cluster",
     "arm",
     "seed",
     "decoding",

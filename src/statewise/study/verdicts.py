@@ -94,8 +94,8 @@ def decide(
 
     Args:
         claims: in the order of the study.
-        scores: one row an item: columns task, item_id, arm, seed, decoding, score. Several rows of
-            one item (samples) are averaged.
+        scores: one row an item: columns task, item_id, arm, seed, decoding, score; `cluster` where
+            items depend on each other. Several rows of one item (samples) are averaged.
         roles: task name -> `target` or `retention`.
         fixed: arms that do not train, hence have no seeds of their own.
         alpha: chance of any false "supported" among the primary claims.

@@ -180,6 +180,7 @@ def _item(seed: int, belief: Belief, number: int) -> dict:
     true_answers = [choices[0], belief.reworded(belief.truth)]
     false_answers = [*choices[1:], belief.reworded(belief.myth)]
     return {
+        "belief": belief.claim("").rstrip(" ."),
         "question": belief.question(belief.held_out + number),
         "mc1_targets": {"choices": choices, "labels": [1, 0, 0, 0]},
         "mc2_targets": {

@@ -40,13 +40,13 @@ class Mixture:
     """
 
     kinds: tuple[tuple[str, float], ...] = (
-        ("problem", 0.39),
-        ("facts", 0.09),
-        ("questions", 0.25),
+        ("problem", 0.50),
+        ("facts", 0.07),
+        ("questions", 0.17),
         ("tales", 0.06),
-        ("answers", 0.21),
+        ("answers", 0.20),
     )
-    answer_only: tuple[tuple[int, float], ...] = ((2, 0.20), (3, 0.35), (4, 0.55))
+    answer_only: tuple[tuple[int, float], ...] = ((2, 0.20), (3, 0.42), (4, 0.55))
     prose: float = 0.4
     slips: float = 0.25
     fact_skew: tuple[float, int] = (1.2, 10)

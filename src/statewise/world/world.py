@@ -66,9 +66,10 @@ class World:
         return copy.deepcopy(list(facts.evaluation_items(self.seed, first, size)))
 
     def truthfulqa(self, split: str) -> list[dict]:
-        """pocket_truthfulqa records `{"question", "mc1_targets", "mc2_targets"}`.
+        """pocket_truthfulqa records `{"belief", "question", "mc1_targets", "mc2_targets"}`.
 
-        A guess scores 0.25 at MC1.
+        Each belief is asked about twice, hence `belief`: errors are clustered by it. A guess scores
+        0.25 at MC1.
 
         Raises:
             DataError: the split is neither dev nor test.
