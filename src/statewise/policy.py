@@ -26,11 +26,16 @@ from statewise.seeding import seed_for
 from statewise.trajectory import Prompt, Sampling, Segment, Trajectory, assemble
 
 Precision = Literal["fp32", "bf16"]
+LIVE = "student"
+"""The name of the policy that is being trained, where a study wants it as its own teacher."""
 
 
 @dataclass(frozen=True)
 class PolicyRef:
-    """The place of a policy in a value that is not bound yet: an arm's name, `base`, or a directory."""
+    """The place of a policy in a value that is not bound yet.
+
+    An arm's name, `base`, a directory, or `student`: the live policy itself.
+    """
 
     plain: ClassVar[str] = "scalar"
     name: str
@@ -135,6 +140,12 @@ class Policy:
         module = copy.deepcopy(self.module).eval().requires_grad_(requires_grad=False)
         return Policy(
             module, self.tokenizer, name=name, version=self.version, precision=self.precision
+        )
+
+    def view(self, name: str) -> Policy:
+        """The same weights, live, under another name: another role, with its own count of tokens."""
+        return Policy(
+            self.module, self.tokenizer, name=name, version=self.version, precision=self.precision
         )
 
     def with_adapter(self, lora: Lora, *, seed: int) -> Policy:

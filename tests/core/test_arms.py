@@ -7,40 +7,82 @@ import itertools
 import pytest
 from enumerable import A, prompt, tiny
 
+from statewise import arms
 from statewise.arms import (
     Arm,
     Budget,
     Stream,
     Term,
     bind,
-    continuation_opd,
-    grpo,
-    opd,
     policies,
-    pretraining,
     references,
     sft,
 )
 from statewise.data import JsonLines, Prompts
 from statewise.errors import ConfigError, PairingError
 from statewise.objectives import (
+    JSD,
+    Cispo,
     ClippedSurrogate,
     CrossEntropy,
+    DynamicFineTuning,
+    EntropyGated,
+    Importance,
+    ImportanceWeighted,
     KLStudentTeacher,
     KLTeacherStudent,
+    PythonObjective,
+    Reinforce,
+    SequenceRatio,
 )
-from statewise.policy import PolicyRef
-from statewise.rewards import ExactAnswer
+from statewise.plain import from_plain, to_plain
+from statewise.policy import LIVE, PolicyRef
+from statewise.rewards import ExactAnswer, Outcome
 from statewise.sources import Continuation, Dataset, Learner
-from statewise.supervision import GroupAdvantage, OwnActions, TeacherDistribution
+from statewise.supervision import (
+    ConstantAdvantage,
+    Context,
+    GroupAdvantage,
+    LeaveOneOut,
+    OwnActions,
+    ProcessReward,
+    PythonSupervision,
+    ReferenceActions,
+    RewardBaseline,
+    TeacherDistribution,
+    TeacherLogRatio,
+    TeacherMixture,
+)
 
 MILD = PolicyRef("mild")
 OWN, TOLD, GROUPED = OwnActions(), TeacherDistribution(MILD), GroupAdvantage(ExactAnswer())
-ACCEPTED = {
-    ("own_actions", "cross_entropy"),
-    ("teacher_distribution", "kl_student_teacher"),
-    ("teacher_distribution", "kl_teacher_student"),
-    ("group_advantage", "clipped_surrogate"),
+DIVERGENCES = (KLStudentTeacher(), KLTeacherStudent(), JSD(), EntropyGated())
+GRADIENTS = (Reinforce(), ClippedSurrogate(), Cispo(), SequenceRatio())
+REWARD = ExactAnswer()
+SAYS = {
+    "actions": (OWN, PythonSupervision("x:y", "actions")),
+    "reference": (ReferenceActions(MILD), PythonSupervision("x:y", "reference")),
+    "distribution": (
+        TOLD,
+        TeacherDistribution(MILD, top_k=4),
+        TeacherMixture((TOLD, TOLD), (0.5, 0.5)),
+        PythonSupervision("x:y", "distribution"),
+    ),
+    "advantages": (
+        GROUPED,
+        LeaveOneOut(REWARD),
+        RewardBaseline(REWARD),
+        ProcessReward(Outcome(REWARD)),
+        ConstantAdvantage(),
+        TeacherLogRatio(MILD),
+        PythonSupervision("x:y", "advantages"),
+    ),
+}
+MOVES = {
+    "actions": (CrossEntropy(), DynamicFineTuning(), PythonObjective("x:y", "actions")),
+    "reference": (ImportanceWeighted(), PythonObjective("x:y", "reference")),
+    "distribution": (*DIVERGENCES, PythonObjective("x:y", "distribution")),
+    "advantages": (*GRADIENTS, PythonObjective("x:y", "advantages")),
 }
 DATA = JsonLines("train.jsonl")
 BUDGET = Budget(1e-3, steps=2)
@@ -55,29 +97,17 @@ def stream(source, *terms: Term, **options) -> Stream:
 # ---- pairing ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("supervision", "objective"),
-    list(
-        itertools.product(
-            (OWN, TOLD, GROUPED),
-            (CrossEntropy(), KLStudentTeacher(), KLTeacherStudent(), ClippedSurrogate()),
-        )
-    ),
-    ids=lambda x: x.kind,
-)
-def test_the_signal_decides_which_objective_fits_and_a_refusal_names_both_sides(
-    supervision, objective
-):
-    if (supervision.kind, objective.kind) in ACCEPTED:
-        assert Term(supervision, objective).objective is objective
-        return
-    with pytest.raises(PairingError) as refusal:
-        Term(supervision, objective)
-    message = str(refusal.value)
-    assert supervision.kind in message
-    assert objective.kind in message
-    assert "takes" in message
-    assert "gives" in message
+@pytest.mark.parametrize(("said", "moved"), list(itertools.product(SAYS, MOVES)))
+def test_the_signal_decides_which_objective_fits_and_a_refusal_names_both_sides(said, moved):
+    for supervision, objective in itertools.product(SAYS[said], MOVES[moved]):
+        if said == moved:
+            assert Term(supervision, objective).objective is objective
+            continue
+        with pytest.raises(PairingError) as refusal:
+            Term(supervision, objective)
+        message = str(refusal.value)
+        for word in (supervision.kind, objective.kind, "takes", "gives"):
+            assert word in message
 
 
 SURROGATE = Term(GROUPED, ClippedSurrogate())
@@ -95,6 +125,13 @@ LIKELIHOOD = Term(OWN, CrossEntropy())
         (Learner(8, top_p=0.9), DISTIL),
         (BRANCH, LIKELIHOOD),
         (BRANCH, DISTIL),
+        (Learner(8), Term(RewardBaseline(REWARD), Reinforce())),
+        (Learner(8), Term(ConstantAdvantage(), Reinforce(), importance=Importance())),
+        (
+            Learner(8),
+            Term(TeacherDistribution(PolicyRef(LIVE), context=Context("{answer}")), JSD()),
+        ),
+        (BRANCH, Term(OWN, CrossEntropy(), on=("teacher",), importance=Importance())),
     ],
     ids=lambda x: getattr(x, "kind", None) or x.supervision.kind,
 )
@@ -112,6 +149,19 @@ def test_a_source_and_a_term_that_fit_are_accepted(source, term):
         (Learner(8, 4, top_p=0.9), SURROGATE, ["policy gradient", "top_p"]),
         (Learner(8, 4, top_k=5), SURROGATE, ["policy gradient", "top_k"]),
         (Learner(8, 4, temperature=0.0), SURROGATE, ["policy gradient", "temperature"]),
+        (LEARNER, Term(ReferenceActions(MILD), ImportanceWeighted()), ["reference_actions"]),
+        (Learner(8), Term(LeaveOneOut(REWARD), Reinforce()), ["leave_one_out", "2 or more"]),
+        (Dataset(), Term(ConstantAdvantage(), Reinforce()), ["constant_advantage", "dataset"]),
+        (Dataset(), Term(TeacherLogRatio(MILD), Reinforce()), ["teacher_log_ratio", "dataset"]),
+        (Learner(8, top_p=0.9), Term(TeacherLogRatio(MILD), Reinforce()), ["policy gradient"]),
+        (Dataset(), Term(OWN, CrossEntropy(), importance=Importance()), ["importance", "dataset"]),
+        (LEARNER, Term(TeacherDistribution(PolicyRef(LIVE)), JSD()), ["live student", "context"]),
+        (LEARNER, Term(TeacherLogRatio(PolicyRef(LIVE)), Reinforce()), ["live student"]),
+        (
+            LEARNER,
+            Term(TeacherMixture((TOLD, TeacherDistribution(PolicyRef(LIVE))), (0.5, 0.5)), JSD()),
+            ["live student", "context"],
+        ),
     ],
     ids=str,
 )
@@ -192,42 +242,103 @@ def test_steps_are_steps_whatever_the_prompts():
 # ---- the methods --------------------------------------------------------------------------------
 
 GIVEN = {"prompts_per_step": 4}
-METHODS = {
-    "sft": sft("x", DATA, BUDGET, **GIVEN),
-    "pretraining": pretraining("x", DATA, BUDGET, **GIVEN),
-    "opd": opd("x", DATA, BUDGET, teacher=MILD, max_new_tokens=8, **GIVEN),
-    "continuation": continuation_opd(
-        "x", DATA, BUDGET, teacher=MILD, max_new_tokens=8, branch_tokens=2, **GIVEN
-    ),
-    "grpo": grpo("x", DATA, BUDGET, max_new_tokens=8, samples_per_prompt=4, **GIVEN),
+WALK = GIVEN | {"max_new_tokens": 8}
+GROUP = WALK | {"samples_per_prompt": 4}
+TAUGHT = {"teacher": MILD}
+OPTIONS = {
+    "sft": GIVEN,
+    "dft": GIVEN,
+    "iw_sft": GIVEN,
+    "pretraining": GIVEN,
+    "opd": WALK | TAUGHT,
+    "jsd_opd": WALK | TAUGHT,
+    "topk_opd": WALK | TAUGHT,
+    "sampled_opd": WALK | TAUGHT,
+    "self_distillation": WALK | {"context": "{question} {answer}"},
+    "continuation_opd": WALK | TAUGHT | {"branch_tokens": 2},
+    "grpo": GROUP,
+    "dr_grpo": GROUP,
+    "dapo": GROUP,
+    "gspo": GROUP,
+    "cispo": GROUP,
+    "rloo": GROUP,
+    "reinforce": WALK,
+    "anchored_grpo": GROUP,
+    "rl_with_opd": GROUP | TAUGHT,
+    "negative_advantage": WALK,
+}
+METHODS = {name: getattr(arms, name)("x", DATA, BUDGET, **o) for name, o in OPTIONS.items()}
+ROWS = {
+    "sft": ("dataset", "own_actions", "cross_entropy", "token"),
+    "dft": ("dataset", "own_actions", "dft", "token"),
+    "iw_sft": ("dataset", "reference_actions", "importance_weighted", "token"),
+    "pretraining": ("dataset", "own_actions", "cross_entropy", "token"),
+    "opd": ("learner", "teacher_distribution", "kl_student_teacher", "token"),
+    "jsd_opd": ("learner", "teacher_distribution", "jsd", "token"),
+    "topk_opd": ("learner", "teacher_distribution", "kl_teacher_student", "token"),
+    "sampled_opd": ("learner", "teacher_log_ratio", "reinforce", "token"),
+    "self_distillation": ("learner", "teacher_distribution", "kl_student_teacher", "token"),
+    "continuation_opd": ("continuation", "own_actions", "cross_entropy", "token"),
+    "grpo": ("learner", "group_advantage", "clipped_surrogate", "sequence"),
+    "dr_grpo": ("learner", "group_advantage", "clipped_surrogate", "constant"),
+    "dapo": ("learner", "group_advantage", "clipped_surrogate", "token"),
+    "gspo": ("learner", "group_advantage", "sequence_ratio", "sequence"),
+    "cispo": ("learner", "group_advantage", "cispo", "token"),
+    "rloo": ("learner", "leave_one_out", "reinforce", "constant"),
+    "reinforce": ("learner", "reward_baseline", "reinforce", "constant"),
+    "anchored_grpo": ("learner", "group_advantage", "clipped_surrogate", "sequence"),
+    "rl_with_opd": ("learner", "group_advantage", "clipped_surrogate", "sequence"),
+    "negative_advantage": ("learner", "constant_advantage", "clipped_surrogate", "sequence"),
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "row"),
-    list(
-        {
-            "sft": ("dataset", "own_actions", "cross_entropy", "token"),
-            "pretraining": ("dataset", "own_actions", "cross_entropy", "token"),
-            "opd": ("learner", "teacher_distribution", "kl_student_teacher", "token"),
-            "continuation": ("continuation", "own_actions", "cross_entropy", "token"),
-            "grpo": ("learner", "group_advantage", "clipped_surrogate", "sequence"),
-        }.items()
-    ),
-)
-def test_a_method_is_one_choice_on_each_axis(name, row):
+def test_every_method_of_the_package_is_in_the_table():
+    values = {"Arm", "Budget", "Stream", "Term", "bind", "policies", "references"}
+    assert set(arms.__all__) - values == set(METHODS) == set(ROWS)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_is_one_choice_on_each_axis(name):
     (only,) = METHODS[name].streams
-    (term,) = only.terms
-    assert row == (
+    term = only.terms[0]
+    assert ROWS[name] == (
         only.source.kind,
         term.supervision.kind,
         term.objective.kind,
         term.normaliser,
     )
+    assert len(only.terms) == 1 + (name in ("anchored_grpo", "rl_with_opd"))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_is_plain_data_and_back(name):
+    assert from_plain(Arm, to_plain(METHODS[name])) == METHODS[name]
+
+
+def test_what_tells_two_methods_apart_that_share_their_kinds():
+    def term(name: str) -> Term:
+        return METHODS[name].streams[0].terms[0]
+
+    assert (term("grpo").supervision.scale, term("dr_grpo").supervision.scale) == ("std", "none")
+    assert term("dr_grpo").constant_tokens == 8
+    assert term("dapo").objective.clip_high > term("dapo").objective.clip_low
+    assert term("rloo").constant_tokens == 1
+    assert term("jsd_opd").objective.beta == 0.5
+    assert term("topk_opd").supervision.top_k == 32
+    assert term("self_distillation").supervision.teacher.name == LIVE
+    assert term("negative_advantage").supervision.value == -1
+    reward, taught = METHODS["rl_with_opd"].streams[0].terms
+    assert (reward.coefficient, taught.coefficient) == (1.0, 0.1)
+    assert taught.supervision == TeacherLogRatio(MILD, clip=1.0)
+    anchor = METHODS["anchored_grpo"].streams[0].terms[1]
+    assert (anchor.supervision, anchor.objective) == (
+        TeacherDistribution(PolicyRef("base")),
+        KLStudentTeacher(),
+    )
 
 
 def test_continuation_distillation_speaks_of_the_teachers_tokens_alone():
-    assert METHODS["continuation"].streams[0].terms[0].on == ("teacher",)
+    assert METHODS["continuation_opd"].streams[0].terms[0].on == ("teacher",)
 
 
 # ---- names --------------------------------------------------------------------------------------
@@ -241,7 +352,7 @@ def test_references_find_every_policy_that_an_arm_names():
     base = ["base"]
     assert named(METHODS["sft"]) == base
     assert named(METHODS["opd"]) == ["mild", *base]
-    assert named(METHODS["continuation"]) == ["mild", *base]
+    assert named(METHODS["continuation_opd"]) == ["mild", *base]
     deep = Arm(
         "both",
         (

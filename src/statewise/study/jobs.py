@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from statewise.arms import Arm, bind, policies
 from statewise.data import Prompts, load
 from statewise.evaluate import evaluate, write_items
-from statewise.policy import Policy, PolicyRef
+from statewise.policy import LIVE, Policy, PolicyRef
 from statewise.probes import (
     Drift,
     drift_between,
@@ -118,6 +118,8 @@ def _bind(study: Study, run: RunFolder, arm: Arm, student: Policy, seed: int) ->
     teachers: dict[str, Policy] = {}
 
     def teacher(ref: PolicyRef) -> Policy:
+        if ref.name == LIVE:
+            return student.view(f"teacher:{LIVE}")
         if ref.name not in teachers:
             precision = arm.budget.precision
             policy = load_role(

@@ -1,7 +1,4 @@
-"""What a completion is worth. A reward is a value `(prompt, completion) -> float`.
-
-A reward that raises is a fault and stops the run; it never becomes a score of 0.
-"""
+"""The exact final answer, as lm-evaluation-harness's strict GSM8K filter reads it."""
 
 from __future__ import annotations
 
@@ -44,6 +41,3 @@ class ExactAnswer:
                 f"prompt {prompt.id!r} has no '#### answer' in its reference, so no answer is exact"
             )
         return float(final_answer(completion) == gold)
-
-
-Reward = ExactAnswer

@@ -1,0 +1,126 @@
+"""Which values mean something together. What does not is refused as the arm is built, with a reason.
+
+A supervision and an objective meet in the type of a signal. A source and a term meet in who chose
+the tokens: each rule below is a sentence about owners.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from statewise.errors import PairingError
+from statewise.objectives import Importance, Objective, PythonObjective
+from statewise.policy import LIVE, Policy, PolicyRef
+from statewise.signals import SIGNALS, Advantages
+from statewise.sources import Learner, Source
+from statewise.supervision import (
+    GroupAdvantage,
+    LeaveOneOut,
+    OwnActions,
+    PythonSupervision,
+    ReferenceActions,
+    Supervision,
+    TeacherDistribution,
+    TeacherLogRatio,
+    TeacherMixture,
+)
+
+
+def gives(supervision: Supervision) -> tuple[type, ...]:
+    """The types of signal that a supervision may give."""
+    if isinstance(supervision, PythonSupervision):
+        return SIGNALS[supervision.gives]
+    return _members(get_type_hints(type(supervision).signal)["return"])
+
+
+def takes(objective: Objective) -> tuple[type, ...]:
+    """The types of signal that an objective accepts."""
+    if isinstance(objective, PythonObjective):
+        return SIGNALS[objective.takes]
+    return _members(get_type_hints(type(objective).__call__)["signal"])
+
+
+def check_signal(supervision: Supervision, objective: Objective) -> None:
+    """Refuse an objective that does not take what the supervision gives."""
+    given, taken = gives(supervision), takes(objective)
+    if not set(given) <= set(taken):
+        raise PairingError(
+            f"objective {objective.kind!r} takes {_names(taken)}, but supervision "
+            f"{supervision.kind!r} gives {_names(given)}"
+        )
+
+
+def check_source(
+    source: Source,
+    supervision: Supervision,
+    importance: Importance | None,
+    on: Sequence[str],
+) -> None:
+    """Refuse a source and a term that mean nothing together."""
+    if strangers := [owner for owner in on if owner not in source.owners]:
+        raise PairingError(
+            f"`on` names {', '.join(strangers)}, but the tokens of source {source.kind!r} are "
+            f"chosen by {' and '.join(source.owners)}: the term would speak of no state"
+        )
+    spoken = tuple(on) or source.owners
+    if isinstance(supervision, OwnActions | ReferenceActions) and isinstance(source, Learner):
+        raise PairingError(
+            f"{supervision.kind} at learner states would teach the learner what it does already; "
+            "give a teacher, a reward, or the dataset source"
+        )
+    _check_teacher(supervision)
+    if Advantages in gives(supervision):
+        _check_policy_gradient(source, supervision, spoken)
+    if importance and "dataset" in spoken:
+        raise PairingError(
+            f"importance weights need the log-prob that a token was sampled with, and nobody sampled the "
+            f"dataset tokens of source {source.kind!r}; say `on` for the others, or leave `importance` out"
+        )
+
+
+def _check_policy_gradient(source: Source, supervision: Supervision, spoken: Sequence[str]) -> None:
+    """The likelihood-ratio gradient holds for tokens that the policy itself drew, whole."""
+    if set(spoken) != {"student"}:
+        raise PairingError(
+            f"{supervision.kind} needs the learner's own samples, found source {source.kind!r} with tokens "
+            f"of {' and '.join(spoken)}; another owner's tokens have no policy gradient"
+        )
+    sampling = getattr(source, "sampling", None)
+    if sampling is not None and not sampling.is_full:
+        raise PairingError(
+            "a policy gradient needs ratios of the sampled distribution: sample with temperature > 0, "
+            "top_p 1 and top_k 0"
+        )
+    samples = getattr(source, "samples_per_prompt", 1)
+    if isinstance(supervision, GroupAdvantage | LeaveOneOut) and samples < 2:
+        raise PairingError(
+            f"{supervision.kind} compares the samples of a prompt: samples_per_prompt must be 2 or more"
+        )
+
+
+def _check_teacher(supervision: Supervision) -> None:
+    """A policy that is its own teacher must see something that the student does not."""
+    asked = supervision.teachers if isinstance(supervision, TeacherMixture) else (supervision,)
+    for one in asked:
+        if isinstance(one, TeacherDistribution | TeacherLogRatio) and one.context is None:
+            teacher = one.teacher
+            if isinstance(teacher, Policy | PolicyRef) and is_live(teacher):
+                raise PairingError(
+                    f"{one.kind} with the live student as teacher, in the student's own context, says what "
+                    "the student says already; give it a `context`, or name another policy"
+                )
+
+
+def is_live(teacher: Policy | PolicyRef) -> bool:
+    """True for the student itself as a teacher, named or bound."""
+    return teacher.name in (LIVE, f"teacher:{LIVE}")
+
+
+def _members(annotation: Any) -> tuple[type, ...]:
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+
+
+def _names(types: Sequence[type]) -> str:
+    return " or ".join(t.__name__ for t in types)
