@@ -25,6 +25,8 @@ class Dataset:
 
     kind: ClassVar[str] = "dataset"
     owners: ClassVar[tuple[str, ...]] = ("dataset",)
+    room_tokens: ClassVar[None] = None
+    """It needs room for its own completion, which differs by row."""
 
     def __call__(
         self, prompts: Sequence[Prompt], *, student: Policy, seed: int
@@ -46,6 +48,6 @@ class Dataset:
             prompt,
             group_id,
             [Segment(DATASET, kept)],
-            completion=prompt.reference or "",
+            completion=prompt.reference,
             stopped=len(kept) == len(token_ids),
         )
