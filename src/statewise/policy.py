@@ -18,7 +18,13 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, Int32
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+)
 
 from statewise.errors import ConfigError, ModelError, at_least_one
 from statewise.rollout import Completion, Request, decode
@@ -88,7 +94,7 @@ class Policy:
         causal_lm = _causal_lm(module)
         self._trunk: nn.Module = causal_lm.get_decoder()  # pyright: ignore[reportCallIssue]
         self._embedding: nn.Module = causal_lm.get_output_embeddings()  # pyright: ignore[reportCallIssue]
-        self.config = causal_lm.config
+        self.config: PreTrainedConfig = causal_lm.config  # pyright: ignore[reportAttributeAccessIssue]
         self.stop_token_ids = _stop_token_ids(causal_lm, tokenizer)
         # A stop token of the generation config alone is not enough: gold completions end in eos.
         if tokenizer.eos_token_id is None:
@@ -273,7 +279,7 @@ class Policy:
         self, prefixes: Sequence[Int32[np.ndarray, " _"]], limits: Sequence[int]
     ) -> int:
         """How many rows of the longest prefix and limit the key-value cache may hold at once."""
-        text = self.config.get_text_config()
+        text: PreTrainedConfig = self.config.get_text_config()
         heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
         width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
         per_token = 2 * text.num_hidden_layers * heads * width * 4

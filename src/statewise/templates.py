@@ -54,7 +54,7 @@ class Template:
 
 def _fill(template: str, record: Mapping[str, str]) -> str:
     for _, key, _, _ in Formatter().parse(template):
-        if key in record and not isinstance(record[key], str):
+        if key is not None and key in record and not isinstance(record[key], str):
             raise DataError(
                 f"{key!r} must be text, found {type(record[key]).__name__}: {record[key]!r}"
             )
