@@ -368,6 +368,20 @@ def test_another_split_of_the_data_may_be_scored(policy: Policy, write_data: Wri
     assert found == {None: "only in test", "train": GSM8K[0]["question"]}
 
 
+def test_a_study_may_say_the_prompt(policy: Policy, write_data: WriteData) -> None:
+    seen: list[str] = []
+    real = policy.complete
+
+    def spy(prefixes: Any, **options: Any) -> list[Completion]:
+        seen.extend(policy.to_text(prefix) for prefix in prefixes)
+        return real(prefixes, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(policy, "complete", spy)
+        run(policy, gsm8k(write_data(), limit=1, prompt="Say: {{question}} ="))
+    assert seen == [f"Say: {GSM8K[0]['question']} ="]
+
+
 def test_a_task_of_the_world_reads_the_world_it_is_told() -> None:
     from statewise.evaluate.tasks import load
     from statewise.world import World

@@ -47,6 +47,9 @@ class Task:
     role: Literal["target", "retention"]
     metric: str
     """The harness's name of the metric: `exact_match`, `acc`, `acc_norm`..."""
+    prompt: str | None = None
+    """Jinja template of the question over the fields of the data, the harness's `doc_to_text`; None =
+    the task's own."""
     filter: str | None = None
     """The harness's answer extraction (`strict-match`, `flexible-extract`); None = the only one."""
     num_fewshot: int | None = None
@@ -101,7 +104,7 @@ def load(task: Task) -> Mapping[str, ConfigurableTask]:
         if task.data is not None:
             for leaf in _leaves(task.name, registry):
                 registry[leaf] = _with_local_data(registry[leaf], Path(task.data).expanduser())
-        if task.split or task.world_seed:
+        if task.prompt or task.split or task.world_seed:
             for leaf in _leaves(task.name, registry):
                 registry[leaf] = _with_config(registry[leaf], task)
         try:
@@ -216,10 +219,12 @@ def _leaves(name: str, registry: Mapping[str, Entry]) -> Iterator[str]:
 
 
 def _with_config(entry: Entry, task: Task) -> Entry:
-    """The same task file scored on another split, or on another generated world."""
+    """The same task file with another prompt, on another split, or on another generated world."""
     from lm_eval.tasks.manager import load_yaml
 
     config = load_yaml(str(entry.yaml_path)) if entry.yaml_path else dict(entry.cfg or {})
+    if task.prompt is not None:
+        config["doc_to_text"] = task.prompt
     if task.split is not None:
         config["test_split"] = task.split
     if task.world_seed:
