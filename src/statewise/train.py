@@ -16,6 +16,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from statewise.arms import Arm, Budget, Stream, policies
 from statewise.data import Prompts
+from statewise.errors import RunError
 from statewise.gradient import Rollout, accumulate_gradient, student_logprobs
 from statewise.policy import Policy
 from statewise.seeding import permutation, seed_for
@@ -73,6 +74,11 @@ def train(
             norm = clip_grad_norm_(
                 [p for _, p in student.trainable_parameters()], budget.max_grad_norm
             )
+            if not (math.isfinite(figures["loss"]) and math.isfinite(norm)):
+                raise RunError(
+                    f"arm {arm.name!r} diverged at step {step + 1}: loss {figures['loss']:g}, gradient norm "
+                    f"{float(norm):g}; lower budget.learning_rate or budget.max_grad_norm"
+                )
             if figures["states"]:
                 optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -149,11 +155,13 @@ def learning_rate(budget: Budget, step: int, steps: int) -> float:
 
 
 def _summary(updates: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Mean loss and gradient norm over a step's updates."""
+    """Mean loss and gradient norm over a step's updates; a minibatch without states is none."""
+    made = [update for update in updates if update["states"]]
+    count = max(1, len(made))
     return {
-        "loss": sum(u["loss"] for u in updates) / len(updates),
-        "grad_norm": sum(u["grad_norm"] for u in updates) / len(updates),
-        "updates": sum(u["states"] > 0 for u in updates),
+        "loss": sum(u["loss"] for u in made) / count,
+        "grad_norm": sum(u["grad_norm"] for u in made) / count,
+        "updates": len(made),
     }
 
 
@@ -173,7 +181,8 @@ def _describe(rollouts: Sequence[Rollout], budget: Budget) -> dict[str, float | 
         "completion_tokens_mean": sum(len(t) - t.prompt_tokens for t in every) / len(every),
         "stopped_share": sum(t.stopped for t in every) / len(every),
     }
-    for rollout in rollouts:
+    for place, rollout in enumerate(rollouts):
+        stream = f"stream{place}." if len(rollouts) > 1 else ""
         for label in rollout.labels:
-            figures |= label.figures
+            figures |= {f"{stream}{key}": value for key, value in label.figures.items()}
     return figures

@@ -131,6 +131,13 @@ class Arm:
     def __post_init__(self) -> None:
         if not self.streams:
             raise ConfigError(f"arm {self.name!r} has no streams: it would train on nothing")
+        terms = [term for stream in self.streams for term in stream.terms]
+        ratios = any("old_logprobs" in t.objective.reads or t.importance for t in terms)
+        if ratios and self.budget.adapter and self.budget.adapter.dropout > 0:
+            raise ConfigError(
+                f"arm {self.name!r}: dropout makes the ratio of an unmoved policy differ from 1; "
+                "set budget.adapter.dropout to 0 for objectives with a ratio"
+            )
 
     @property
     def steps(self) -> int:

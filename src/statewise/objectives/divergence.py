@@ -29,8 +29,8 @@ def kl(log_p: Float[Tensor, "N S"], log_q: Float[Tensor, "N S"]) -> Float[Tensor
     >>> round(kl(log_p, log_q).item(), 4)    # 0.5 log 2 + 0.5 log(2/3)
     0.1438
     """
-    # A probability of exactly 0 has log -inf: masked before the product, or its gradient is nan.
-    return (log_p.exp() * (log_p - log_q).masked_fill(log_p == -torch.inf, 0.0)).sum(-1)
+    # A probability of exactly 0 has log -inf: its product is 0. Any other nan is a fault and stays.
+    return (log_p.exp() * (log_p - log_q).masked_fill(log_p == -math.inf, 0.0)).sum(-1)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ A token reward is a value `(trajectory) -> one float a completion token`. Either
 fault and stops the run; it never becomes a score of 0.
 """
 
-from statewise.rewards.exact import ExactAnswer, final_answer
+from statewise.rewards.exact import ExactAnswer, final_answer, last_number
 from statewise.rewards.math import MathVerify
 from statewise.rewards.python import PythonReward, PythonTokenReward
 from statewise.rewards.tokens import Outcome
@@ -21,4 +21,5 @@ __all__ = [
     "Reward",
     "TokenReward",
     "final_answer",
+    "last_number",
 ]

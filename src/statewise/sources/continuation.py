@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from statewise.errors import ConfigError, at_least_one
 from statewise.policy import Policy, PolicyRef
 from statewise.seeding import seed_for, uniforms
 from statewise.trajectory import Prompt, Sampling, Segment, Trajectory, assemble
@@ -37,6 +38,20 @@ class Continuation:
     teacher_temperature: float = 1.0
     samples_per_prompt: int = 1
 
+    def __post_init__(self) -> None:
+        at_least_one(self, "branch_tokens", "max_new_tokens", "samples_per_prompt")
+        if not 0 <= self.cut_low <= self.cut_high <= 1:
+            raise ConfigError(
+                f"cuts are fractions with 0 <= cut_low <= cut_high <= 1, found {self.cut_low} and {self.cut_high}"
+            )
+        for temperature in (self.temperature, self.teacher_temperature):
+            Sampling(temperature)  # refuses one that is none
+
+    @property
+    def room_tokens(self) -> int:
+        """Tokens of context that it needs beyond the prompt: a whole root and a whole branch."""
+        return self.max_new_tokens + self.branch_tokens
+
     def __call__(
         self, prompts: Sequence[Prompt], *, student: Policy, seed: int
     ) -> list[Trajectory]:
@@ -57,13 +72,11 @@ class Continuation:
             root.token_ids[: root.prompt_tokens + cut]
             for root, cut in zip(roots, cuts, strict=True)
         ]
+        context = min(student.context_tokens, self.teacher.context_tokens)
         branches = self.teacher.complete(
             prefixes,
             sampling=Sampling(self.teacher_temperature),
-            max_new_tokens=[
-                max(0, min(self.branch_tokens, self.teacher.context_tokens - len(p)))
-                for p in prefixes
-            ],
+            max_new_tokens=[max(0, min(self.branch_tokens, context - len(p))) for p in prefixes],
             seeds=[seed_for(seed, "branch", i) for i in range(len(roots))],
         )
         return [
@@ -74,7 +87,10 @@ class Continuation:
                     Segment(
                         student.owner,
                         root.completion_ids[:cut],
-                        root.behaviour_logprobs[root.prompt_tokens :][:cut],
+                        # A trajectory states one transform, the branch's.
+                        root.behaviour_logprobs[root.prompt_tokens :][:cut]
+                        if self.temperature == self.teacher_temperature
+                        else None,
                         weight=0.0,
                     ),
                     Segment(self.teacher.owner, branch.token_ids, branch.logprobs),

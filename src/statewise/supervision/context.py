@@ -61,7 +61,9 @@ class Context:
     def labels(self, trajectories: Sequence[Trajectory], teacher: Policy) -> Labels:
         """The rows that the teacher reads. Raises DataError, with the count, for those that do not fit."""
         rows = [
-            np.concatenate([teacher.to_ids(self.text(t.prompt)), t.completion_ids]).astype(np.int32)
+            np.concatenate(
+                [teacher.prefix_ids, teacher.to_ids(self.text(t.prompt)), t.completion_ids]
+            ).astype(np.int32)
             for t in trajectories
         ]
         room = teacher.context_tokens

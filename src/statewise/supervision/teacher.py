@@ -37,7 +37,9 @@ class TeacherDistribution:
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:
-            raise ConfigError(f"temperature must be positive, found {self.temperature}")
+            raise ConfigError(
+                f"the teacher's temperature must be positive and finite, found {self.temperature}"
+            )
         check_top_k(self.top_k, self.support)
 
     def label(self, trajectories: Sequence[Trajectory]) -> Labels:
