@@ -80,7 +80,7 @@ def expected_gradient(student, stream: Stream, values, *, sampler=None) -> dict[
         steps = completion_logits(sampler, [A], EVERY)
     assert abs(float(probabilities.sum()) - 1) < 1e-12
     total: dict[str, Tensor] = {}
-    for i, (y, p, value, lines) in enumerate(zip(EVERY, probabilities, values, steps, strict=True)):
+    for y, p, value, lines in zip(EVERY, probabilities, values, steps, strict=True):
         drawn = lines.log_softmax(-1)[range(len(y)), list(y)].float().numpy()
         made = row(START, Segment("student@0", ids(*y), drawn), sampling=Sampling())
         label = Labels(np.array([np.sum(value)], np.float32))
