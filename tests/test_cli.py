@@ -39,8 +39,8 @@ from statewise.evaluate import read_items
         ),
         (["random-model", "new", "--tokenizer", "./nowhere"], "no tokenizer directory at nowhere"),
         (["random-model", "new", "--tokenizer", "."], "cannot load a tokenizer from ."),
-    ],  # fmt: skip
-)
+    ],
+)  # fmt: skip
 def test_bad_input_ends_with_one_line_and_exit_code_2(
     arguments, words, tmp_path, monkeypatch, capsys
 ):

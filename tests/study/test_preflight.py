@@ -42,14 +42,14 @@ def test_a_teacher_from_outside_must_be_there_and_read_the_same_tokens(
     tiny_study, stranger, tmp_path
 ):
     run = RunFolder(tmp_path / "run")
-    with pytest.raises(ModelError, match="arms.one_step_opd_from_stress: no model at ./typo"):
+    with pytest.raises(ModelError, match=r"arms.one_step_opd_from_stress: no model at \./typo"):
         preflight(taught_by(tiny_study, "./typo"), run)
-    with pytest.raises(ModelError, match="arms.one_step_opd_from_stress: .* encodes text differ"):
+    with pytest.raises(ModelError, match=r"arms.one_step_opd_from_stress: .* encodes text differ"):
         preflight(taught_by(tiny_study, stranger), run)
     begun = replace(tiny_study.arm("mild_sft"), start=PolicyRef(stranger))
     arms = tuple(begun if arm.name == "mild_sft" else arm for arm in tiny_study.arms)
     varied = replace(tiny_study, arms=arms, varies=(*tiny_study.varies, "start"))
-    with pytest.raises(ModelError, match="arms.opd_from_mild: .* encodes text differently"):
+    with pytest.raises(ModelError, match=r"arms.opd_from_mild: .* encodes text differently"):
         preflight(varied, run)
     assert not run.root.exists()
 
@@ -84,7 +84,7 @@ def test_a_search_is_tried_too(tiny_study, tmp_path):
     task = tiny_study.dev.task
     rule = Search((100,), task, {"mild_sft": ({"budget.learning_rate": 0.1},)})
     wrong = replace(taught_by(tiny_study, "./typo"), search=rule)
-    with pytest.raises(ModelError, match="no model at ./typo"):
+    with pytest.raises(ModelError, match=r"no model at \./typo"):
         search(wrong, tmp_path / "search", workers=0)
     assert not (tmp_path / "search").exists()
 
@@ -92,5 +92,7 @@ def test_a_search_is_tried_too(tiny_study, tmp_path):
 def test_a_file_is_no_run_folder(tiny_study, tmp_path):
     (tmp_path / "README.md").write_text("mine")
     for place in ("README.md", "README.md/run"):
-        with pytest.raises(RunError, match="README.md is a file, not a folder; give another --out"):
+        with pytest.raises(
+            RunError, match=r"README.md is a file, not a folder; give another --out"
+        ):
             preflight(tiny_study, RunFolder(tmp_path / place))
