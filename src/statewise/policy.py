@@ -18,12 +18,23 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, Int32
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+)
 
-from statewise.errors import ModelError
+from statewise.errors import ConfigError, ModelError, at_least_one
 from statewise.rollout import Completion, Request, decode
 from statewise.seeding import seed_for
 from statewise.trajectory import Prompt, Sampling, Segment, Trajectory, assemble
+
+MAX_ROWS = 256
+"""Most rows that are decoded at a time."""
+CACHE_BYTES = 4 << 30
+"""Most memory that their keys and values may take."""
 
 Precision = Literal["fp32", "bf16"]
 
@@ -45,6 +56,11 @@ class Lora:
     dropout: float = 0.0
     target_modules: tuple[str, ...] | None = None
     """Names of the adapted linear layers; None = every linear layer but the head."""
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "rank")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout must be at least 0 and below 1, found {self.dropout}")
 
 
 class Policy:
@@ -78,7 +94,7 @@ class Policy:
         causal_lm = _causal_lm(module)
         self._trunk: nn.Module = causal_lm.get_decoder()  # pyright: ignore[reportCallIssue]
         self._embedding: nn.Module = causal_lm.get_output_embeddings()  # pyright: ignore[reportCallIssue]
-        self.config = causal_lm.config
+        self.config: PreTrainedConfig = causal_lm.config  # pyright: ignore[reportAttributeAccessIssue]
         self.stop_token_ids = _stop_token_ids(causal_lm, tokenizer)
         # A stop token of the generation config alone is not enough: gold completions end in eos.
         if tokenizer.eos_token_id is None:
@@ -103,9 +119,9 @@ class Policy:
         adapter alone.
         Raises ModelError where there is no model, and where the tokenizer has no eos token.
         """
-        location = str(directory)
-        path = Path(location)
-        looks_local = path.is_absolute() or location.startswith((".", "~")) or path.exists()
+        path = Path(directory).expanduser()
+        looks_local = path.is_absolute() or str(directory).startswith(".") or path.exists()
+        location = str(path) if looks_local else str(directory)
         if looks_local and not any(
             (path / f).exists() for f in ("config.json", "adapter_config.json")
         ):
@@ -138,7 +154,14 @@ class Policy:
         )
 
     def with_adapter(self, lora: Lora, *, seed: int) -> Policy:
-        """The same model with a fresh low-rank adapter; only the adapter trains."""
+        """The same model with a fresh low-rank adapter; only the adapter trains.
+
+        Raises ModelError where the model has an adapter already.
+        """
+        if hasattr(self.module, "peft_config"):
+            raise ModelError(
+                f"{self.name!r} has an adapter already; leave budget.adapter out to train that one further"
+            )
         from peft import LoraConfig, get_peft_model  # an optional weight on start-up
 
         targets = "all-linear" if lora.target_modules is None else list(lora.target_modules)
@@ -225,9 +248,11 @@ class Policy:
         max_new_tokens: Sequence[int] | int,
         seeds: Sequence[int],
         stop_strings: tuple[str, ...] = (),
-        max_rows: int = 256,
     ) -> list[Completion]:
-        """Continue token prefixes. One seed a row: a row's tokens never depend on its neighbours."""
+        """Continue token prefixes. One seed a row: a row's tokens never depend on its neighbours.
+
+        As many rows at once as `CACHE_BYTES` of keys and values allow.
+        """
         limits = (
             [max_new_tokens] * len(prefixes) if isinstance(max_new_tokens, int) else max_new_tokens
         )
@@ -243,12 +268,23 @@ class Policy:
                     stop_token_ids=self.stop_token_ids,
                     stop_strings=stop_strings,
                     to_text=self.to_text,
-                    max_rows=max_rows,
+                    max_rows=self._rows_that_fit(prefixes, limits),
                 ),
             )
         self.tokens_read += sum(len(prefix) for prefix in prefixes)
         self.tokens_written += sum(len(completion.token_ids) for completion in completions)
         return completions
+
+    def _rows_that_fit(
+        self, prefixes: Sequence[Int32[np.ndarray, " _"]], limits: Sequence[int]
+    ) -> int:
+        """How many rows of the longest prefix and limit the key-value cache may hold at once."""
+        text: PreTrainedConfig = self.config.get_text_config()
+        heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+        width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        per_token = 2 * text.num_hidden_layers * heads * width * 4
+        longest = max(map(len, prefixes), default=1) + max(limits, default=1)
+        return max(1, min(MAX_ROWS, CACHE_BYTES // (per_token * longest)))
 
     def sample(
         self,
@@ -295,6 +331,15 @@ class Policy:
     def to_ids(self, text: str) -> Int32[np.ndarray, " L"]:
         """Token ids of a text, no special tokens added."""
         return np.array(self.tokenizer.encode(text, add_special_tokens=False), np.int32)
+
+    @property
+    def prefix_ids(self) -> Int32[np.ndarray, " L"]:
+        """What the tokenizer puts before every text by its own habit: bos, or nothing.
+
+        Prompts begin with it, in training as in evaluation.
+        """
+        ids = self.tokenizer.encode("")
+        return np.array([i for i in ids if i not in self.stop_token_ids], np.int32)
 
     def to_text(self, token_ids: Sequence[int] | Int32[np.ndarray, " L"]) -> str:
         """Text of token ids; special tokens (the stop token among them) are left out."""

@@ -44,7 +44,8 @@ class Continuation:
             raise ConfigError(
                 f"cuts are fractions with 0 <= cut_low <= cut_high <= 1, found {self.cut_low} and {self.cut_high}"
             )
-        Sampling(self.temperature), Sampling(self.teacher_temperature)
+        for temperature in (self.temperature, self.teacher_temperature):
+            Sampling(temperature)  # refuses one that is none
 
     @property
     def room_tokens(self) -> int:

@@ -37,8 +37,8 @@ class Dataset:
     def _walk(self, prompt: Prompt, student: Policy, group_id: str) -> Trajectory:
         if prompt.reference is None:
             raise DataError(f"prompt {prompt.id!r} has no reference to learn from")
-        gold = student.to_ids(prompt.reference)
-        token_ids = np.append(gold, student.eos_token_id).astype(np.int32)
+        gold = prompt.reference
+        token_ids = np.append(student.to_ids(gold), student.eos_token_id).astype(np.int32)
         if len(prompt.token_ids) == 0:
             prompt = Prompt(prompt.id, prompt.text, token_ids[:1], prompt.reference)
             token_ids = token_ids[1:]
@@ -48,6 +48,6 @@ class Dataset:
             prompt,
             group_id,
             [Segment(DATASET, kept)],
-            completion=prompt.reference,
+            completion=gold,
             stopped=len(kept) == len(token_ids),
         )

@@ -26,7 +26,7 @@ class Learner:
 
     def __post_init__(self) -> None:
         at_least_one(self, "max_new_tokens", "samples_per_prompt")
-        self.sampling  # refuses a transform that is none  # noqa: B018
+        Sampling(self.temperature, self.top_p, self.top_k)  # refuses a transform that is none
 
     @property
     def room_tokens(self) -> int:

@@ -29,7 +29,8 @@ def load_prompts(stream: Stream, student: Policy) -> Prompts:
         stream.prompts,
         student.to_ids,
         context_tokens=student.context_tokens,
-        max_new_tokens=getattr(stream.source, "max_new_tokens", None),
+        max_new_tokens=stream.source.room_tokens,
+        prefix_ids=student.prefix_ids,
     )
 
 
