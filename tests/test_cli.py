@@ -13,24 +13,28 @@ from statewise.evaluate import read_items
     [
         (["run", "pockt"], "no study file at pockt; shipped studies: paper, pocket"),
         (["run", "pocket", "--set", "sedes=[1]"], "sedes: unknown key; did you mean 'seeds'"),
-        (["run", "pocket", "--set", "base=./nowhere", "--workers", "0"], "no model at ./nowhere"),
+        (["run", "pocket", "--set", "base=./nowhere", "--workers", "0"], "no model at nowhere"),
         (["run", "paper", "--data", "./nowhere"], "--data: no folder at ./nowhere"),
         (["run", "pocket", "--workers", "-1"], "--workers must be 0 or more"),
         (["train", "pocket", "--arm", "mild"], "--arm: no arm 'mild'; did you mean 'mild_sft'"),
         (["report", "."], "is no run folder"),
-        (["eval", "./nowhere", "--task", "pocket_gsm"], "no model at ./nowhere"),
+        (["eval", "./nowhere", "--task", "pocket_gsm"], "no model at nowhere"),
         (
             ["train", "pocket", "--arm", "mild_sft", "--set", "base=./nowhere"],
-            "no model at ./nowhere",
+            "no model at nowhere",
         ),
-        (["search", "pocket", "--set", "base=./nowhere"], "no model at ./nowhere"),
+        (["search", "pocket", "--set", "base=./nowhere"], "no model at nowhere"),
         (
             ["run", "pocket", "--set", "checkpoint_every_steps=0"],
             "checkpoint_every_steps must be 1",
         ),
         (
             ["run", "pocket", "--set", "drift.prompts.limit=-1"],
-            "drift.prompts.limit must be 1 or more",
+            "drift.prompts: world_problems: skip must be 0 or more and limit 1 or more",
+        ),
+        (
+            ["run", "pocket", "--set", "arms.grpo.streams.0.prompts.limit=-1"],
+            "arms.grpo.streams[0].prompts: world_problems: skip must be",
         ),
         (["run", "paper", "--data", ".", "--set", "tasks=null"], "tasks: expected a list"),
         (

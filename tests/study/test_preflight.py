@@ -42,7 +42,7 @@ def test_a_teacher_from_outside_must_be_there_and_read_the_same_tokens(
     tiny_study, stranger, tmp_path
 ):
     run = RunFolder(tmp_path / "run")
-    with pytest.raises(ModelError, match=r"arms.one_step_opd_from_stress: no model at \./typo"):
+    with pytest.raises(ModelError, match=r"arms.one_step_opd_from_stress: no model at typo"):
         preflight(taught_by(tiny_study, "./typo"), run)
     with pytest.raises(ModelError, match=r"arms.one_step_opd_from_stress: .* encodes text differ"):
         preflight(taught_by(tiny_study, stranger), run)
@@ -84,7 +84,7 @@ def test_a_search_is_tried_too(tiny_study, tmp_path):
     task = tiny_study.dev.task
     rule = Search((100,), task, {"mild_sft": ({"budget.learning_rate": 0.1},)})
     wrong = replace(taught_by(tiny_study, "./typo"), search=rule)
-    with pytest.raises(ModelError, match=r"no model at \./typo"):
+    with pytest.raises(ModelError, match=r"no model at typo"):
         search(wrong, tmp_path / "search", workers=0)
     assert not (tmp_path / "search").exists()
 

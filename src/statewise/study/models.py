@@ -31,9 +31,14 @@ def base_location(study: Study) -> str:
     return world_base() if study.base == WORLD_BASE else study.base
 
 
+def _folder(location: str) -> Path:
+    """The place as a path; for a hub name one where nothing lies."""
+    return Path(location).expanduser()
+
+
 def is_small(study: Study) -> bool:
     """True where the base has so few weights that one core a model is faster than all cores for one."""
-    weights = list(Path(base_location(study)).glob("*.safetensors"))
+    weights = list(_folder(base_location(study)).glob("*.safetensors"))
     return best_device() == "cpu" and 0 < sum(file.stat().st_size for file in weights) < SMALL_BYTES
 
 
@@ -72,7 +77,7 @@ def best_device() -> str:
 
 def marker(location: str) -> dict[str, Any]:
     """What statewise wrote beside the weights; empty for models that it did not write."""
-    path = Path(location) / MARKER
+    path = _folder(location) / MARKER
     return read_json(path) if path.is_file() else {}
 
 
@@ -87,7 +92,7 @@ FINGERPRINTED = ("*.safetensors", "*.bin", "config.json", "adapter_config.json",
 
 def fingerprint(location: str) -> str:
     """What tells one model from another: a digest of its files, or the name on the hub."""
-    folder = Path(location)
+    folder = _folder(location)
     found = sorted({path for pattern in FINGERPRINTED for path in folder.glob(pattern)})
     if not found:
         return location

@@ -68,12 +68,13 @@ def preflight(study: Study, run: RunFolder) -> None:
                 load_prompts(stream, student)
     if study.drift:
         with _place("drift.prompts"):
-            base, room = models[BASE], study.drift.max_new_tokens
+            base = models[BASE]
             load(
                 study.drift.prompts,
                 base.to_ids,
                 context_tokens=base.context_tokens,
-                max_new_tokens=room,
+                max_new_tokens=study.drift.max_new_tokens,
+                prefix_ids=base.prefix_ids,
             )
     rules = (study.dev, study.search)
     for task in (*study.tasks, *(rule.task for rule in rules if rule)):

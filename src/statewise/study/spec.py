@@ -101,7 +101,6 @@ class Study:
         if doubled := sorted({key for key in keys if keys.count(key) > 1}):
             raise ConfigError(f"tasks listed twice: {', '.join(doubled)}; give each its own label")
         at_least_one(self, "checkpoint_every_steps")
-        self._check_sizes()
         self.order()
         for claim in self.claims:
             check(claim, {task.key: task.role for task in self.tasks}, [BASE, *names])
@@ -141,23 +140,6 @@ class Study:
             raise ConfigError(
                 f"circular teachers: {' -> '.join(error.args[1])}; an arm cannot wait for itself"
             ) from None
-
-    def _check_sizes(self) -> None:
-        """Refuse counts below 1 that nothing else looks at before the first step."""
-        data = {
-            f"arms.{arm.name}.streams[{place}].prompts": stream.prompts
-            for arm in self.arms
-            for place, stream in enumerate(arm.streams)
-        }
-        if self.drift:
-            data["drift.prompts"] = self.drift.prompts
-        sizes = {f"{path}.limit": getattr(value, "limit", None) for path, value in data.items()}
-        for arm in self.arms:
-            if arm.budget.adapter:
-                sizes[f"arms.{arm.name}.budget.adapter.rank"] = arm.budget.adapter.rank
-        for path, size in sizes.items():
-            if size is not None and size < 1:
-                raise ConfigError(f"{path} must be 1 or more, found {size}")
 
     def _check_doses(self) -> None:
         for name, dose in self.doses.items():
