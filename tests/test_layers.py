@@ -22,6 +22,7 @@ LAYERS = {
     "seeding": 0,
     "stats": 0,
     "store": 0,
+    "words": 0,
     "studies": 0,
     "trajectory": 1,
     "signals": 1,
