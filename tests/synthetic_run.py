@@ -125,6 +125,7 @@ def make_run(
         ],
         "arms": [{"name": name} for name in ARMS if name != "base"],
         "claims": CLAIMS,
+        "drift": {"prompts": {"kind": "world_problems", "split": "dev"}},
     }
     (folder / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     environment = {"statewise": "0.1.0", "torch": "2.13.0", "cpu": {"model": "x", "cores": 2}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from statewise.cli import main
+from statewise.evaluate import read_items
 
 
 @pytest.mark.parametrize(
@@ -12,14 +13,38 @@ from statewise.cli import main
     [
         (["run", "pockt"], "no study file at pockt; shipped studies: paper, pocket"),
         (["run", "pocket", "--set", "sedes=[1]"], "sedes: unknown key; did you mean 'seeds'"),
-        (["run", "pocket", "--set", "base=./nowhere", "--workers", "0"], "no model at ./nowhere"),
+        (["run", "pocket", "--set", "base=./nowhere", "--workers", "0"], "no model at nowhere"),
         (["run", "paper", "--data", "./nowhere"], "--data: no folder at ./nowhere"),
         (["run", "pocket", "--workers", "-1"], "--workers must be 0 or more"),
         (["train", "pocket", "--arm", "mild"], "--arm: no arm 'mild'; did you mean 'mild_sft'"),
         (["report", "."], "is no run folder"),
-        (["eval", "./nowhere", "--task", "pocket_gsm"], "no model at ./nowhere"),
+        (["eval", "./nowhere", "--task", "pocket_gsm"], "no model at nowhere"),
+        (
+            ["train", "pocket", "--arm", "mild_sft", "--set", "base=./nowhere"],
+            "no model at nowhere",
+        ),
+        (["search", "pocket", "--set", "base=./nowhere"], "no model at nowhere"),
+        (
+            ["run", "pocket", "--set", "checkpoint_every_steps=0"],
+            "checkpoint_every_steps must be 1",
+        ),
+        (
+            ["run", "pocket", "--set", "drift.prompts.limit=-1"],
+            "drift.prompts: world_problems: skip must be 0 or more and limit 1 or more",
+        ),
+        (
+            ["run", "pocket", "--set", "arms.grpo.streams.0.prompts.limit=-1"],
+            "arms.grpo.streams[0].prompts: world_problems: skip must be",
+        ),
+        (["run", "paper", "--data", ".", "--set", "tasks=null"], "tasks: expected a list"),
+        (
+            ["run", "pocket", "--set", "claims.opd_retains.unit=arms"],
+            "claims.opd_retains.unit: expected",
+        ),
+        (["random-model", "new", "--tokenizer", "./nowhere"], "no tokenizer directory at nowhere"),
+        (["random-model", "new", "--tokenizer", "."], "cannot load a tokenizer from ."),
     ],
-)
+)  # fmt: skip
 def test_bad_input_ends_with_one_line_and_exit_code_2(
     arguments, words, tmp_path, monkeypatch, capsys
 ):
@@ -29,6 +54,42 @@ def test_bad_input_ends_with_one_line_and_exit_code_2(
     assert words in error
     assert error.startswith("statewise: ")
     assert len(error.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "pocket", "--out", "mine/README.md"], "README.md is a file, not a folder"),
+        (["random-model", "mine"], "mine is not empty and holds no model of statewise"),
+        (["random-model", "mine/README.md"], "mine/README.md is a file"),
+        (["world", "pretrain", "mine"], "mine is not empty and holds no model of statewise"),
+    ],
+)
+def test_what_statewise_did_not_write_is_left_alone(
+    arguments, words, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "README.md").write_text("mine")
+    assert main(arguments) == 2
+    error = capsys.readouterr().err.strip()
+    assert words in error
+    assert len(error.splitlines()) == 1
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine", "README.md"]
+    assert (tmp_path / "mine" / "README.md").read_text() == "mine"
+
+
+def test_a_random_model_may_be_written_again(tmp_path, capsys):
+    sizes = {"width": 16, "layers": 1, "heads": 2, "key_value_heads": 1, "head_width": 8}
+    shape = [f"--set={key}={value}" for key, value in (sizes | {"feed_forward": 16}).items()]
+    for _ in range(2):
+        assert main(["random-model", str(tmp_path / "new"), *shape]) == 0
+    found = tmp_path / "items.parquet"
+    one_item = ["--task", "pocket_truthfulqa_mc2:acc", "--limit", "1", "--out", str(found)]
+    assert main(["eval", str(tmp_path / "new"), *one_item]) == 0
+    assert "[unknown] n=1" in capsys.readouterr().out  # one item says nothing of its error
+    assert len(read_items(found)) == 1
 
 
 def test_dry_run_prints_the_resolved_study_and_writes_nothing(tmp_path, monkeypatch, capsys):
@@ -43,3 +104,5 @@ def test_env_names_versions_and_hardware(capsys):
     printed = capsys.readouterr().out
     assert '"torch"' in printed
     assert '"cores"' in printed
+    assert '"threads"' in printed
+    assert '"accelerators"' in printed

@@ -517,3 +517,9 @@ def test_load_refuses_what_is_no_file(tmp_path: Path) -> None:
     assert message(lambda: load_yaml(binary)) == f"{binary}: not UTF-8 text (byte 3)"
     binary.write_bytes(b"a: \x07")
     assert message(lambda: load_yaml(binary)).startswith(f"{binary}: unacceptable character #x0007")
+
+
+def test_an_override_reaches_its_own_place_alone_where_an_anchor_is_shared(tmp_path):
+    file = tmp_path / "study.yaml"
+    file.write_text("a: &shared {limit: 1}\nb: *shared\n")
+    assert override(load_yaml(file), "b.limit=2") == {"a": {"limit": 1}, "b": {"limit": 2}}

@@ -184,8 +184,45 @@ def test_coverage_of_the_crossed_interval_at_three_seeds(seed_sd: float, item_sd
 
 
 def test_item_effect_averages_tasks() -> None:
-    # means .5 and 0; variances 1/3 / 4 and 0: sqrt(.08333)/2
-    effect = stats.item_effect([np.array([1.0, 0.0, 1.0, 0.0]), np.zeros(4)])
+    # means .5 and 0; variance 5/19 over 20 items, and the floor (2/20)^2 where none differs
+    effect = stats.item_effect([np.array([1.0, 0.0] * 10), np.zeros(20)])
     assert effect.value == 0.25
-    assert effect.scales[0].stderr == pytest.approx(sqrt(1 / 12) / 2)
+    assert effect.scales[0].stderr == pytest.approx(sqrt(5 / 19 / 20 + 0.01) / 2)
     assert effect.scales[0].df == inf
+
+
+def test_agreement_is_no_certainty() -> None:
+    # 3 seeds, 100 items, nothing differs: 2/100 on 99 df, and no scale from seeds that agree
+    effect = stats.crossed_effect([np.zeros((3, 100))])
+    assert [(s.stderr, s.df) for s in effect.scales] == [(pytest.approx(0.02), pytest.approx(99))]
+    assert stats.p_equivalent(effect, 0.03) > 0.05  # pyright: ignore[reportOptionalOperand]
+    many = stats.crossed_effect([np.zeros((3, 1000))])
+    assert stats.p_equivalent(many, 0.03) < 1e-6  # pyright: ignore[reportOptionalOperand]
+    assert stats.paired_effect(np.array([0.2, 0.2, 0.2]), 10).scales == ()
+    # residuals alone: rows and columns agree, and cancel to a variance of 0 without the floor
+    crossing = stats.crossed_effect([np.array([[0.0, 1.0], [1.0, 0.0]])])
+    assert crossing.scales[0].stderr == pytest.approx(1.0)
+
+
+def test_a_single_item_leaves_the_error_unknown() -> None:
+    for effect in (
+        stats.crossed_effect([np.zeros((3, 1)), np.eye(3)]),
+        stats.item_effect([np.zeros(1), np.ones(4)]),
+    ):
+        assert effect.scales == ()
+
+
+@pytest.mark.parametrize("differing", [0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 8.0])
+def test_one_sided_coverage_where_few_items_differ(differing: float) -> None:
+    """Each of 60 items differs with chance `differing`/60, alike for 3 seeds: how often does the
+    upper bound hold the truth? Without the floor it fails whenever none is seen: 0.61 of the
+    time at 0.5.
+    """
+    rng, n = np.random.default_rng(6), 60
+    bounds: dict[int, float] = {}
+    drawn = rng.binomial(n, differing / n, REPEATS)
+    for k in set(drawn.tolist()):
+        table = np.repeat(np.array([[1.0] * k + [0.0] * (n - k)]), 3, axis=0)
+        bounds[k] = (stats.interval(stats.crossed_effect([table])) or (0.0, 0.0))[1]
+    held = np.mean([bounds[int(k)] >= differing / n for k in drawn])
+    assert held >= 0.92

@@ -163,7 +163,6 @@ def _run(options: argparse.Namespace) -> None:
     from statewise.plain import dump_yaml, to_plain
     from statewise.report import write_report
     from statewise.study.executor import run_study
-    from statewise.study.results import write_results
     from statewise.study.table import table_text
     from statewise.watch import watching
 
@@ -175,16 +174,16 @@ def _run(options: argparse.Namespace) -> None:
     workers = _workers(options, study)
     with watching(study.name) as watch:
         run_study(study, root, workers=workers, watch=watch)
-    results = write_results(root)
-    page = write_report(root)
+    results = write_report(root)
     print(table_text(results, colour=sys.stdout.isatty()))
-    print(f"\nreport: {page}")
+    print(f"\nreport: {root / 'report.html'}")
 
 
 def _train(options: argparse.Namespace) -> None:
     from statewise.errors import ConfigError, nearest
-    from statewise.store import RunFolder, exclusive
-    from statewise.study.executor import claim_folder, plan_training, run_jobs
+    from statewise.store import RunFolder
+    from statewise.study.executor import plan_training, run_jobs
+    from statewise.study.folder import claimed
     from statewise.watch import watching
 
     study = _read(options)
@@ -196,10 +195,10 @@ def _train(options: argparse.Namespace) -> None:
             f"--seed: {options.seed} is not among the study's seeds {list(study.seeds)}"
         )
     run = RunFolder(options.out or Path("runs") / study.name)
-    with exclusive(run.root / ".lock"), watching(study.name) as watch:
-        claim_folder(study, run)
+    workers = _workers(options, study)
+    with claimed(study, run, workers=workers), watching(study.name) as watch:
         waiting = plan_training(study, run, [options.arm], seeds=[options.seed])
-        run_jobs(waiting, study, run, workers=_workers(options, study), watch=watch)
+        run_jobs(waiting, study, run, workers=workers, watch=watch)
     print(f"policy: {run.arm(options.arm, options.seed) / 'policy'}")
 
 
@@ -225,6 +224,7 @@ def _eval(options: argparse.Namespace) -> None:
     from statewise.policy import Policy
     from statewise.stats import item_mean
     from statewise.study.models import best_device, world_base
+    from statewise.words import interval_words, number
 
     location = world_base() if options.model == "world" else options.model
     tasks = []
@@ -246,6 +246,8 @@ def _eval(options: argparse.Namespace) -> None:
         )
     policy = Policy.load(location, name="model", device=best_device(), trainable=False)
     items = evaluate(policy, tasks, arm="model", seed=options.seed)
+    if options.out:
+        write_items(options.out, items)
     for task in tasks:
         for decoding in dict.fromkeys(i.decoding for i in items if i.task == task.key):
             rows = [i for i in items if (i.task, i.decoding) == (task.key, decoding)]
@@ -253,38 +255,29 @@ def _eval(options: argparse.Namespace) -> None:
             failed = [i.extraction_failed for i in rows if i.extraction_failed is not None]
             note = f"  extraction failed {sum(failed) / len(failed):.3f}" if failed else ""
             print(
-                f"{task.key:28} {decoding:8} {score.value:.3f} [{score.low:.3f}, {score.high:.3f}] n={score.n}{note}"
+                f"{task.key:28} {decoding:8} {number(score.value)} {interval_words(score)} n={score.n}{note}"
             )
-    if options.out:
-        write_items(options.out, items)
 
 
 def _report(options: argparse.Namespace) -> None:
     from statewise.report import write_report
-    from statewise.study.results import write_results
 
-    write_results(options.run)
-    print(write_report(options.run))
+    write_report(options.run)
+    print(options.run / "report.html")
 
 
 def _env(_: argparse.Namespace) -> None:
     import json
 
-    import torch
-
     from statewise.store import environment
+    from statewise.study.folder import hardware
 
-    accelerators = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    print(
-        json.dumps(
-            environment() | {"threads": torch.get_num_threads(), "accelerators": accelerators},
-            indent=2,
-        )
-    )
+    print(json.dumps(environment() | hardware(), indent=2))
 
 
 def _pretrain(options: argparse.Namespace) -> None:
     from statewise.plain import from_plain, override, to_plain
+    from statewise.study.jobs import tokens_per_second
     from statewise.study.pretrain import Recipe, pretrain
     from statewise.train import Row
 
@@ -294,11 +287,8 @@ def _pretrain(options: argparse.Namespace) -> None:
 
     def watch(row: Row, steps: int) -> None:
         if row.step % 50 == 0 or row.step == steps:
-            rate = row.figures["tokens_trained"] / row.seconds
-            print(
-                f"step {row.step}/{steps}  loss {row.figures['loss']:.4f}  {rate:,.0f} tokens/s",
-                flush=True,
-            )
+            rate = f"{tokens_per_second(row):,.0f} tokens/s"
+            print(f"step {row.step}/{steps}  loss {row.figures['loss']:.4f}  {rate}", flush=True)
 
     pretrain(from_plain(Recipe, plain), options.directory, watch=watch)
     print(options.directory)
@@ -318,8 +308,9 @@ def _random_model(options: argparse.Namespace) -> None:
     from statewise.fresh import QWEN3_06B, Shape, fresh_model
     from statewise.plain import from_plain, override, to_plain
     from statewise.store import write_json
-    from statewise.study.models import MARKER, world_base
+    from statewise.study.models import MARKER, refuse_foreign, world_base
 
+    refuse_foreign(options.directory)
     plain = to_plain(QWEN3_06B if options.shape == "qwen3-0.6b" else Shape())
     for assignment in options.assignments:
         plain = override(plain, assignment)

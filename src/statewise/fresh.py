@@ -52,7 +52,13 @@ def fresh_model(directory: Path, shape: Shape, *, tokenizer: Path, seed: int) ->
     Returns the number of parameters. Raises ModelError where the tokenizer does not fit the
     vocabulary or has no eos token.
     """
-    text = AutoTokenizer.from_pretrained(str(tokenizer))
+    if not tokenizer.is_dir():  # transformers would look for such a name on the hub
+        raise ModelError(f"no tokenizer directory at {tokenizer}")
+    try:
+        text = AutoTokenizer.from_pretrained(str(tokenizer))
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"cannot load a tokenizer from {tokenizer}: {reason}") from error
     if len(text) > shape.vocabulary:
         raise ModelError(
             f"the tokenizer in {tokenizer} has {len(text)} tokens, more than {shape.vocabulary}"

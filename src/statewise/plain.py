@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -313,12 +312,21 @@ did you mean 'mild'? Known: 0, mild
         value = yaml.load(text, _Loader)  # noqa: S506  a SafeLoader
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {path}: {text!r} is not YAML ({_problem(error)})") from error
-    result = deepcopy(data)
+    result = _unshared(data)
     parent: Any = result
     for depth, key in enumerate(keys[:-1]):
         parent = parent[_locate(parent, key, path, keys[:depth], may_be_new=False)]
     parent[_locate(parent, keys[-1], path, keys[:-1], may_be_new=True)] = value
     return result
+
+
+def _unshared(data: Any) -> Any:
+    """A copy in which nothing stands twice: an anchor's value is one object wherever it is used,
+    and an override of one arm would reach every arm that shares it.
+    """
+    if isinstance(data, dict):
+        return {key: _unshared(item) for key, item in data.items()}
+    return [_unshared(item) for item in data] if isinstance(data, list) else data
 
 
 def _locate(

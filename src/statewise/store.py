@@ -1,12 +1,12 @@
 """The run folder: what is written where, and how nothing is ever half-written.
 
     RUN/study.yaml                      the resolved study, itself a study file
-    RUN/environment.json                versions, hardware, the base model
+    RUN/environment.json                the base's fingerprint; versions and hardware of every call
     RUN/arms/<arm>/seed-<n>/            one folder an arm and seed
         metrics.jsonl                   one row a step; repeats exactly under the same seed
         timing.jsonl                    seconds and tokens a second of the same steps
         dev.jsonl                       the dev curve
-        checkpoint/                     where training continues after a kill
+        checkpoint/                     where training continues after a kill; gone when it ends
         policy/                         the trained policy, a Hugging Face directory
         budget.json                     what the arm cost and how far it moved
         items.parquet                   one row an item, task and decoding
@@ -150,12 +150,22 @@ def recover_directory(path: Path) -> None:
         old.rename(path)
 
 
+def check_folder(folder: Path) -> None:
+    """Refuse a place where no folder can be: it, or something above it, is a file."""
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not nearest.is_dir():
+        raise RunError(f"{nearest} is a file, not a folder; give another --out")
+    if not os.access(nearest, os.W_OK):
+        raise RunError(f"{nearest} cannot be written to; give another --out")
+
+
 @contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Hold a lock file; it is free again when the process ends, however it ends.
 
     Raises RunError where another process holds it.
     """
+    check_folder(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:

@@ -16,6 +16,7 @@ import pytest
 
 from statewise.report import write_report
 from statewise.report.page import asset
+from statewise.study.results import summarise
 
 spec = importlib.util.spec_from_file_location(
     "synthetic_run", Path(__file__).parents[1] / "synthetic_run.py"
@@ -52,7 +53,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = synthetic.make_run(
         folder, items=200, notes=(NOTE,), responses=dict.fromkeys(synthetic.ARMS, EVIL)
     )
-    assert write_report(run) == run / "report.html"
+    assert write_report(run) == summarise(run)
     return run
 
 
@@ -126,20 +127,51 @@ def test_figures_stand_alone_and_repeat(run: Path) -> None:
         assert not re.search(rb"#0[1-6]0[01-6]0[0-9a-f]\b", picture), "a stand-in colour was left"
 
 
-def test_markdown_table_is_rectangular(run: Path) -> None:
-    lines = (run / "report.md").read_text().splitlines()
-    rows = [line for line in lines if line.startswith("|")]
-    assert len(rows) == 2 + len(synthetic.ARMS)
-    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
+def test_markdown_tables_are_rectangular(run: Path) -> None:
+    text = (run / "report.md").read_text()
+    blocks = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    assert len(blocks) == 3  # results, budgets, environment
+    for block in blocks:
+        widths = {len(re.findall(r"(?<!\\)\|", row)) for row in block.splitlines()}
+        assert len(widths) == 1
+    assert len(blocks[0].splitlines()) == len(blocks[1].splitlines()) == 2 + len(synthetic.ARMS)
+    assert "| cpu.cores | 2 |" in blocks[2]
+
+
+def test_both_forms_say_what_kl_is_and_what_drift_rests_on(run: Path, html: str) -> None:
+    markdown = (run / "report.md").read_text()
+    for text in (" ".join(Page(html).text.split()), markdown.replace("\\", "")):
+        assert "kl(student || base)" in text
+        assert "nats per state, on the student's own states" in text
+        assert "prompts dropped" in text
+        assert "over seeds only" in text
+        assert "has not drifted" not in text
+
+
+def test_the_main_table_shows_the_interval_of_drift_and_how_completions_fail(html: str) -> None:
+    table = re.findall(r"<table.*?</table>", html, re.DOTALL)[0]
+    row = next(r for r in re.findall(r"<tr>.*?</tr>", table, re.DOTALL) if "stress_" in r)
+    drift = summarised(row)[-4]
+    assert re.fullmatch(r"0\.04\d\d \[0\.0\d{3}, 0\.0\d{3}\] p 0\.001", drift)
+    assert all(re.fullmatch(r"\d+\.\d %", share) for share in summarised(row)[-3:-1])
+    assert summarised(row)[-1] == "3"
+
+
+def summarised(row: str) -> list[str]:
+    """The text of each cell of a table's row."""
+    cells = re.findall(r"<td>(.*?)</td>", row, re.DOTALL)
+    return [" ".join(re.sub(r"<[^>]+>", " ", cell).split()) for cell in cells]
 
 
 def test_an_unfinished_or_empty_run_still_has_a_page(tmp_path: Path) -> None:
     part = synthetic.make_run(tmp_path / "part", arms=("base", "grpo"), seeds=(1,), items=30)
-    text = Page(write_report(part).read_text()).text
+    write_report(part)
+    text = Page((part / "report.html").read_text()).text
     assert "unfinished" in text
     assert "No results of stress_sft yet" in text
     empty = synthetic.make_run(tmp_path / "empty", arms=())
-    assert "not run yet" in Page(write_report(empty).read_text()).text
+    write_report(empty)
+    assert "not run yet" in Page((empty / "report.html").read_text()).text
 
 
 def luminance(colour: str) -> float:

@@ -11,6 +11,7 @@ import pytest
 from statewise.errors import ConfigError, DataError
 from statewise.plain import from_plain, to_plain
 from statewise.study.claims import Claim, Exceeds, Forgets, ForgetsLess, Retains
+from statewise.study.items import grid
 from statewise.study.verdicts import Verdict, decide
 
 ROLES = {"gsm": "target", "mmlu": "retention", "truth": "retention"}
@@ -147,7 +148,9 @@ def test_students_are_paired_with_the_teacher_of_their_own_seed() -> None:
     ]
     frame = pd.DataFrame(rows).sample(frac=1.0, random_state=0)
     found = one(Exceeds(**named(arm="student", over=("stress",))), frame)
-    assert (found.low, found.effect, found.high) == (1.0, 1.0, 1.0)
+    # no spread at all leaves the floor of two items, 2/2, and t_{.95,2} = 2.920
+    assert found.effect == 1.0
+    assert (found.low, found.high) == pytest.approx((1 - 2.920, 1 + 2.920), abs=1e-3)
 
 
 def test_samples_of_one_item_are_averaged() -> None:
@@ -177,7 +180,6 @@ def test_arms_scored_on_other_items_are_refused() -> None:
     [
         (Retains(**named(arm="still", margin=0.0)), "margin above 0"),
         (Forgets(**named(arm="still", margin=-0.1)), "claims.c.margin"),
-        (Forgets(**named(arm="still", unit="seed")), "neither 'seeds' nor 'items'"),
         (Exceeds(**named(arm="still", over=())), "names no arm"),
         (Exceeds(**named(arm="still", over=("base",), task="mmul")), "did you mean 'mmlu'"),
     ],
@@ -234,3 +236,100 @@ def test_a_borderline_claim_falls_when_it_shares_the_error_with_another() -> Non
     assert (alone.verdict, alone.p_adjusted) == ("supported", pytest.approx(0.0371, abs=1e-4))
     for found in decide([claim, claim], frame, ROLES):
         assert (found.verdict, found.p_adjusted) == ("undecided", pytest.approx(0.0742, abs=1e-4))
+
+
+def table(**arms: list[tuple[str, float]]) -> pd.DataFrame:
+    """One task, `gsm`, one seed an arm; every item is (cluster, score)."""
+    return pd.DataFrame(
+        [
+            {"task": "gsm", "arm": arm, "seed": 0, "item_id": f"{i:04d}", "cluster": cluster}
+            | {"decoding": "greedy", "score": score}
+            for arm, items in arms.items()
+            for i, (cluster, score) in enumerate(items)
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("items", "sizes"),
+    [
+        # clusters of two: means 1, 0, .5
+        ([("a", 1.0), ("a", 1.0), ("b", 0.0), ("b", 0.0), ("c", 1.0), ("c", 0.0)], "two"),
+        # of 1, 3 and 2: sums 1, 2, 0 times 3/6: .5, 1, 0
+        ([("a", 1.0), ("b", 1.0), ("b", 1.0), ("b", 0.0), ("c", 0.0), ("c", 0.0)], "unequal"),
+    ],
+)
+def test_items_of_one_cluster_are_one_in_the_error_and_several_in_the_count(
+    items: list[tuple[str, float]], sizes: str
+) -> None:
+    frame = table(student=items, base=[(cluster, 0.0) for cluster, _ in items])
+    values = grid(frame, "student", "gsm")
+    expected = [1.0, 0.0, 0.5] if sizes == "two" else [0.5, 1.0, 0.0]
+    assert values.values.tolist() == [pytest.approx(expected)]
+    assert values.n_items == 6
+    found = one(Exceeds(**named(arm="student", over=("base",), unit="items")), frame)
+    # mean .5; var .25 over 3 clusters, sqrt(.25/3) = .2887 (over 6 items it would be .2236)
+    assert found.effect == pytest.approx(0.5)
+    assert found.low == pytest.approx(0.5 - 1.6449 * 0.28868, abs=1e-4)
+    assert (found.n_items, found.n_clusters) == (6, 3)
+    assert (found.parts[0].n_items, found.parts[0].n_clusters) == (6, 3)
+    assert "6 items in 3 clusters" in found.sentence
+
+
+def test_nothing_that_differs_on_four_items_is_no_equivalence() -> None:
+    claim = Retains(**named(arm="still"))
+    for items, verdict in ((4, "undecided"), (2000, "supported")):
+        frame = scores(items=items)
+        same = frame[frame["arm"] == "base"]
+        copies = [same.assign(arm="still", seed=seed) for seed in (0, 1, 2)]
+        found = one(claim, pd.concat([same, *copies], ignore_index=True))
+        assert (found.effect, found.verdict) == (0.0, verdict)
+
+
+def test_a_single_item_leaves_the_error_unknown_and_the_claim_undecided() -> None:
+    frame = scores()
+    for claim in (
+        Forgets(**named(arm="stress")),
+        Retains(**named(arm="still")),
+        Exceeds(**named(arm="student", over=("base",), unit="items")),
+    ):
+        found = one(claim, frame[frame["item_id"] == "00000"])
+        assert (found.verdict, found.low, found.p) == ("undecided", None, None)
+        assert "single item" in found.sentence
+
+
+def test_a_part_of_unknown_error_does_not_hide_the_one_that_contradicts() -> None:
+    frame = scores()
+    few = frame[(frame["task"] != "truth") | (frame["item_id"] == "00000")]
+    found = one(Retains(**named(arm="stress")), few)
+    assert found.verdict == "contradicted"
+    assert found.low is not None
+    assert "stress on mmlu" in found.sentence
+
+
+def test_a_gain_beyond_the_margin_does_not_contradict_retention() -> None:
+    found = one(Retains(**named(arm="student")), scores(student=(0.55, 0.75, 0.75)))
+    assert found.verdict == "undecided"
+    assert found.high is not None
+    assert found.high < -found.margin
+    assert "a gain beyond the margin" in found.sentence
+    assert "reaches across" not in found.sentence
+
+
+def test_one_of_two_comparisons_that_falls_below_at_the_full_level_alone_is_said() -> None:
+    # against base 8 items won and 17 lost of 100: z = -1.82, p = .034, twice that is above .05
+    mine = [1.0] * 8 + [0.0] * 17 + [1.0] * 40 + [0.0] * 35
+    theirs = [0.0] * 8 + [1.0] * 17 + [1.0] * 40 + [0.0] * 35
+    ids = [str(i) for i in range(100)]
+    arms = {"student": mine, "base": theirs, "stress": [0.0] * 100}
+    frame = table(**{arm: list(zip(ids, values, strict=True)) for arm, values in arms.items()})
+    claim = Exceeds(**named(arm="student", over=("base", "stress"), unit="items"))
+    found = one(claim, frame)
+    assert found.verdict == "undecided"
+    assert found.high is not None
+    assert found.high < 0
+    assert "reaches across" not in found.sentence
+    assert "the level divided by 2" in found.sentence
+    alone = one(Exceeds(**named(arm="student", over=("base",), unit="items")), frame)
+    assert alone.verdict == "contradicted"
+    assert f"McNemar's exact p of no difference {alone.parts[0].p_mcnemar:.2g}" in alone.sentence

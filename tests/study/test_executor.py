@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import shutil
+from dataclasses import replace
 
 import pytest
 from safetensors.torch import load_file
 
 from statewise.errors import RunError
+from statewise.policy import Lora
 from statewise.report import write_report
+from statewise.report.tables import flat
+from statewise.rewards import ExactAnswer
 from statewise.store import RunFolder, exclusive, read_json, read_rows
-from statewise.study.executor import plan, run_study
-from statewise.study.jobs import train_arm
+from statewise.study import folder
+from statewise.study.executor import plan, plan_training, run_jobs, run_study
+from statewise.study.folder import claim_folder
+from statewise.study.jobs import tokens_per_second, train_arm
 from statewise.study.results import RANDOM_BASE, write_results
 from statewise.study.table import table_text
+from statewise.train import Row
 
 
 class Killed(BaseException):
@@ -62,7 +71,8 @@ def test_the_report_says_plainly_that_the_model_is_random(finished):
     results = write_results(run.root)
     assert results.complete
     assert results.notes[0] == RANDOM_BASE
-    page = write_report(run.root).read_text(encoding="utf-8")
+    assert write_report(run.root) == results
+    page = (run.root / "report.html").read_text(encoding="utf-8")
     assert "randomly initialised" in page
     assert "grpo" in table_text(results)
 
@@ -75,34 +85,126 @@ def test_a_finished_run_is_not_done_again(finished, monkeypatch):
 
 
 def test_another_study_is_refused_its_folder_and_more_seeds_are_not(finished, tiny_base):
-    from dataclasses import replace
-
     study, run = finished
     with pytest.raises(RunError, match="holds a run of another study"):
         run_study(replace(study, question="another"), run.root, workers=0)
     assert len(plan(replace(study, seeds=(0, 1)), run)) == 2 * len(study.arms)
 
 
-@pytest.mark.parametrize("name", ["mild_sft", "grpo"])
-def test_an_arm_that_is_killed_and_continued_ends_as_if_it_never_was(finished, tmp_path, name):
-    study, whole = finished
-    run = RunFolder(tmp_path)
-    calls = 0
+@pytest.mark.parametrize("name", ["mild_sft", "grpo", "lora"])
+def test_an_arm_that_is_killed_and_continued_ends_as_if_it_never_was(
+    tiny_study, tmp_path, monkeypatch, name
+):
+    # A random base is never right: without a reward that differs GRPO would stay where it is.
+    monkeypatch.setattr(ExactAnswer, "__call__", lambda self, prompt, text: len(text) % 2 * 1.0)
+    lora = Lora(rank=2, alpha=4.0) if name == "lora" else None
+    name = "mild_sft" if name == "lora" else name
+    arm = tiny_study.arm(name)
+    arm = replace(arm, budget=replace(arm.budget, steps=5, adapter=lora))
+    study = replace(tiny_study, arms=(arm,), claims=())
+    runs = killed, whole = RunFolder(tmp_path / "killed"), RunFolder(tmp_path / "whole")
 
-    def kill_after_three_steps(phase: str, done: int, total: int, rate: float) -> None:
-        nonlocal calls
-        calls += 1
-        if done == min(3, total - 1) and calls < 10:
+    def kill_one_step_after_the_checkpoint(phase: str, done: int, total: int, rate: float) -> None:
+        if done == study.checkpoint_every_steps + 1:
             raise Killed
 
     with pytest.raises(Killed):
-        train_arm(study, run, name, 0, kill_after_three_steps)
-    train_arm(study, run, name, 0, nobody)
-    mine, theirs = run.arm(name, 0), whole.arm(name, 0)
+        train_arm(study, killed, name, 0, kill_one_step_after_the_checkpoint)
+    seen: list[int] = []
+    train_arm(study, killed, name, 0, lambda phase, done, total, rate: seen.append(done))
+    assert seen == [2, 3, 4, 5]  # step 3 was lost with the process, 1 and 2 were not
+    train_arm(study, whole, name, 0, nobody)
+    mine, theirs = (run.arm(name, 0) for run in runs)
     assert (mine / "metrics.jsonl").read_text() == (theirs / "metrics.jsonl").read_text()
     assert (mine / "dev.jsonl").read_text() == (theirs / "dev.jsonl").read_text()
-    a, b = (load_file(f / "policy" / "model.safetensors") for f in (mine, theirs))
+    weights = "adapter_model.safetensors" if lora else "model.safetensors"
+    a, b = (load_file(folder / "policy" / weights) for folder in (mine, theirs))
+    assert a.keys() == b.keys()
     assert all(a[key].equal(b[key]) for key in b)
+    rows = read_rows(theirs / "metrics.jsonl")
+    assert all(row["grad_norm"] > 0 for row in rows)
+    assert not (mine / "checkpoint").exists()
+
+
+def test_a_policy_has_its_card_and_no_optimiser_beside_it(finished):
+    study, run = finished
+    for arm in study.arms:
+        folder = run.arm(arm.name, 0)
+        card = (folder / "policy" / "README.md").read_text(encoding="utf-8")
+        assert f"# {arm.name} of the study {study.name}" in card
+        assert f"| base | {study.base} |" in card
+        assert "**License.**" in card
+        assert not (folder / "checkpoint").exists()
+    taught = (run.arm("opd_from_mild", 0) / "policy" / "README.md").read_text(encoding="utf-8")
+    assert "| teachers | teacher:mild_sft |" in taught
+    budget = read_json(run.arm("mild_sft", 0) / "budget.json")
+    assert budget["kl_to_base_stderr_nats"] > 0
+    assert budget["kl_to_base_states"] > 6
+
+
+def test_one_rate_is_shown_and_stored(finished):
+    row = Row(1, {"tokens_trained": 30.0, "tokens_sampled": 10.0}, 2.0)
+    assert tokens_per_second(row) == 20.0
+
+
+@pytest.fixture
+def own_base(tiny_study, tiny_base, tmp_path):
+    """The study on a copy of the base, which a test may change."""
+    copy = tmp_path / "base"
+    shutil.copytree(tiny_base, copy)
+    return replace(tiny_study, base=str(copy)), copy
+
+
+def test_another_base_or_world_is_refused_and_other_versions_are_kept(
+    own_base, tmp_path, monkeypatch
+):
+    study, base = own_base
+    run = RunFolder(tmp_path / "run")
+    claim_folder(study, run)
+    claim_folder(study, run)
+    first = read_json(run.root / "environment.json")
+    (entry,) = first["environments"]
+    assert {"packages", "cores", "threads", "accelerators", "workers"} <= entry.keys()
+    later = {"packages": {"torch": "9.9"}}
+    with monkeypatch.context() as patched:
+        patched.setattr(folder, "environment", lambda: later)
+        claim_folder(study, run, workers=1)
+    entries = read_json(run.root / "environment.json")["environments"]
+    assert entries[0] == entry
+    assert entries[1]["packages"] == {"torch": "9.9"}
+    assert ("environments.2.packages.torch", "9.9") in flat(
+        read_json(run.root / "environment.json")
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(folder, "WORLD_VERSION", 99)
+        with pytest.raises(RunError, match="was begun on version 1 of the embedded world"):
+            claim_folder(study, run)
+    weights = (base / "model.safetensors").read_bytes()
+    (base / "model.safetensors").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
+    with pytest.raises(RunError, match=r"begun with another model at .*base \(base\)"):
+        claim_folder(study, run)
+    (base / "model.safetensors").write_bytes(weights)
+    claim_folder(study, run)
+    assert len(read_json(run.root / "environment.json")["environments"]) == 2
+
+
+@pytest.mark.slow
+def test_a_job_that_fails_ends_the_others_at_once(tiny_study, tmp_path):
+    endless = tiny_study.arm("stress_sft")
+    endless = replace(endless, budget=replace(endless.budget, steps=10**6))
+    study = replace(tiny_study, arms=(tiny_study.arm("mild_sft"), endless), claims=(), dev=None)
+    run = RunFolder(tmp_path)
+    waiting = plan_training(study, run, ["mild_sft", "stress_sft"])
+    with (
+        exclusive(run.arm("mild_sft", 0) / ".lock"),
+        pytest.raises(RunError, match="another process"),
+    ):
+        run_jobs(waiting, study, run, workers=2)
+    children = multiprocessing.active_children()
+    assert len(children) <= 2  # the workers; nothing else was started
+    for child in children:
+        child.join(10)
+        assert not child.is_alive()
 
 
 def test_two_processes_never_write_into_one_folder(tmp_path):

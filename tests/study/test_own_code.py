@@ -8,12 +8,13 @@ import pytest
 
 from statewise.arms import Budget, gspo, self_distillation
 from statewise.code import source_hash
-from statewise.errors import ConfigError, RunError
+from statewise.errors import ConfigError, DataError, RunError
 from statewise.plain import dump_yaml, from_plain, load_yaml, to_plain
 from statewise.rewards import PythonReward
 from statewise.store import RunFolder, read_json, read_rows
-from statewise.study.executor import claim_folder
+from statewise.study.folder import claim_folder
 from statewise.study.jobs import train_arm
+from statewise.study.preflight import preflight
 from statewise.study.spec import Study, read_study
 
 CODE = "def score(prompt, completion):\n    return float(len(completion))\n"
@@ -51,6 +52,25 @@ def test_a_live_self_teacher_is_bound_to_the_student(tiny_study, tmp_path):
     folder = run.arm("mirror", 0)
     assert read_json(folder / "policy" / "statewise.json")["teachers"] == ["teacher:student"]
     assert all(row["loss"] > 0 for row in read_rows(folder / "metrics.jsonl"))
+
+
+@pytest.mark.parametrize("words", [1, 400])
+def test_preflight_reads_the_teachers_own_prompts(tiny_study, tmp_path, words):
+    prompts = tiny_study.arm("grpo").streams[0].prompts
+    arm = self_distillation(
+        "mirror",
+        prompts,
+        Budget(0.01, steps=2),
+        context="{question} ({answer})" + " more" * words,
+        max_new_tokens=8,
+        prompts_per_step=2,
+    )
+    study, run = with_arms(tiny_study, arm), RunFolder(tmp_path / "run")
+    if words == 1:
+        preflight(study, run)
+        return
+    with pytest.raises(DataError, match=r"terms\[0\].supervision.context: .* rows .* exceed the"):
+        preflight(study, run)
 
 
 def test_the_live_policy_is_no_start_and_no_arm(tiny_study):

@@ -14,8 +14,11 @@ import pandas as pd
 import pytest
 
 from statewise.errors import RunError
-from statewise.study.results import Results, summarise, write_results
-from statewise.study.table import table_text
+from statewise.report.plates import counts
+from statewise.stats import Estimate
+from statewise.study.results import summarise, write_results
+from statewise.study.rows import Quantity, Results
+from statewise.study.table import quantity_text, table_text
 
 
 def load_synthetic() -> ModuleType:
@@ -64,7 +67,23 @@ def test_scores_are_the_means_of_the_items(run: Path, results: Results) -> None:
     assert score.per_seed == pytest.approx(rows.groupby("seed")["score"].mean().tolist())
     assert score.extraction_failed == pytest.approx(rows["extraction_failed"].mean())
     assert score.stopped == pytest.approx(rows["stopped"].mean())
-    assert (score.n_items, score.quantity.over) == (1000, "seeds")
+    assert (score.n_items, score.n_clusters, score.quantity.over) == (1000, 1000, "seeds")
+
+
+def test_clustered_items_are_counted_as_items_and_as_clusters(tmp_path: Path) -> None:
+    run = synthetic.make_run(tmp_path, arms=("base", "stress_sft"), items=50)
+    for path in run.glob("arms/*/*/items.parquet"):
+        frame = pd.read_parquet(path)
+        truth = frame["task"] == synthetic.RETENTION[0]
+        pairs = (frame["item_id"].str[-5:].astype(int) // 2).astype(str)
+        frame.assign(cluster=pairs.where(truth, frame["cluster"])).to_parquet(path)
+    found = summarise(run)
+    score = arm(found, "stress_sft").score(synthetic.RETENTION[0])
+    assert (score.n_items, score.n_clusters) == (100, 50)
+    assert "100 items of pocket_truthfulqa_mc1 in 50 clusters" in counts(found)
+    forgets = next(v for v in found.verdicts if v.name == "stress_forgets")
+    assert (forgets.n_items, forgets.n_clusters) == (200, 150)
+    assert "200 items in 150 clusters" in forgets.sentence
 
 
 def test_forgetting_and_ratio_are_the_papers(results: Results) -> None:
@@ -87,6 +106,34 @@ def test_base_has_item_intervals_and_gives_the_null_of_drift(results: Results) -
     hidden = next(d for d in grpo.drift if d.feature == "hidden")
     assert hidden.null_mmd2 == pytest.approx(0.0004)
     assert hidden.mmd2.estimate.n == 3
+    assert hidden.mmd2.over == "seeds only"  # all seeds share one sample of the base
+
+
+def test_what_was_not_measured_is_a_gap(tmp_path: Path) -> None:
+    run = synthetic.make_run(tmp_path, items=50)
+    assert summarise(run).complete
+    (run / "arms" / "grpo" / "seed-1" / "drift.json").unlink()
+    (run / "arms" / "base" / "seed-0" / "budget.json").unlink()
+    found = summarise(run)
+    assert not found.complete
+    assert "Unfinished: grpo has no drift for seed 1." in found.notes
+    assert "Unfinished: base has no budget for seed 0." in found.notes
+
+
+def test_what_training_left_out_and_the_error_of_kl_are_in_the_budget(tmp_path: Path) -> None:
+    run = synthetic.make_run(tmp_path, arms=("base", "grpo"), seeds=(0, 1), items=20)
+    for seed, error in ((0, 0.03), (1, 0.04)):
+        folder = run / "arms" / "grpo" / f"seed-{seed}"
+        (folder / "policy").mkdir()
+        (folder / "policy" / "statewise.json").write_text(
+            '{"prompts_dropped": 7, "prompts_truncated": 2}'
+        )
+        budget = json.loads((folder / "budget.json").read_text())
+        (folder / "budget.json").write_text(json.dumps(budget | {"kl_to_base_stderr_nats": error}))
+    spent = arm(summarise(run), "grpo").budget
+    assert (spent.prompts_dropped, spent.prompts_truncated) == (7, 2)
+    assert spent.kl_to_base_stderr_nats == pytest.approx(0.025)  # sqrt(.0009 + .0016) / 2
+    assert arm(summarise(run), "base").budget.prompts_dropped is None
 
 
 def test_curves_keep_their_level_when_thinned(tmp_path: Path) -> None:
@@ -155,6 +202,9 @@ def test_the_table_fits_a_terminal_and_needs_no_colour(results: Results) -> None
     assert max(map(len, text.splitlines())) <= 100
     assert "\x1b" not in text
     assert "\x1b" in table_text(results, colour=True)
+    drift, interval = quantity_text(arm(results, "stress_sft").drift[0].mmd2, digits=4).split("\n")
+    assert f"{drift}°" in text
+    assert interval in text
     for mark in ("✓ SUPPORTED", "✗ CONTRADICTED", "? UNDECIDED"):
         assert mark in text
     for name in synthetic.ARMS:
@@ -180,4 +230,11 @@ def test_the_ratio_knows_that_its_parts_move_together(tmp_path: Path) -> None:
     rewrite(run, "grpo", lambda _: base.assign(arm="grpo", score=base["score"] / 2))
     ratio = arm(summarise(run), "grpo").retention_ratio.estimate
     assert ratio.value == pytest.approx(0.5)
-    assert ratio.stderr == pytest.approx(0.0, abs=1e-12)
+    # the floor of two tasks of 100 items, sqrt(2 (2/100)^2) / 2; apart they would give .04
+    assert ratio.stderr == pytest.approx(0.01414, abs=1e-5)
+
+
+def test_a_clipped_interval_shows_its_ends() -> None:
+    for high, text in ((1.0, "0.980\n0.930–\n1.000*"), (1.03, "0.980\n±0.050*")):
+        estimate = Estimate(0.98, 0.02, 50, "share", 0.93, high)
+        assert quantity_text(Quantity(estimate, "items")) == text

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from statewise.errors import ConfigError
+from statewise.errors import ConfigError, RunError
 from statewise.plain import from_plain, to_plain
 from statewise.study import search as search_module
+from statewise.study.executor import run_study
 from statewise.study.search import search
 from statewise.study.spec import Dose, Search
 
@@ -52,3 +53,18 @@ def test_search_seeds_lie_outside_the_study(tiny_study, tmp_path):
         search(study, tmp_path, workers=0)
     with pytest.raises(ConfigError, match="nothing says what to try"):
         search(tiny_study, tmp_path, workers=0)
+
+
+def test_changed_trials_are_refused_and_never_relabelled(tiny_study, tmp_path, monkeypatch):
+    monkeypatch.setattr(search_module, "_dev_scores", lambda study, run, arm, rule: [0.5])
+    search(with_search(tiny_study, {"mild_sft": RATES}), tmp_path, workers=0)
+    before = (tmp_path / "search.json").read_bytes()
+    assert search(with_search(tiny_study, {"mild_sft": RATES}), tmp_path, workers=0)
+    others = ({"budget.learning_rate": 0.001}, {"budget.learning_rate": 0.9})
+    with pytest.raises(
+        RunError, match=r"another search \(it differs in search.trials.mild_sft\[1\]"
+    ):
+        search(with_search(tiny_study, {"mild_sft": others}), tmp_path, workers=0)
+    assert (tmp_path / "search.json").read_bytes() == before
+    with pytest.raises(RunError, match="holds a search, this is a study"):
+        run_study(tiny_study, tmp_path, workers=0)

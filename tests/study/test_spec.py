@@ -44,6 +44,14 @@ def test_teachers_come_before_their_students():
         ("arms.opd_from_mild.streams.0.source.teacher=opd_from_mild", "circular teachers"),
         ("arms.mild_sft.streams.0.source=lerner", "unknown kind 'lerner'"),
         ("claims.opd_retains.arm=opd", "no arm 'opd'"),
+        ("claims.opd_retains.unit=seed", "claims.opd_retains.unit: expected one of 'seeds', 'items'"),
+        ("claims.opd_retains.margin=0", "claims.opd_retains.margin: an equivalence test needs a margin above 0"),
+        ("claims.stress_forgets.margin=-0.1", "claims.stress_forgets.margin: -0.1 is not a number >= 0"),
+        ("claims.student_exceeds_teacher.over=[]", "claims.student_exceeds_teacher.over: names no arm"),
+        ("claims.student_exceeds_teacher.task=pocket_mmul", "did you mean 'pocket_mmlu'"),
+        ("tasks.pocket_mmlu.label=pocket_gsm", "tasks listed twice: pocket_gsm"),
+        ("checkpoint_every_steps=0", "checkpoint_every_steps must be 1 or more"),
+        ("arms.grpo.budget.adapter={rank: 0}", "arms.grpo.budget.adapter: rank must be 1 or more"),
         ("seeds=[0, 0]", "seeds must be given and distinct"),
         ("arms.mild_sft.budget.learning_rate=0.5", "doses.stress_sft: budget.learning_rate is declared as 5 times"),
         ("search.trials.grpo=[{budget.learning_rate: 1.0}]", "the same number of trials"),
@@ -110,6 +118,18 @@ def test_local_data_reaches_every_benchmark_of_the_paper(tmp_path):
     assert {task.data for task in study.tasks} == {str(tmp_path)}
     folders = [arm.streams[0].prompts.folder for arm in study.arms]  # pyright: ignore[reportAttributeAccessIssue]
     assert set(folders) == {str(tmp_path)}
+
+
+def test_local_data_reaches_a_bare_kind_and_leaves_other_mistakes_to_the_reader(tmp_path):
+    prompts = "arms.mild_sft.streams.0.prompts=gsm8k"
+    study = read_study("paper", [prompts], data=str(tmp_path))
+    assert study.arm("mild_sft").streams[0].prompts.folder == str(tmp_path)  # pyright: ignore[reportAttributeAccessIssue]
+    for value, found in (("null", "null"), ("3", "3 (int)")):
+        with pytest.raises(
+            ConfigError,
+            match=re.escape(f"tasks: expected a list of a mapping (Task), found {found}"),
+        ):
+            read_study("paper", [f"tasks={value}"], data=str(tmp_path))
 
 
 def test_an_unknown_study_names_those_that_ship():

@@ -3,61 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
 from statewise.report import svg
-from statewise.report.words import interval_words, number
-from statewise.stats import Estimate, seed_mean
-from statewise.study.results import ArmResult, Curve, Results
+from statewise.report.curves import learning, loss
+from statewise.report.plates import NARROW, WIDE, Plate, counts, looks, row_names
+from statewise.stats import Estimate
+from statewise.study.rows import ArmResult, Results
+from statewise.words import interval_words, number
 
-WIDE, NARROW = 720, 360
-MARKERS = ("o", "s", "^", "v", "P", "X", "p", "h")
 VERDICT_COLOURS = {"supported": svg.GOOD, "contradicted": svg.BAD, "undecided": svg.OPEN}
 VERDICT_MARKERS = {"supported": "o", "contradicted": "X", "undecided": "D"}
 NULL_NOTE = "base against base"
-
-
-@dataclass(frozen=True, slots=True)
-class Plate:
-    """One figure: the same picture `wide` and `narrow`, or small `panels` that wrap."""
-
-    name: str
-    title: str
-    caption: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    wide: str = ""
-    narrow: str = ""
-    panels: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """How an arm is drawn everywhere: its colour, and a marker for those who see no colour."""
-
-    colour: str
-    marker: str
-    css: str
-
-
-def looks(results: Results) -> dict[str, Look]:
-    """A look for each arm. Arms that do not train are ink-coloured diamonds."""
-    found: dict[str, Look] = {}
-    trained = 0
-    for arm in results.arms:
-        if arm.seeds and not arm.trained:
-            found[arm.name] = Look(svg.INK, "D", "fixed")
-            continue
-        i = trained % len(svg.ARM_COLOURS)
-        # A ninth arm has the first's colour but never its marker.
-        marker = MARKERS[(i + trained // len(svg.ARM_COLOURS)) % len(MARKERS)]
-        found[arm.name] = Look(svg.ARM_COLOURS[i], marker, f"arm{i}")
-        trained += 1
-    return found
 
 
 def plates(results: Results) -> tuple[Plate, ...]:
@@ -88,7 +47,7 @@ def trade_off(results: Results) -> Plate | None:
         f"Across: {target.name}, the target. Up: mean of {names}. Above and right of the dashed "
         "lines is better than the base. Bars are 95 % intervals: over seeds and items where an arm "
         "was trained with several seeds, over items alone for one checkpoint. "
-        f"{_counts(results)}.",
+        f"{counts(results)}.",
         ("arm", target.name, "95 %", "retention", "95 %"),
         tuple(
             (a.name, number(x.value), interval_words(x), number(y.value), interval_words(y))
@@ -225,7 +184,7 @@ def claims(results: Results) -> Plate | None:
         axes.axvline(0, color=svg.MUTED, lw=0.8, zorder=1)
         axes.set_ylim(len(rows) - 0.4, -0.75)
         names = [f"{verdict.name} · {part.name}" for verdict, part in rows]
-        _row_names(axes, names, [svg.MUTED] * len(rows), beside=width == WIDE)
+        row_names(axes, names, [svg.MUTED] * len(rows), beside=width == WIDE)
         axes.grid(visible=False, axis="y")
         axes.spines["left"].set_visible(False)
         axes.margins(x=0.06)
@@ -263,108 +222,6 @@ def _bounds(low: float | None, high: float | None) -> str:
     return f" [{number(low, sign=True)}, {number(high, sign=True)}]"
 
 
-def learning(results: Results) -> Plate | None:
-    """Target score on the dev split over training, one panel an arm, the other arms behind."""
-    target = next((task for task in results.tasks if task.role == "target"), None)
-    if target is None:
-        return None
-    measured = [curve.quantity for curve in results.curves if curve.quantity != "loss"]
-    quantity = target.name if target.name in measured else next(iter(measured), "")
-    base = next((arm for arm in results.arms if arm.seeds and not arm.trained), None)
-    score = base.score(target.name) if base else None
-    level = score.quantity.estimate.value if score else None
-    guide = " Dashed: the base's test score." if level is not None else ""
-    return _panels(
-        results,
-        quantity,
-        "learning",
-        f"{target.name} on the dev split while training",
-        "One panel an arm; grey behind it, the others. Thin lines are seeds, the thick line their "
-        "mean, the band the range of the seeds. Dev items are few, so a single point is rough."
-        f"{guide} {_counts(results)}.",
-        level=level,
-        shared=True,
-    )
-
-
-def loss(results: Results) -> Plate | None:
-    """Training loss, one panel an arm on its own scale."""
-    return _panels(
-        results,
-        "loss",
-        "loss",
-        "Training loss",
-        "Each arm on its own scale: a cross-entropy, a divergence and a policy-gradient surrogate "
-        "are not comparable with each other. Thin lines are seeds, the thick line their mean, the "
-        "band the range of the seeds; long runs are averaged over equal runs of steps.",
-        level=None,
-        shared=False,
-    )
-
-
-def _panels(
-    results: Results,
-    quantity: str,
-    name: str,
-    title: str,
-    caption: str,
-    *,
-    level: float | None,
-    shared: bool,
-) -> Plate | None:
-    by_arm: dict[str, list[Curve]] = {}
-    for curve in results.curves:
-        if curve.quantity == quantity:
-            by_arm.setdefault(curve.arm, []).append(curve)
-    arms = [arm for arm in results.arms if arm.trained and arm.name in by_arm]
-    if not arms:
-        return None
-    means = {arm.name: _mean_curve(by_arm[arm.name]) for arm in arms}
-    every = [v for arm in arms for curve in by_arm[arm.name] for v in curve.values]
-    every += [level] if level is not None else []
-    room = 0.06 * (max(every) - min(every)) or 0.5
-    limits = (min(every) - room, max(every) + room)
-    look, panels, rows = looks(results), [], []
-    for arm in arms:
-        figure, axes = svg.canvas(300, 190)
-        colour = look[arm.name].colour
-        if shared:
-            for other in arms:
-                if other is not arm:
-                    axes.plot(*means[other.name][:2], color=svg.RULE, lw=1.1, zorder=1)
-            axes.set_ylim(*limits)
-            if level is not None:
-                axes.axhline(level, color=svg.MUTED, lw=0.9, ls=(0, (4, 3)), zorder=2)
-        steps, mean, low, high = means[arm.name]
-        axes.fill_between(steps, low, high, color=colour, alpha=0.16, lw=0, zorder=3)
-        for curve in by_arm[arm.name]:
-            axes.plot(curve.steps, curve.values, color=colour, lw=0.7, alpha=0.55, zorder=4)
-        line = axes.plot(steps, mean, color=colour, lw=2.2, zorder=5)
-        seeds = [curve.values[-1] for curve in by_arm[arm.name]]
-        last = seed_mean(seeds)
-        text = f"{number(mean[0])} → {number(last.value)}"
-        svg.label(line, f"{arm.name}: {text} over {steps[-1]:g} steps, {len(seeds)} seeds")
-        axes.set_title(arm.name, loc="left", color=colour, fontsize=11, fontweight="bold")
-        axes.set_xlabel("step")
-        axes.locator_params(nbins=4)
-        panels.append(svg.themed(figure, f"{name}-{arm.name}", f"{title}: {arm.name}"))
-        rows.append(
-            (arm.name, number(mean[0]), number(last.value), interval_words(last), str(len(seeds)))
-        )
-    head = ("arm", "first", "last", "last, 95 % over seeds", "seeds")
-    return Plate(name, title, caption, head, tuple(rows), panels=tuple(panels))
-
-
-def _mean_curve(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Steps that every seed has, and mean, lowest and highest of the seeds there."""
-    steps = sorted(set.intersection(*(set(curve.steps) for curve in curves)))
-    if not steps:
-        curves, steps = curves[:1], list(curves[0].steps)
-    at = [dict(zip(curve.steps, curve.values, strict=True)) for curve in curves]
-    values = np.array([[seed[step] for step in steps] for seed in at])
-    return np.array(steps), values.mean(axis=0), values.min(axis=0), values.max(axis=0)
-
-
 def drift(results: Results) -> Plate | None:
     """Unbiased MMD^2 of visited states against the base, beside what base against base gives."""
     arms = [arm for arm in results.arms if arm.drift]
@@ -394,7 +251,7 @@ def drift(results: Results) -> Plate | None:
         axes.axvline(0, color=svg.MUTED, lw=0.8, zorder=1)
         axes.set_ylim(len(arms) - 0.45, -0.7)
         colours = [look[arm.name].colour for arm in arms]
-        _row_names(axes, [arm.name for arm in arms], colours, beside=width == WIDE)
+        row_names(axes, [arm.name for arm in arms], colours, beside=width == WIDE)
         axes.grid(visible=False, axis="y")
         axes.spines["left"].set_visible(False)
         axes.locator_params(axis="x", nbins=8 if width == WIDE else 4)
@@ -417,40 +274,17 @@ def drift(results: Results) -> Plate | None:
         "drift",
         title,
         "Filled: mean-pooled hidden states; open: light lexical features, for parity with the "
-        f"paper. The upright stroke is the null, {NULL_NOTE}: an arm on it has not drifted. "
-        "Unbiased, so it may fall below 0; the biased value stands in the table. Bars are 95 % t "
-        "intervals over seeds; p by permutation within prompts, the largest over seeds.",
-        ("arm", "features", "MMD²", "95 %", NULL_NOTE, "p", "biased"),
+        f"paper. The upright stroke is one draw of the null, {NULL_NOTE}: an arm near it lies "
+        "where no drift at all may lie, and only p says how often. Unbiased, so it may fall below "
+        "0; the biased value stands in the table. Bars are 95 % t intervals over seeds only: all "
+        "seeds are compared with one sample of the base, whose luck they share; p by permutation "
+        "within prompts, the largest over seeds.",
+        ("arm", "features", "MMD²", "95 %, seeds only", NULL_NOTE, "p", "biased"),
         rows,
         wide=drawn[0],
         narrow=drawn[1],
     )
 
 
-def _row_names(axes: Axes, names: Sequence[str], colours: Sequence[str], *, beside: bool) -> None:
-    """Name each row of a dot plot: left of it on a wide screen, above its mark on a narrow one."""
-    if beside:
-        axes.set_yticks(range(len(names)), list(names))
-        for tick, colour in zip(axes.get_yticklabels(), colours, strict=True):
-            tick.set_color(colour)
-        return
-    axes.set_yticks([])
-    ground = {"facecolor": svg.SURFACE, "edgecolor": "none", "pad": 1.0}
-    at = axes.get_yaxis_transform()
-    for i, (name, colour) in enumerate(zip(names, colours, strict=True)):
-        axes.text(
-            0.0, i - 0.32, name, transform=at, color=colour, fontsize=9.5, va="center", bbox=ground
-        )
-
-
 def _p_words(p_values: Sequence[float]) -> str:
     return f"p ≤ {max(p_values):.2g}" if p_values else ""
-
-
-def _counts(results: Results) -> str:
-    seeds = max((len(arm.seeds) for arm in results.arms), default=0)
-    items = []
-    for task in results.tasks:
-        sizes = [score.n_items for arm in results.arms if (score := arm.score(task.name))]
-        items += [f"{max(sizes):,} items of {task.name}"] if sizes else []
-    return f"n = {seeds} seed{'s' * (seeds != 1)}, {', '.join(items)}"

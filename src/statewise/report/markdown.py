@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from statewise.report import words
-from statewise.report.figures import Plate
-from statewise.study.results import Quantity, Results
+from statewise.report.plates import Plate
+from statewise.report.tables import BUDGET_COLUMNS, BUDGET_NOTE, cell, flat, form
+from statewise.study.rows import Quantity, Results
 
 
 def markdown(results: Results, plates: Sequence[Plate]) -> str:
@@ -27,8 +27,8 @@ def markdown(results: Results, plates: Sequence[Plate]) -> str:
     lines += ["", "## Results", "", *_table(results), ""]
     lines += [
         "Brackets: 95 % intervals, over seeds and items; * over items alone, for one checkpoint. "
-        "MMD² is unbiased and may fall below 0. Completions without an answer, and cut at the "
-        "length limit, are shares of the greedy target completions.",
+        "MMD² is unbiased and may fall below 0; its interval is over seeds only. "
+        "Completions without an answer, and cut at the length limit, are shares of the greedy target completions.",
         "",
     ]
     for plate in plates:
@@ -37,51 +37,52 @@ def markdown(results: Results, plates: Sequence[Plate]) -> str:
         names += [f"{plate.name}-{i}" for i in range(len(plate.panels))]
         lines += [f"![{plain(plate.title)}](figures/{name}.svg)" for name in names]
         lines += ["", plain(plate.caption), ""]
+    lines += ["## Budgets", "", plain(BUDGET_NOTE), "", *_budgets(results), ""]
+    lines += ["## Environment", "", *_rows([("", ""), *flat(results.environment)]), ""]
     return "\n".join(lines) + "\n"
 
 
 def _table(results: Results) -> list[str]:
-    scored = [
-        (task.name, decoding)
-        for task in sorted(results.tasks, key=lambda task: task.role != "target")
-        for decoding in ("greedy", "choices", "sampled")
-        if any(arm.score(task.name, decoding) for arm in results.arms)
-    ]
-    target = next((task.name for task in results.tasks if task.role == "target"), "")
-    head = ["arm", *(f"{task}, T=1" if d == "sampled" else task for task, d in scored)]
+    columns = results.columns()
+    head = ["arm", *(f"{t.name}, T=1" if d == "sampled" else t.name for t, d in columns)]
     head += ["forgetting", "retention ratio", "MMD² hidden", "no answer", "cut", "seeds"]
-    rows = []
+    rows: list[Sequence[str]] = [head]
     for arm in results.arms:
-        scores = [arm.score(task, decoding) for task, decoding in scored]
+        scores = [arm.score(task.name, decoding) for task, decoding in columns]
         hidden = next((d for d in arm.drift if d.feature == "hidden"), None)
-        own = arm.score(target)
-        stopped = own.stopped if own else None
         rows.append(
             [
                 arm.name,
                 *(_cell(score.quantity if score else None) for score in scores),
                 _cell(arm.forgetting),
                 _cell(arm.retention_ratio),
-                _cell(hidden.mmd2, 4) if hidden else words.DASH,
-                words.percent(own.extraction_failed if own else None),
-                words.percent(None if stopped is None else 1 - stopped),
+                _cell(hidden.mmd2 if hidden else None, 4),
+                *form(results, arm),
                 str(len(arm.seeds)),
             ]
         )
-    body = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    lines = [f"| {' | '.join(plain(text) for text in row)} |" for row in body]
-    return [lines[0], lines[1].replace("\\", ""), *lines[2:]]
+    return _rows(rows)
+
+
+def _budgets(results: Results) -> list[str]:
+    head = ["arm", *(heading for _, heading, _ in BUDGET_COLUMNS)]
+    spent = [
+        [arm.name, *(shown(getattr(arm.budget, key)) for key, _, shown in BUDGET_COLUMNS)]
+        for arm in results.arms
+        if arm.budget
+    ]
+    return _rows([head, *spent])
+
+
+def _rows(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table; its first row is the head, its first column text and the others numbers."""
+    head, *body = [f"| {' | '.join(plain(text) for text in row)} |" for row in rows]
+    rule = f"| {' | '.join(['---', *['---:'] * (len(rows[0]) - 1)])} |"
+    return [head, rule, *body]
 
 
 def _cell(quantity: Quantity | None, digits: int = 3) -> str:
-    if quantity is None:
-        return words.DASH
-    estimate = quantity.estimate
-    text = words.number(estimate.value, digits)
-    if estimate.low is None:
-        return text
-    star = "*" if quantity.over == "items" else ""
-    return f"{text} {words.interval_words(estimate, digits)}{star}"
+    return " ".join(text for text in cell(quantity, digits) if text)
 
 
 def plain(text: str) -> str:

@@ -8,11 +8,18 @@ chance of error (Holm); the others are judged alone and count as exploration.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from math import isfinite
+from typing import ClassVar, Literal
 
+from statewise.errors import ConfigError, nearest
+
+BASE = "base"
+"""The name of the policy that every arm starts from unless it says otherwise."""
 TARGET = "target"
 RETENTION = "retention"
+Unit = Literal["seeds", "items"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,10 +34,10 @@ class Forgets:
     name: str
     text: str
     arm: str
-    baseline: str = "base"
+    baseline: str = BASE
     margin: float = 0.03
     primary: bool = True
-    unit: str = "seeds"
+    unit: Unit = "seeds"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,17 +45,20 @@ class Retains:
     """`arm` stays within `margin` of the baseline on every retention task.
 
     Effect per task: `score_baseline - score_arm`; two one-sided tests (TOST) against `+-margin`,
-    joined by intersection-union. Absence of evidence for forgetting is not this claim.
+    joined by intersection-union. Absence of evidence for forgetting is not this claim. A loss
+    beyond the margin contradicts it. A gain beyond the margin does not, for nothing was lost; but
+    it does not support it either: what was planned is equivalence, and a test that asks less once
+    the gain is seen would be another test than the one fixed beforehand.
     """
 
     kind: ClassVar[str] = "retains"
     name: str
     text: str
     arm: str
-    baseline: str = "base"
+    baseline: str = BASE
     margin: float = 0.03
     primary: bool = True
-    unit: str = "seeds"
+    unit: Unit = "seeds"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +77,7 @@ class Exceeds:
     margin: float = 0.0
     task: str = TARGET
     primary: bool = True
-    unit: str = "seeds"
+    unit: Unit = "seeds"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +95,38 @@ class ForgetsLess:
     than: str
     margin: float = 0.0
     primary: bool = True
-    unit: str = "seeds"
+    unit: Unit = "seeds"
 
 
 Claim = Forgets | Retains | Exceeds | ForgetsLess
+
+
+def rivals(claim: Claim) -> tuple[str, ...]:
+    """The arms that the claim's own arm is compared with."""
+    if isinstance(claim, Exceeds):
+        return claim.over
+    return (claim.than if isinstance(claim, ForgetsLess) else claim.baseline,)
+
+
+def check(claim: Claim, roles: Mapping[str, str], arms: Collection[str] | None = None) -> None:
+    """Refuse a claim that no data could decide.
+
+    `roles` maps a task's name to its role; `arms` are the names that may be compared, None where
+    they are not known. Raises ConfigError with the path of what is wrong.
+    """
+    where = f"claims.{claim.name}"
+    for name in (claim.arm, *rivals(claim)):
+        if arms is not None and name not in arms:
+            raise ConfigError(f"{where}: no arm {name!r}; {nearest(name, arms)}")
+    if not isfinite(claim.margin) or claim.margin < 0:
+        raise ConfigError(f"{where}.margin: {claim.margin} is not a number >= 0")
+    if isinstance(claim, Retains) and claim.margin == 0:
+        raise ConfigError(f"{where}.margin: an equivalence test needs a margin above 0")
+    if isinstance(claim, Exceeds):
+        if not claim.over:
+            raise ConfigError(f"{where}.over: names no arm to exceed")
+        if claim.task not in (TARGET, *roles):
+            raise ConfigError(f"{where}.task: {claim.task!r}; {nearest(claim.task, roles)}")
+    wanted = claim.task if isinstance(claim, Exceeds) else RETENTION
+    if wanted in (TARGET, RETENTION) and wanted not in roles.values():
+        raise ConfigError(f"{where}: the study has no {wanted} task")

@@ -6,20 +6,22 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from itertools import product
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from statewise.errors import RunError
-from statewise.plain import differences, dump_yaml, from_plain, load_yaml, to_plain
-from statewise.store import RunFolder, environment, exclusive, write_json, write_text
+from statewise.plain import from_plain, to_plain
+from statewise.store import RunFolder
+from statewise.study.folder import claimed, threads
 from statewise.study.jobs import BASE_SEED, is_measured, is_trained, measure_arm, train_arm
-from statewise.study.models import base_location, marker
-from statewise.study.preflight import preflight
 from statewise.study.spec import BASE, Study
 
 
@@ -93,9 +95,7 @@ def run_study(
     Raises RunError where the folder belongs to another study, and whatever a job raised first.
     """
     run = RunFolder(root)
-    preflight(study, run)
-    with exclusive(root / ".lock"):
-        claim_folder(study, run)
+    with claimed(study, run, workers=workers):
         run_jobs(plan(study, run), study, run, workers=workers, watch=watch)
     return run
 
@@ -135,14 +135,14 @@ def _run_side_by_side(
     Processes are spawned, not forked: a forked child inherits locked thread pools of torch.
     """
     context = multiprocessing.get_context("spawn")
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    reports = context.Manager().Queue()
+    # A plain pipe: a manager's process would live on when this one is killed.
+    reports: SimpleQueue[Event] = context.SimpleQueue()
     plain = to_plain(study)
     pool = ProcessPoolExecutor(
         min(workers, len(waiting)),
         mp_context=context,
         initializer=_start_worker,
-        initargs=(threads, os.getpid()),
+        initargs=(threads(workers), os.getpid(), reports),
     )
     running: dict[Future[None], Job] = {}
     try:
@@ -151,7 +151,7 @@ def _run_side_by_side(
                 if len(running) >= workers:
                     break
                 del waiting[job]
-                running[pool.submit(_do_in_worker, job, plain, str(run.root), reports)] = job
+                running[pool.submit(_do_in_worker, job, plain, str(run.root))] = job
                 watch(Event(job, "began"))
             ended, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
             while not reports.empty():
@@ -168,16 +168,21 @@ def _run_side_by_side(
             "with --workers 1 if memory is short"
         ) from error
     finally:
+        # Taken first: `shutdown` forgets them, and a job that runs would be waited for at exit.
+        processes = list((getattr(pool, "_processes", None) or {}).values())
         pool.shutdown(wait=False, cancel_futures=True)
-        for process in list((getattr(pool, "_processes", None) or {}).values()):
+        for process in processes:
             process.terminate()
 
 
-def _start_worker(threads: int, parent: int) -> None:
-    """Limit threads, and end with the parent: an orphan would go on writing into the run."""
-    import torch  # in the worker only: the thread count belongs to the process
+_reports: list[SimpleQueue[Event]] = []
+"""In a worker process: where its progress goes. A queue can be handed over at the start only."""
 
+
+def _start_worker(threads: int, parent: int, reports: SimpleQueue[Event]) -> None:
+    """Limit threads, and end with the parent: an orphan would go on writing into the run."""
     torch.set_num_threads(threads)
+    _reports.append(reports)
 
     def end_with_parent() -> None:
         while os.getppid() == parent:
@@ -187,7 +192,7 @@ def _start_worker(threads: int, parent: int) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _do_in_worker(job: Job, plain: object, root: str, reports) -> None:
+def _do_in_worker(job: Job, plain: object, root: str) -> None:
     """One job in a worker process; reports progress twice a second at most."""
     last = 0.0
 
@@ -195,7 +200,7 @@ def _do_in_worker(job: Job, plain: object, root: str, reports) -> None:
         nonlocal last
         if time.monotonic() - last > 0.5 or done == total:
             last = time.monotonic()
-            reports.put(Event(job, "moved", phase, done, total, rate))
+            _reports[-1].put(Event(job, "moved", phase, done, total, rate))
 
     _do(job, from_plain(Study, plain), RunFolder(Path(root)), progress)
 
@@ -208,32 +213,3 @@ def _do(job: Job, study: Study, run: RunFolder, progress: Callable[..., None]) -
 def _is_finished(run: RunFolder, job: Job) -> bool:
     done = is_trained if job.task == "train" else is_measured
     return done(run, job.arm, job.seed)
-
-
-def claim_folder(study: Study, run: RunFolder) -> None:
-    """Write the resolved study into an empty folder; refuse the folder of another study.
-
-    Only the seeds may differ: more seeds add to a run, and what was done stays.
-    """
-    resolved = to_plain(study)
-    if run.study.exists():
-        stored = load_yaml(run.study)
-        changed = [path for path in differences(stored, resolved) if not path.startswith("seeds")]
-        if changed:
-            raise RunError(
-                f"{run.root} holds a run of another study (it differs in {', '.join(_few(changed))}); "
-                "give another --out, or delete the folder to start over"
-            )
-        resolved["seeds"] = sorted({*stored["seeds"], *study.seeds})
-    write_text(run.study, dump_yaml(resolved))
-    location = base_location(study)
-    write_json(
-        run.root / "environment.json",
-        environment() | {"base": {"location": location, **marker(location)}},
-    )
-
-
-def _few(items: list[str]) -> Iterator[str]:
-    yield from items[:3]
-    if len(items) > 3:
-        yield f"and {len(items) - 3} more places"

@@ -27,6 +27,22 @@ class Grid:
     item_ids: tuple[str, ...]
     values: np.ndarray
 
+    @property
+    def n_items(self) -> int:
+        """Items behind the clusters."""
+        return len(self.item_ids)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Differences:
+    """Score of one arm minus that of another, `values` [seeds, clusters]. May be empty."""
+
+    values: np.ndarray
+    n_items: int
+
+
+NOTHING = Differences(np.empty((0, 0)), 0)
+
 
 def where(frame: pd.DataFrame, **equal: object) -> pd.DataFrame:
     """The rows in which every named column equals its value.
@@ -77,14 +93,14 @@ def grid(scores: pd.DataFrame, arm: str, task: str, decoding: str | None = None)
 
 def differences(
     scores: pd.DataFrame, arm: str, rival: str, task: str, fixed: AbstractSet[str]
-) -> np.ndarray:
-    """Score of `arm` minus score of `rival`, [seeds, items], for the seeds that both have.
+) -> Differences:
+    """Score of `arm` minus score of `rival`, [seeds, clusters], for the seeds that both have.
 
     A fixed arm's one row stands beside every seed. Empty where no seed is common.
     """
     mine, theirs = grid(scores, arm, task), grid(scores, rival, task)
     if not mine.seeds or not theirs.seeds:
-        return np.empty((0, 0))
+        return NOTHING
     if mine.item_ids != theirs.item_ids:
         odd = sorted(set(mine.item_ids) ^ set(theirs.item_ids))
         raise DataError(
@@ -92,11 +108,13 @@ def differences(
             f"the first is {odd[0]!r}; evaluate both again on one split"
         )
     if arm in fixed and rival in fixed:
-        return mine.values[:1] - theirs.values[:1]
-    if rival in fixed:
-        return mine.values - theirs.values[:1]
-    if arm in fixed:
-        return mine.values[:1] - theirs.values
-    common = [seed for seed in mine.seeds if seed in theirs.seeds]
-    first = mine.values[[mine.seeds.index(seed) for seed in common]]
-    return first - theirs.values[[theirs.seeds.index(seed) for seed in common]]
+        values = mine.values[:1] - theirs.values[:1]
+    elif rival in fixed:
+        values = mine.values - theirs.values[:1]
+    elif arm in fixed:
+        values = mine.values[:1] - theirs.values
+    else:
+        common = [seed for seed in mine.seeds if seed in theirs.seeds]
+        first = mine.values[[mine.seeds.index(seed) for seed in common]]
+        values = first - theirs.values[[theirs.seeds.index(seed) for seed in common]]
+    return Differences(values, mine.n_items) if len(values) else NOTHING

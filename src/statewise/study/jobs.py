@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -36,8 +37,10 @@ from statewise.store import (
     recover_directory,
     whole_directory,
     write_json,
+    write_text,
 )
-from statewise.study.models import MARKER, check_same_encoding, load_role
+from statewise.study.card import model_card
+from statewise.study.models import MARKER, base_location, check_same_encoding, load_role
 from statewise.study.preflight import load_prompts
 from statewise.study.spec import BASE, DevCurve, Study
 from statewise.train import Row, make_optimizer, train
@@ -68,6 +71,7 @@ def train_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Prog
     folder = run.arm(name, seed)
     with exclusive(folder / ".lock"):
         if is_trained(run, name, seed):
+            shutil.rmtree(folder / "checkpoint", ignore_errors=True)
             return
         arm = study.arm(name)
         recover_directory(folder / "checkpoint")
@@ -83,7 +87,7 @@ def train_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Prog
             _measure_dev(study.dev, student, folder, name, seed, step=0)
         for row in train(bound, student, optimizer, seed=seed_for("train", seed), start=start):
             _record(row, folder)
-            progress("training", row.step, bound.steps, row.figures["tokens_trained"] / row.seconds)
+            progress("training", row.step, bound.steps, tokens_per_second(row))
             last = row.step == bound.steps
             if study.dev and (last or row.step % study.dev.every_steps == 0):
                 _measure_dev(study.dev, student, folder, name, seed, step=row.step)
@@ -91,7 +95,10 @@ def train_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Prog
                 save_checkpoint(folder / "checkpoint", student, optimizer, row.step)
         with whole_directory(folder / "policy") as beside:
             student.save(beside)
-            write_json(beside / MARKER, _card(study, bound, seed))
+            facts = _card(study, bound, seed)
+            write_text(beside / "README.md", model_card(facts, base_location(study)))
+            write_json(beside / MARKER, facts)
+        shutil.rmtree(folder / "checkpoint", ignore_errors=True)
 
 
 def _begin(study: Study, run: RunFolder, arm: Arm, seed: int) -> tuple[Policy, Path | None, int]:
@@ -135,9 +142,14 @@ def _bind(study: Study, run: RunFolder, arm: Arm, student: Policy, seed: int) ->
 def _record(row: Row, folder: Path) -> None:
     """Append one step: what repeats exactly in one file, what the clock said in the other."""
     append_rows(folder / "metrics.jsonl", [{"step": row.step, **row.figures}])
-    rate = (row.figures["tokens_trained"] + row.figures["tokens_sampled"]) / row.seconds
+    rate = tokens_per_second(row)
     timing = {"step": row.step, "seconds": row.seconds, "tokens_per_second": rate}
     append_rows(folder / "timing.jsonl", [timing])
+
+
+def tokens_per_second(row: Row) -> float:
+    """Tokens sampled (by anyone) and tokens trained, over the step's wall time."""
+    return (row.figures["tokens_trained"] + row.figures["tokens_sampled"]) / row.seconds
 
 
 def _measure_dev(
@@ -260,7 +272,12 @@ def _measure_drift(
     write_json(folder / "drift.json", {"features": features})
     if name == BASE:
         return {"kl_to_base_nats": 0.0}
-    return {"kl_to_base_nats": mean_kl(policy, base, samples["learner"]).value}
+    kl = mean_kl(policy, base, samples["learner"])
+    return {
+        "kl_to_base_nats": kl.value,
+        "kl_to_base_stderr_nats": kl.stderr,
+        "kl_to_base_states": kl.n,
+    }
 
 
 def _rollouts(drift: Drift, policy: Policy, seed: int) -> list[Trajectory]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from statewise.errors import ModelError
-from statewise.policy import Policy, PolicyRef, Precision
+from statewise.arms import Arm, references
+from statewise.errors import ModelError, RunError
+from statewise.policy import LIVE, Policy, PolicyRef, Precision
 from statewise.store import RunFolder, read_json
 from statewise.study.spec import BASE, Study
 
@@ -29,9 +31,14 @@ def base_location(study: Study) -> str:
     return world_base() if study.base == WORLD_BASE else study.base
 
 
+def _folder(location: str) -> Path:
+    """The place as a path; for a hub name one where nothing lies."""
+    return Path(location).expanduser()
+
+
 def is_small(study: Study) -> bool:
     """True where the base has so few weights that one core a model is faster than all cores for one."""
-    weights = list(Path(base_location(study)).glob("*.safetensors"))
+    weights = list(_folder(base_location(study)).glob("*.safetensors"))
     return best_device() == "cpu" and 0 < sum(file.stat().st_size for file in weights) < SMALL_BYTES
 
 
@@ -70,8 +77,48 @@ def best_device() -> str:
 
 def marker(location: str) -> dict[str, Any]:
     """What statewise wrote beside the weights; empty for models that it did not write."""
-    path = Path(location) / MARKER
+    path = _folder(location) / MARKER
     return read_json(path) if path.is_file() else {}
+
+
+def external_refs(study: Study, arm: Arm) -> list[PolicyRef]:
+    """Policies that an arm names from outside the study: directories, hub names."""
+    names = {BASE, LIVE, *(other.name for other in study.arms)}
+    return list(dict.fromkeys(ref for ref in references(arm) if ref.name not in names))
+
+
+FINGERPRINTED = ("*.safetensors", "*.bin", "config.json", "adapter_config.json", "tokenizer.json")
+
+
+def fingerprint(location: str) -> str:
+    """What tells one model from another: a digest of its files, or the name on the hub."""
+    folder = _folder(location)
+    found = sorted({path for pattern in FINGERPRINTED for path in folder.glob(pattern)})
+    if not found:
+        return location
+    digest = hashlib.sha256()
+    for path in found:
+        with path.open("rb") as file:
+            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}".encode())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def fingerprints(study: Study) -> dict[str, str]:
+    """Fingerprint of the base and of every model from outside that an arm names, by its name."""
+    outside = {ref.name: ref.name for arm in study.arms for ref in external_refs(study, arm)}
+    places = {BASE: base_location(study)} | outside
+    return {name: fingerprint(location) for name, location in places.items()}
+
+
+def refuse_foreign(directory: Path) -> None:
+    """Refuse to write a model over what statewise did not write."""
+    if directory.exists() and not directory.is_dir():
+        raise RunError(f"{directory} is a file; give a directory")
+    if directory.is_dir() and any(directory.iterdir()) and not (directory / MARKER).is_file():
+        raise RunError(
+            f"{directory} is not empty and holds no model of statewise (no {MARKER} in it); "
+            "give a new directory"
+        )
 
 
 def check_same_encoding(student: Policy, teacher: Policy) -> None:

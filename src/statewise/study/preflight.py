@@ -1,17 +1,25 @@
 """What can be known before the first step: that models, data and tasks are there and fit each other.
 
-A study that would fail in its third hour fails in its first seconds, and has written nothing.
+A study that would fail in its third hour fails in its first minutes, and its folder is not begun.
+What is not tried: whether everything fits into memory, and whether the hub stays reachable.
 """
 
 from __future__ import annotations
 
-from statewise.arms import Stream
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from statewise.arms import Arm, Stream, Term, references
 from statewise.data import Prompts, load
+from statewise.errors import ConfigError, StatewiseError, nearest
+from statewise.evaluate import Task
 from statewise.evaluate.tasks import load as load_task
-from statewise.policy import Policy
-from statewise.store import RunFolder
-from statewise.study.models import base_location, best_device
-from statewise.study.spec import Study
+from statewise.policy import LIVE, Policy, PolicyRef
+from statewise.store import RunFolder, check_folder
+from statewise.study.models import base_location, best_device, check_same_encoding, external_refs
+from statewise.study.spec import BASE, Study
+from statewise.supervision import Context
 
 
 def load_prompts(stream: Stream, student: Policy) -> Prompts:
@@ -27,20 +35,94 @@ def load_prompts(stream: Stream, student: Policy) -> Prompts:
     )
 
 
-def preflight(study: Study, run: RunFolder) -> None:
-    """Load the base, every arm's prompts and every task once; skipped where the run has begun.
+def mark(run: RunFolder) -> Path:
+    """The file that says that this folder's study has passed; whoever claims the folder writes it."""
+    return run.root / ".preflight-passed"
 
-    Raises ModelError, DataError or ConfigError, naming the arm or the task.
+
+def preflight(study: Study, run: RunFolder) -> None:
+    """Load every model, set of prompts and task of a study once; skipped where it has passed before.
+
+    Checks besides: every outside teacher and start reads the student's tokens, a teacher's own
+    prompts and drift's leave room, and a task's `cluster` is a field of its data. Writes nothing.
+
+    Raises ModelError, DataError, ConfigError or RunError, naming the arm or the task.
     """
-    if run.study.exists():
+    check_folder(run.root)
+    if mark(run).is_file():
         return
-    base = Policy.load(base_location(study), name="base", device=best_device(), trainable=False)
+    models = {BASE: _load(base_location(study))}
     for arm in study.arms:
+        for ref in external_refs(study, arm):
+            if ref.name not in models:
+                with _place(f"arms.{arm.name}"):
+                    models[ref.name] = _load(ref.name)
+    roots = {arm.name: models[_root(study, arm)] for arm in study.arms} | models
+    for arm in study.arms:
+        student = roots[arm.name]
+        known = roots | {LIVE: student}
+        for ref in references(arm):
+            if known[ref.name] is not student:
+                with _place(f"arms.{arm.name}"):
+                    check_same_encoding(student, known[ref.name])
         for place, stream in enumerate(arm.streams):
-            try:
-                load_prompts(stream, base)
-            except ValueError as error:
-                where = f"arms.{arm.name}.streams[{place}].prompts"
-                raise type(error)(f"{where}: {error}") from error
-    for task in (*study.tasks, *([study.dev.task] if study.dev else [])):
-        load_task(task)
+            with _place(f"arms.{arm.name}.streams[{place}].prompts"):
+                prompts = load_prompts(stream, student)
+            for number, term in enumerate(stream.terms):
+                with _place(
+                    f"arms.{arm.name}.streams[{place}].terms[{number}].supervision.context"
+                ):
+                    _check_context(stream, term, prompts, known)
+    if study.drift:
+        with _place("drift.prompts"):
+            base = models[BASE]
+            load(
+                study.drift.prompts,
+                base.to_ids,
+                context_tokens=base.context_tokens,
+                max_new_tokens=study.drift.max_new_tokens,
+                prefix_ids=base.prefix_ids,
+            )
+    rules = (study.dev, study.search)
+    for task in (*study.tasks, *(rule.task for rule in rules if rule)):
+        _check_task(task)
+
+
+def _check_context(
+    stream: Stream, term: Term, prompts: Prompts, known: Mapping[str, Policy]
+) -> None:
+    """A teacher with a prompt of its own must be able to read it and the longest completion."""
+    context, teacher = (getattr(term.supervision, n, None) for n in ("context", "teacher"))
+    if isinstance(context, Context) and isinstance(teacher, PolicyRef):
+        context.check(prompts.items, known[teacher.name], stream.source.room_tokens or 0)
+
+
+def _load(location: str) -> Policy:
+    return Policy.load(location, name=location, device=best_device(), trainable=False)
+
+
+def _root(study: Study, arm: Arm) -> str:
+    """The model that an arm's weights come from, through the arms that it starts as."""
+    name = arm.start.name
+    while any(other.name == name for other in study.arms):
+        name = study.arm(name).start.name
+    return name
+
+
+def _check_task(task: Task) -> None:
+    for name, leaf in load_task(task).items():
+        document = next(iter(leaf.eval_docs), None)
+        if task.cluster is not None and document is not None and task.cluster not in document:
+            raise ConfigError(
+                f"task {task.key!r}: the data of {name} have no field {task.cluster!r} to cluster by; "
+                f"{nearest(task.cluster, document)}"
+            )
+
+
+@contextmanager
+def _place(where: str) -> Iterator[None]:
+    """Put the path in front of what is raised inside."""
+    try:
+        yield
+    except StatewiseError as error:
+        raise type(error)(f"{where}: {error}") from error

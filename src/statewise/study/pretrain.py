@@ -31,7 +31,7 @@ from statewise.store import (
     write_text,
 )
 from statewise.study.jobs import restore_optimizer, save_checkpoint
-from statewise.study.models import MARKER
+from statewise.study.models import MARKER, refuse_foreign
 from statewise.study.preflight import load_prompts
 from statewise.train import Row, make_optimizer, train
 from statewise.world import WORLD_VERSION, World, train_tokenizer
@@ -79,7 +79,9 @@ def pretrain(
     """Train the base into `directory`; killed at any point and run again, it continues.
 
     The directory ends up as a Hugging Face model with its card (`README.md`) and nothing else.
+    Raises RunError where it holds anything that statewise did not write.
     """
+    refuse_foreign(directory)
     work = directory.with_name(f".{directory.name}.work")
     with exclusive(work / ".lock"):
         plain = to_plain(recipe)

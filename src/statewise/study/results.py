@@ -1,22 +1,16 @@
 """From a run folder to `results.json`: Table 2 with its intervals, curves, budgets and verdicts.
 
 Nothing is invented for what a run lacks: an arm, a seed or a file that is not there is named in
-`notes`, and its figures are None.
-
-Which 95 % interval stands where is written beside it (`over`):
-
-- `seeds`  t over training seeds with the items' error inside (`stats.crossed_effect`): another run
-           of the same recipe, on other items of the same kind
-- `items`  over items, Wilson for a share: this checkpoint, on other items of the same kind
+`notes`, and its figures are None. `study/rows.py` holds what comes out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,11 +21,22 @@ from statewise.errors import RunError
 from statewise.plain import from_plain
 from statewise.stats import Estimate
 from statewise.store import read_json, read_rows, write_json
-from statewise.study.claims import RETENTION, Claim
+from statewise.study.claims import BASE, RETENTION, Claim
 from statewise.study.items import DECODINGS, grid, where
-from statewise.study.verdicts import Verdict, decide
+from statewise.study.rows import (
+    ArmResult,
+    BudgetRow,
+    Curve,
+    DriftRow,
+    Example,
+    Over,
+    Quantity,
+    Results,
+    Score,
+    TaskRow,
+)
+from statewise.study.verdicts import decide
 
-BASE = "base"
 CURVE_POINTS = 200
 RANDOM_BASE = (
     "The base model is randomly initialised and was never pretrained: every score of this run is that "
@@ -51,124 +56,6 @@ ITEM_COLUMNS = (
     "extraction_failed",
     "stopped",
 )
-Over = Literal["seeds", "items"]
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A task of the study: `role` is `target` or `retention`, `metric` the one that is reported.
-
-    `name` is what its rows are filed under: the study's label for it, else the harness's name.
-    """
-
-    name: str
-    role: str
-    metric: str
-
-
-@dataclass(frozen=True, slots=True)
-class Quantity:
-    """An estimate and what its interval ranges over."""
-
-    estimate: Estimate
-    over: Over
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """One arm on one task under one decoding. Shares are None where the notion does not apply."""
-
-    task: str
-    decoding: str
-    quantity: Quantity
-    n_items: int
-    per_seed: tuple[float, ...]
-    extraction_failed: float | None
-    stopped: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Drift:
-    """Unbiased MMD^2 of visited states against the base, with what base against base gives."""
-
-    feature: str
-    mmd2: Quantity
-    null_mmd2: float | None
-    p_values: tuple[float, ...]
-    mmd_biased: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """What an arm spent, mean over seeds. None where it was not recorded."""
-
-    tokens_sampled: float | None
-    tokens_trained: float | None
-    teacher_tokens: float | None
-    updates: float | None
-    update_norm: float | None
-    kl_to_base_nats: float | None
-    wall_seconds: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class ArmResult:
-    """One row of Table 2. `seeds` are those with results; a fixed arm has one and never trains."""
-
-    name: str
-    trained: bool
-    seeds: tuple[int, ...]
-    scores: tuple[Score, ...]
-    retention: Quantity | None
-    forgetting: Quantity | None
-    retention_ratio: Quantity | None
-    drift: tuple[Drift, ...]
-    budget: Budget | None
-
-    def score(self, task: str, decoding: str | None = None) -> Score | None:
-        """The score on `task`; without `decoding` the one that claims speak of."""
-        found = {s.decoding: s for s in self.scores if s.task == task}
-        wanted = DECODINGS if decoding is None else (decoding,)
-        return next((found[d] for d in wanted if d in found), None)
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """One number over training, at most `CURVE_POINTS` points: `quantity` is `loss` or a task."""
-
-    arm: str
-    seed: int
-    quantity: str
-    steps: tuple[float, ...]
-    values: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """A response from which no answer could be extracted."""
-
-    arm: str
-    seed: int
-    task: str
-    item_id: str
-    response: str
-
-
-@dataclass(frozen=True, slots=True)
-class Results:
-    """All that a report says. `complete` is False where something of the study is missing."""
-
-    study: str
-    question: str
-    seeds: tuple[int, ...]
-    complete: bool
-    notes: tuple[str, ...]
-    tasks: tuple[Task, ...]
-    arms: tuple[ArmResult, ...]
-    verdicts: tuple[Verdict, ...]
-    curves: tuple[Curve, ...]
-    examples: tuple[Example, ...]
-    environment: Mapping[str, Any]
 
 
 def summarise(run_dir: Path) -> Results:
@@ -183,6 +70,7 @@ def summarise(run_dir: Path) -> Results:
     trained = {n: any((f / "metrics.jsonl").exists() for f in folders[n].values()) for n in names}
     fixed = [n for n in names if folders[n] and not trained[n]]
     gaps = _gaps(names, folders, trained, items, seeds)
+    gaps += _unmeasured(names, folders, items, with_drift=bool(study.get("drift")))
     environment = _stored(run_dir / "environment.json") or {}
     notes = [*_notes(study), *gaps]
     if environment.get("base", {}).get("randomly_initialised"):
@@ -226,9 +114,9 @@ def _study(run_dir: Path) -> dict[str, Any]:
     return study
 
 
-def _task(entry: Mapping[str, Any]) -> Task:
+def _task(entry: Mapping[str, Any]) -> TaskRow:
     name = str(entry.get("label") or entry["name"])
-    return Task(name, str(entry["role"]), str(entry.get("metric") or ""))
+    return TaskRow(name, str(entry["role"]), str(entry.get("metric") or ""))
 
 
 def _seeds(value: Any) -> tuple[int, ...]:
@@ -264,7 +152,7 @@ def _items(folders: Mapping[str, Mapping[int, Path]]) -> pd.DataFrame:
     return pd.concat(kept, ignore_index=True)
 
 
-def _reported(items: pd.DataFrame, tasks: Sequence[Task]) -> pd.DataFrame:
+def _reported(items: pd.DataFrame, tasks: Sequence[TaskRow]) -> pd.DataFrame:
     """Only each task's own metric, so that no item counts twice."""
     kept = []
     for task in tasks:
@@ -297,12 +185,31 @@ def _gaps(
     return gaps
 
 
+def _unmeasured(
+    names: Sequence[str],
+    folders: Mapping[str, Mapping[int, Path]],
+    items: pd.DataFrame,
+    *,
+    with_drift: bool,
+) -> list[str]:
+    """Files that should stand beside the item results and do not."""
+    wanted = {"budget.json": "budget"} | ({"drift.json": "drift"} if with_drift else {})
+    gaps: list[str] = []
+    for name in names:
+        scored = [seed for seed in folders[name] if len(where(items, arm=name, seed=seed))]
+        for file, what in wanted.items():
+            lacking = [str(seed) for seed in scored if not (folders[name][seed] / file).exists()]
+            if lacking:
+                gaps.append(f"Unfinished: {name} has no {what} for seed {', '.join(lacking)}.")
+    return gaps
+
+
 def _arm(
     name: str,
     trained: bool,
     folders: Mapping[str, Mapping[int, Path]],
     items: pd.DataFrame,
-    tasks: Sequence[Task],
+    tasks: Sequence[TaskRow],
 ) -> ArmResult:
     rows = where(items, arm=name)
     scores = [
@@ -323,26 +230,29 @@ def _arm(
         forgetting=forgetting,
         retention_ratio=ratio,
         drift=_drift(*(_all(folders[arm], "drift.json") for arm in (name, BASE))),
-        budget=_budget(_all(folders[name], "budget.json")),
+        budget=_budget(
+            _all(folders[name], "budget.json"), _all(folders[name], "policy/statewise.json")
+        ),
     )
 
 
 def _score(arm: str, task: str, decoding: str, items: pd.DataFrame) -> Score:
     rows = where(items, arm=arm, task=task, decoding=decoding)
-    values = grid(items, arm, task, decoding).values
+    table = grid(items, arm, task, decoding)
     return Score(
         task=task,
         decoding=decoding,
-        quantity=_quantity([values]),
-        n_items=values.shape[1],
-        per_seed=tuple(float(v) for v in values.mean(axis=1)),
+        quantity=_quantity([table.values]),
+        n_items=table.n_items,
+        n_clusters=table.values.shape[1],
+        per_seed=tuple(float(v) for v in table.values.mean(axis=1)),
         extraction_failed=_share(rows["extraction_failed"]),
         stopped=_share(rows["stopped"]),
     )
 
 
 def _quantity(tables: list[np.ndarray], unit: str = "share") -> Quantity:
-    """Mean over tasks of tables [seeds, items], with the interval that their seeds allow."""
+    """Mean over tasks of tables [seeds, clusters], with the interval that their seeds allow."""
     if len(tables[0]) == 1 and len(tables) == 1:
         return Quantity(stats.item_mean(tables[0][0], unit), "items")
     one = len(tables[0]) == 1
@@ -350,8 +260,8 @@ def _quantity(tables: list[np.ndarray], unit: str = "share") -> Quantity:
     low, high = stats.interval(effect, 0.025) or (None, None)
     if unit == "share" and low is not None and high is not None:
         low, high = max(low, 0.0), min(high, 1.0)  # t knows no bounds, a share does
-    stderr = max(scale.stderr for scale in effect.scales)
-    n = effect.n_items if one else effect.n_seeds
+    stderr = max((scale.stderr for scale in effect.scales), default=None)
+    n = effect.n_clusters if one else effect.n_seeds
     estimate = Estimate(effect.value, stderr, n, unit, low, high)
     return Quantity(estimate, "items" if one else "seeds")
 
@@ -361,14 +271,14 @@ def _share(column: Any) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def _retention(arm: str, items: pd.DataFrame, tasks: Sequence[Task]) -> Quantity | None:
+def _retention(arm: str, items: pd.DataFrame, tasks: Sequence[TaskRow]) -> Quantity | None:
     """Mean score over retention tasks."""
     tables = [grid(items, arm, task.name).values for task in tasks if task.role == RETENTION]
     return _quantity(tables) if tables and all(table.size for table in tables) else None
 
 
 def _forgetting(
-    arm: str, items: pd.DataFrame, tasks: Sequence[Task]
+    arm: str, items: pd.DataFrame, tasks: Sequence[TaskRow]
 ) -> tuple[Quantity | None, Quantity | None]:
     """Forgetting and retention ratio: means over retention tasks of `b - a` and of `a / b`."""
     losses, ratios = [], []
@@ -391,16 +301,16 @@ def _forgetting(
 
 def _drift(
     stored: Sequence[Mapping[str, Any]], of_base: Sequence[Mapping[str, Any]]
-) -> tuple[Drift, ...]:
+) -> tuple[DriftRow, ...]:
     """Drift by kind of feature. The base's own file, two of its samples, is the null."""
     files, nulls = ([f["features"] for f in group] for group in (stored, of_base))
     found = []
     for feature in dict.fromkeys(name for f in files for name in f):
         rows = [f[feature] for f in files if feature in f]
         values = np.array([row["mmd2"] for row in rows], dtype=np.float64)
-        over: Over = "seeds" if len(values) > 1 else "items"
+        over: Over = "seeds only"
         found.append(
-            Drift(
+            DriftRow(
                 feature=feature,
                 mmd2=Quantity(stats.seed_mean(values, "mmd2"), over),
                 null_mmd2=_mean(null[feature]["mmd2"] for null in nulls if feature in null),
@@ -411,10 +321,17 @@ def _drift(
     return tuple(found)
 
 
-def _budget(stored: Sequence[Mapping[str, Any]]) -> Budget | None:
+def _budget(
+    stored: Sequence[Mapping[str, Any]], cards: Sequence[Mapping[str, Any]]
+) -> BudgetRow | None:
     if not stored:
         return None
-    return Budget(**{f.name: _mean(row.get(f.name) for row in stored) for f in fields(Budget)})
+    names = [field.name for field in fields(BudgetRow)]
+    means = {name: _mean(row.get(name) for row in (*stored, *cards)) for name in names}
+    errors = [row.get("kl_to_base_stderr_nats") for row in stored]
+    known = [float(error) for error in errors if error is not None]
+    joint = float(np.linalg.norm(known)) / len(known) if len(known) == len(errors) else None
+    return BudgetRow(**means | {"kl_to_base_stderr_nats": joint})
 
 
 def _mean(values: Any) -> float | None:

@@ -14,8 +14,9 @@ from statewise.errors import ConfigError
 from statewise.evaluate import evaluate
 from statewise.plain import from_plain, override, to_plain
 from statewise.policy import PolicyRef
-from statewise.store import RunFolder, exclusive, read_json, write_json
+from statewise.store import RunFolder, read_json, write_json
 from statewise.study.executor import Event, plan_training, run_jobs
+from statewise.study.folder import claimed
 from statewise.study.models import load_role
 from statewise.study.spec import Search, Study, dosed
 
@@ -27,8 +28,9 @@ def search(
 
     A student is tuned against its teacher as that was chosen. Returns, by arm, the trials with
     their scores a seed and the index of the best (the first of equals); also in `root/search.json`.
-    A search that was killed continues. Raises ConfigError where the study has no `search`, or
-    where its seeds are the study's.
+    A search that was killed continues; one whose trials or arms were changed since is refused,
+    because trained variants go by their number. Raises ConfigError where the study has no
+    `search`, or where its seeds are the study's.
     """
     rule = study.search
     if rule is None:
@@ -36,7 +38,7 @@ def search(
     if shared := set(rule.seeds) & set(study.seeds):
         raise ConfigError(f"search.seeds {sorted(shared)} are seeds of the study; search on others")
     run, chosen, report = RunFolder(root), [], {}
-    with exclusive(root / ".lock"):
+    with claimed(study, run, workers=workers, purpose="search"):
         for name in _needed(study, rule):
             trials = rule.trials.get(name) or (_dose(study, chosen, name),)
             variants = [_variant(study.arm(name), trial, i) for i, trial in enumerate(trials)]

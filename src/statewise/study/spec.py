@@ -12,15 +12,12 @@ from typing import Any, Literal
 
 from statewise.arms import Arm, references
 from statewise.code import seal
-from statewise.errors import ConfigError, nearest
+from statewise.errors import ConfigError, at_least_one, nearest
 from statewise.evaluate import Task
 from statewise.plain import differences, from_plain, load_yaml, override, to_plain
 from statewise.policy import LIVE
 from statewise.probes import Drift
-from statewise.study.claims import Claim
-
-BASE = "base"
-"""The name of the policy that every arm starts from unless it says otherwise."""
+from statewise.study.claims import BASE, Claim, check
 
 Axis = Literal["prompts", "source", "supervision", "objective", "term", "budget", "start"]
 
@@ -103,8 +100,13 @@ class Study:
         targets = [task for task in self.tasks if task.role == "target"]
         if len(targets) != 1:
             raise ConfigError(f"a study has one task with role 'target', found {len(targets)}")
+        keys = [task.key for task in self.tasks]
+        if doubled := sorted({key for key in keys if keys.count(key) > 1}):
+            raise ConfigError(f"tasks listed twice: {', '.join(doubled)}; give each its own label")
+        at_least_one(self, "checkpoint_every_steps")
         self.order()
-        self._check_claims()
+        for claim in self.claims:
+            check(claim, {task.key: task.role for task in self.tasks}, [BASE, *names])
         self._check_varies()
         for section, listed in (
             ("search.trials", self.search.trials if self.search else ()),
@@ -144,18 +146,6 @@ class Study:
             raise ConfigError(
                 f"circular teachers: {' -> '.join(error.args[1])}; an arm cannot wait for itself"
             ) from None
-
-    def _check_claims(self) -> None:
-        names = [BASE, *(arm.name for arm in self.arms)]
-        for claim in self.claims:
-            rivals = getattr(claim, "over", ()) or (
-                getattr(claim, "baseline", None) or getattr(claim, "than", BASE),
-            )
-            for name in (claim.arm, *rivals):
-                if name not in names:
-                    raise ConfigError(
-                        f"claims.{claim.name}: no arm {name!r}; {nearest(name, names)}"
-                    )
 
     def _check_doses(self) -> None:
         for name, dose in self.doses.items():
@@ -260,11 +250,14 @@ def with_local_data(plain: Any, folder: str) -> Any:
     if not isinstance(plain, dict):
         return plain
     found = {key: with_local_data(value, folder) for key, value in plain.items()}
+    if found.get("prompts") == "gsm8k":  # the bare name of the kind
+        found["prompts"] = {"kind": "gsm8k", "folder": folder}
     if found.get("kind") == "gsm8k":
         found["folder"] = folder
     for key in ("tasks", "task"):
-        tasks = found.get(key, [])
-        for task in [tasks] if isinstance(tasks, dict) else tasks:
+        tasks = found.get(key)
+        # What is no task is left for `from_plain` to refuse.
+        for task in tasks if isinstance(tasks, list) else [tasks]:
             if isinstance(task, dict) and not str(task.get("name", "")).startswith("pocket_"):
                 task["data"] = folder
     return found

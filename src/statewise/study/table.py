@@ -9,16 +9,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from statewise.study.claims import RETENTION
-from statewise.study.results import ArmResult, Quantity, Results, Task
+from statewise.study.rows import ArmResult, Quantity, Results, TaskRow
+from statewise.words import DASH, value_and_error
 
-DASH = "–"
 MARKS = {"supported": "✓", "contradicted": "✗", "undecided": "?"}
 COLOURS = {"supported": "green", "contradicted": "red", "undecided": "yellow"}
 
 
 def table_text(results: Results, *, width: int = 100, colour: bool = False) -> str:
-    """Table 2 and the verdicts as text. A value stands above half its 95 % interval."""
+    """Table 2 and the verdicts as text. A value stands above half its 95 % interval, or above both
+    ends of one that is not symmetrical.
+    """
     console = Console(
         file=StringIO(),
         width=width,
@@ -29,9 +30,10 @@ def table_text(results: Results, *, width: int = 100, colour: bool = False) -> s
     with console.capture() as capture:
         console.print(_table(results))
         console.print(
-            "± half a 95 % interval over seeds and items; * over items alone, one checkpoint. "
-            "MMD² of hidden states against base, ° = p ≤ 0.05 for every seed. noans, cut: greedy "
-            "target completions without an answer, and cut at the length limit. n: seeds.",
+            "± half a 95 % interval over seeds and items, or its two ends; * over items alone, one "
+            "checkpoint. MMD² of hidden states against base, interval over seeds only, ° = p ≤ 0.05 "
+            "for every seed. noans, cut: greedy target completions without an answer, and cut at "
+            "the length limit. n: seeds.",
             style="dim",
         )
         for verdict in results.verdicts:
@@ -48,7 +50,7 @@ def table_text(results: Results, *, width: int = 100, colour: bool = False) -> s
 def _table(results: Results) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=escape(results.study))
     table.add_column("arm", overflow="fold")
-    columns = _columns(results)
+    columns = results.columns()
     for task, decoding in columns:
         name = escape(task.name).replace("_", "\n")
         table.add_column(f"{name}\nT=1" if decoding == "sampled" else name, justify="right")
@@ -68,38 +70,24 @@ def _table(results: Results) -> Table:
     return table
 
 
-def _columns(results: Results) -> list[tuple[Task, str]]:
-    """Every task and decoding that some arm has, target first."""
-    tasks = sorted(results.tasks, key=lambda task: task.role == RETENTION)
-    return [
-        (task, decoding)
-        for task in tasks
-        for decoding in ("greedy", "choices", "sampled")
-        if any(arm.score(task.name, decoding) for arm in results.arms)
-    ]
-
-
 def quantity_text(quantity: Quantity | None, digits: int = 3) -> str:
-    """A value above half its interval, as the terminal shows it."""
+    """A value above its interval, as the terminal shows it."""
     if quantity is None:
         return DASH
-    e = quantity.estimate
-    text = f"{e.value:.{digits}f}"
-    if e.low is None or e.high is None:
-        return text
-    star = "*" if quantity.over == "items" else ""
-    return f"{text}\n±{(e.high - e.low) / 2:.{digits}f}{star}"
+    text = value_and_error(quantity.estimate, digits)
+    return f"{text}*" if quantity.over == "items" and "\n" in text else text
 
 
 def _drift_text(arm: ArmResult) -> str:
     hidden = next((d for d in arm.drift if d.feature == "hidden"), None)
     if hidden is None:
         return DASH
+    value, *interval = quantity_text(hidden.mmd2, digits=4).split("\n")
     mark = "°" if hidden.p_values and max(hidden.p_values) <= 0.05 else ""
-    return f"{hidden.mmd2.estimate.value:.4f}{mark}"
+    return "\n".join((f"{value}{mark}", *interval))
 
 
-def _failure_text(arm: ArmResult, columns: list[tuple[Task, str]]) -> tuple[str, str]:
+def _failure_text(arm: ArmResult, columns: list[tuple[TaskRow, str]]) -> tuple[str, str]:
     score = next((s for t, d in columns if d == "greedy" and (s := arm.score(t.name, d))), None)
     if score is None:
         return DASH, DASH

@@ -1,7 +1,8 @@
 """Verdicts: what the results say about each claim of a study.
 
 - supported     the interval lies wholly beyond the margin
-- contradicted  the interval excludes what was predicted
+- contradicted  the interval excludes what was predicted, at a k-th of the level where a claim has k
+                comparisons: "all of them" is refuted by any one
 - undecided     neither, with the smallest effect that this design could have seen
 
 All claims are settled at once, because Holm's adjustment runs over the primary ones. Each bound is
@@ -14,17 +15,29 @@ generated.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import isfinite
+from dataclasses import dataclass, replace
+from math import inf
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from statewise import stats
-from statewise.errors import ConfigError, nearest
-from statewise.study.claims import RETENTION, TARGET, Claim, Exceeds, Forgets, ForgetsLess, Retains
-from statewise.study.items import differences
+from statewise.study.claims import (
+    BASE,
+    RETENTION,
+    TARGET,
+    Claim,
+    Exceeds,
+    Forgets,
+    ForgetsLess,
+    Retains,
+    Unit,
+    check,
+    rivals,
+)
+from statewise.study.items import Differences, differences
+from statewise.words import number
 
 ALPHA = 0.05
 Outcome = Literal["supported", "contradicted", "undecided"]
@@ -41,7 +54,9 @@ class Part:
     p: float | None
     n_seeds: int
     n_items: int
+    n_clusters: int
     p_mcnemar: float | None = None
+    """Exact, two-sided, of no difference at all: for one checkpoint a side and 0-1 scores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +75,7 @@ class Verdict:
     verdict: Outcome
     sentence: str
     primary: bool
-    unit: str
+    unit: Unit
     margin: float
     effect: float | None
     low: float | None
@@ -68,6 +83,7 @@ class Verdict:
     level: float
     n_seeds: int
     n_items: int
+    n_clusters: int
     p: float | None
     p_adjusted: float | None
     smallest_detectable_effect: float | None
@@ -80,6 +96,7 @@ class _Comparison:
 
     name: str
     effect: stats.Effect
+    n_items: int
     p_mcnemar: float | None
 
 
@@ -87,7 +104,7 @@ def decide(
     claims: Sequence[Claim],
     scores: pd.DataFrame,
     roles: Mapping[str, str],
-    fixed: Sequence[str] = ("base",),
+    fixed: Sequence[str] = (BASE,),
     alpha: float = ALPHA,
 ) -> tuple[Verdict, ...]:
     """Settle `claims` on item-level `scores`.
@@ -105,7 +122,7 @@ def decide(
         DataError: scores that cannot be paired.
     """
     for claim in claims:
-        _check(claim, roles)
+        check(claim, roles)
     found = [_comparisons(claim, scores, roles, frozenset(fixed)) for claim in claims]
     ps = [
         None if isinstance(f, str) else stats.intersection_union([_p(c, claim) for c in f])
@@ -118,50 +135,25 @@ def decide(
     )
 
 
-def _check(claim: Claim, roles: Mapping[str, str]) -> None:
-    where = f"claims.{claim.name}"
-    if claim.unit not in ("seeds", "items"):
-        raise ConfigError(f"{where}.unit: {claim.unit!r} is neither 'seeds' nor 'items'")
-    if not isfinite(claim.margin) or claim.margin < 0:
-        raise ConfigError(f"{where}.margin: {claim.margin} is not a number >= 0")
-    if isinstance(claim, Retains) and claim.margin == 0:
-        raise ConfigError(f"{where}.margin: an equivalence test needs a margin above 0")
-    if isinstance(claim, Exceeds):
-        if not claim.over:
-            raise ConfigError(f"{where}.over: names no arm to exceed")
-        if claim.task not in (TARGET, *roles):
-            raise ConfigError(f"{where}.task: {claim.task!r}; {nearest(claim.task, roles)}")
-    wanted = claim.task if isinstance(claim, Exceeds) else RETENTION
-    if wanted in (TARGET, RETENTION) and wanted not in roles.values():
-        raise ConfigError(f"{where}: the study has no {wanted} task")
-
-
-def _rivals(claim: Claim) -> tuple[str, ...]:
-    if isinstance(claim, Exceeds):
-        return claim.over
-    return (claim.than if isinstance(claim, ForgetsLess) else claim.baseline,)
-
-
 def _comparisons(
     claim: Claim, scores: pd.DataFrame, roles: Mapping[str, str], fixed: frozenset[str]
 ) -> list[_Comparison] | str:
     """The claim's parts, or a sentence that says why there are none."""
-    rivals = _rivals(claim)
     have = set(scores["arm"])
-    absent = [arm for arm in (claim.arm, *rivals) if arm not in have]
+    absent = [arm for arm in (claim.arm, *rivals(claim)) if arm not in have]
     if absent:
         return f"No results of {_listed(absent)} yet."
     task = claim.task if isinstance(claim, Exceeds) else RETENTION
     tasks = [task] if task in roles else [name for name, role in roles.items() if role == task]
 
     parts: list[_Comparison] = []
-    for rival in rivals:
+    for rival in rivals(claim):
         tables = {name: differences(scores, claim.arm, rival, name, fixed) for name in tasks}
-        if not all(table.size for table in tables.values()):
-            lacking = [name for name, table in tables.items() if not table.size]
+        if not all(table.values.size for table in tables.values()):
+            lacking = [name for name, table in tables.items() if not table.values.size]
             return f"No seed of {claim.arm} and {rival} has results on {_listed(lacking)} yet."
         if isinstance(claim, Forgets | Retains):  # forgetting counts the loss
-            tables = {name: -table for name, table in tables.items()}
+            tables = {name: replace(t, values=-t.values) for name, t in tables.items()}
         groups = [[name] for name in tasks] if isinstance(claim, Retains) else [tasks]
         for group in groups:
             label = f"{claim.arm} on {group[0]}" if isinstance(claim, Retains) else f"vs {rival}"
@@ -169,14 +161,15 @@ def _comparisons(
     return parts
 
 
-def _compare(label: str, tables: list[np.ndarray], unit: str) -> _Comparison:
+def _compare(label: str, tables: list[Differences], unit: Unit) -> _Comparison:
+    n_items = sum(table.n_items for table in tables)
     if unit == "seeds":
-        return _Comparison(label, stats.crossed_effect(tables), None)
-    first = [table[0] for table in tables]
+        return _Comparison(label, stats.crossed_effect([t.values for t in tables]), n_items, None)
+    first = [table.values[0] for table in tables]
     exact = None
     if len(first) == 1 and np.isin(first[0], (-1.0, 0.0, 1.0)).all():
         exact = stats.mcnemar_exact(first[0] > 0, first[0] < 0)
-    return _Comparison(label, stats.item_effect(first), exact)
+    return _Comparison(label, stats.item_effect(first), n_items, exact)
 
 
 def _p(part: _Comparison, claim: Claim) -> float | None:
@@ -185,13 +178,14 @@ def _p(part: _Comparison, claim: Claim) -> float | None:
     return stats.p_above(part.effect, claim.margin)
 
 
-def _p_against(part: _Comparison, claim: Claim) -> float | None:
-    """One-sided p of the claim's opposite: small where this part excludes what was predicted."""
-    below = stats.p_below(part.effect, claim.margin)
-    if not isinstance(claim, Retains):
-        return below
-    above, low = stats.p_above(part.effect, claim.margin), stats.p_below(part.effect, -claim.margin)
-    return None if above is None or low is None else min(above, low)
+def _p_against(part: _Comparison, claim: Claim) -> float:
+    """One-sided p of the claim's opposite: small where this part excludes what was predicted.
+
+    Infinite where the error is unknown. Of `Retains` only a loss beyond the margin is the opposite.
+    """
+    test = stats.p_above if isinstance(claim, Retains) else stats.p_below
+    found = test(part.effect, claim.margin)
+    return inf if found is None else found
 
 
 def _verdict(
@@ -207,14 +201,14 @@ def _verdict(
     worst: _Comparison | None = None
     if not isinstance(found, str):
         parts = tuple(_part(c, claim, at) for c in found)
-        worst = min(found, key=lambda c: _room(c, claim, at))
-        against = [_p_against(c, claim) for c in found]
+        worst = min(found, key=lambda c: (bool(c.effect.scales), _room(c, claim, at)))
+        least = min(found, key=lambda c: _p_against(c, claim))
         if p is not None and p <= at:
             outcome = "supported"
         # "All of them" is refuted by any: with k parts each is asked at a k-th of the level.
-        elif any(q is not None and q * len(found) <= at for q in against):
+        elif _p_against(least, claim) * len(found) <= at:
             outcome = "contradicted"
-            worst = min(found, key=lambda c: _p_against(c, claim) or 0.0)
+            worst = least
     bounds = stats.interval(worst.effect, at) if worst else None
     level = 1 - 2 * at
     detectable = _detectable(worst.effect, claim, at) if worst else None
@@ -232,7 +226,8 @@ def _verdict(
         high=bounds[1] if bounds else None,
         level=level,
         n_seeds=worst.effect.n_seeds if worst else 0,
-        n_items=worst.effect.n_items if worst else 0,
+        n_items=worst.n_items if worst else 0,
+        n_clusters=worst.effect.n_clusters if worst else 0,
         p=p,
         p_adjusted=adjusted.p_adjusted if adjusted and p is not None else None,
         smallest_detectable_effect=detectable,
@@ -255,7 +250,8 @@ def _part(part: _Comparison, claim: Claim, alpha: float) -> Part:
         high=bounds[1] if bounds else None,
         p=_p(part, claim),
         n_seeds=part.effect.n_seeds,
-        n_items=part.effect.n_items,
+        n_items=part.n_items,
+        n_clusters=part.effect.n_clusters,
         p_mcnemar=part.p_mcnemar,
     )
 
@@ -280,34 +276,51 @@ def _sentence(
 ) -> str:
     if isinstance(found, str) or worst is None:
         return f"{found} Undecided."
-    said = f"{_subject(claim, worst)} {_signed(worst.effect.value)}"
+    said = f"{_subject(claim, worst)} {number(worst.effect.value, sign=True)}"
     if bounds is None:
-        return f"{said}, but one seed cannot speak about a method. Undecided."
+        lack = "one seed cannot speak about a method"
+        if worst.effect.n_seeds > 1 or claim.unit == "items":
+            lack = "a task with a single item, or cluster of items, leaves its error unknown"
+        return f"{said}, but {lack}. Undecided."
+    low, high = (number(bound, sign=True) for bound in bounds)
     n = worst.effect.n_seeds
     units = f"{n} seeds" if claim.unit == "seeds" else "one checkpoint each"
-    said += f" ({100 * level:.3g} % interval {_signed(bounds[0])} to {_signed(bounds[1])}; "
-    said += f"{units}, {worst.effect.n_items:,} items)"
+    said += f" ({100 * level:.3g} % interval {low} to {high}; {units}, {_items(worst)}"
+    if worst.p_mcnemar is not None:
+        said += f"; McNemar's exact p of no difference {worst.p_mcnemar:.2g}"
+    said += ")"
     if len(found) > 1:
         said += f", the least favourable of {len(found)} comparisons"
-    band = f"±{claim.margin:g}" if isinstance(claim, Retains) else f"{claim.margin:g}"
+    equivalence = isinstance(claim, Retains)
+    band = f"±{claim.margin:g}" if equivalence else f"{claim.margin:g}"
     if outcome == "supported":
-        where = (
-            "inside the margin of " if isinstance(claim, Retains) else "wholly above the margin of "
-        )
+        where = "inside the margin of " if equivalence else "wholly above the margin of "
         return f"{said}: {where}{band}."
     if outcome == "contradicted":
-        where = "outside" if isinstance(claim, Retains) else "below"
-        return f"{said}: wholly {where} the margin of {band}, so what was predicted is excluded."
+        where = "a loss wholly beyond" if equivalence else "wholly below"
+        return f"{said}: {where} the margin of {band}, so what was predicted is excluded."
+    if bounds[0] > claim.margin if equivalence else bounds[1] < claim.margin:
+        return (
+            f"{said}: beyond the margin of {band} if it stood alone, but any of {len(found)} "
+            f"comparisons could have fallen there: each is asked at the level divided by {len(found)}, "
+            "and there this one does not exclude what was predicted. Undecided."
+        )
+    if equivalence and bounds[1] < -claim.margin:
+        return (
+            f"{said}: a gain beyond the margin of {band}. Nothing was lost, but what was predicted is "
+            "no change either way. Undecided."
+        )
     need = (
         f"with no change at all, this design would have shown retention within ±{detectable:.3f}"
-        if isinstance(claim, Retains)
+        if equivalence
         else f"this design sees a true effect of {detectable:.3f} or more 8 times in 10"
     )
     return f"{said}: the interval reaches across the margin of {band}; {need}."
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
+def _items(part: _Comparison) -> str:
+    n = part.effect.n_clusters
+    return f"{part.n_items:,} items" + (f" in {n:,} clusters" if n != part.n_items else "")
 
 
 def _subject(claim: Claim, worst: _Comparison) -> str:

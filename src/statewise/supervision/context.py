@@ -8,6 +8,7 @@ from string import Formatter
 from typing import ClassVar
 
 import numpy as np
+from jaxtyping import Int32
 
 from statewise.errors import ConfigError, DataError
 from statewise.policy import Policy
@@ -58,20 +59,28 @@ class Context:
         except DataError as error:
             raise DataError(f"prompt {prompt.id!r}: {error}") from None
 
+    def ids(self, prompt: Prompt, teacher: Policy) -> Int32[np.ndarray, " L"]:
+        """The teacher's prompt as tokens, begun as its tokenizer begins every text."""
+        parts = [teacher.prefix_ids, teacher.to_ids(self.text(prompt))]
+        return np.concatenate(parts).astype(np.int32)
+
+    def check(self, prompts: Sequence[Prompt], teacher: Policy, new_tokens: int) -> None:
+        """Refuse prompts that leave no room for `new_tokens`. Raises DataError, with the count."""
+        self._fits([len(self.ids(prompt, teacher)) + new_tokens for prompt in prompts], teacher)
+
     def labels(self, trajectories: Sequence[Trajectory], teacher: Policy) -> Labels:
         """The rows that the teacher reads. Raises DataError, with the count, for those that do not fit."""
         rows = [
-            np.concatenate(
-                [teacher.prefix_ids, teacher.to_ids(self.text(t.prompt)), t.completion_ids]
-            ).astype(np.int32)
-            for t in trajectories
+            np.concatenate([self.ids(t.prompt, teacher), t.completion_ids]) for t in trajectories
         ]
-        room = teacher.context_tokens
-        long = [len(row) for row in rows if len(row) > room]
+        self._fits([len(row) for row in rows], teacher)
+        return Labels(np.zeros(len(rows), np.float32), rows=rows)
+
+    def _fits(self, lengths: Sequence[int], teacher: Policy) -> None:
+        long = [length for length in lengths if length > teacher.context_tokens]
         if long:
             raise DataError(
-                f"{len(long)} of {len(rows)} rows with the privileged context exceed the {room} tokens that "
-                f"{teacher.name} can read (the longest has {max(long)}); shorten the template, the "
-                "demonstrations or max_new_tokens"
+                f"{len(long)} of {len(lengths)} rows with the privileged context exceed the "
+                f"{teacher.context_tokens} tokens that {teacher.name} can read (the longest has {max(long)}); "
+                "shorten the template, the demonstrations or max_new_tokens"
             )
-        return Labels(np.zeros(len(rows), np.float32), rows=rows)

@@ -1,4 +1,4 @@
-"""Numbers as the report writes them."""
+"""Numbers as terminals and reports write them."""
 
 from __future__ import annotations
 
@@ -31,6 +31,26 @@ def interval_words(estimate: Estimate, digits: int = 3) -> str:
     if estimate.low is None or estimate.high is None:
         return "[unknown]"
     return f"[{number(estimate.low, digits)}, {number(estimate.high, digits)}]"
+
+
+def value_and_error(estimate: Estimate, digits: int = 3) -> str:
+    r"""A value and its interval in few characters: half its width, or both ends where `±` would lie.
+
+    It would where an end is off by the last digit or more: beside a bound that shares cannot pass.
+
+    >>> value_and_error(Estimate(0.5, 0.1, 3, "share", 0.3, 0.7))
+    '0.500\n±0.200'
+    >>> value_and_error(Estimate(0.98, 0.02, 3, "share", 0.93, 1.0))
+    '0.980\n0.930–\n1.000'
+    >>> value_and_error(Estimate(0.5, None, 1, "share"))
+    '0.500'
+    """
+    value = number(estimate.value, digits)
+    if estimate.low is None or estimate.high is None:
+        return value
+    if abs(estimate.high + estimate.low - 2 * estimate.value) >= 2 * 10**-digits:
+        return f"{value}\n{number(estimate.low, digits)}{DASH}\n{number(estimate.high, digits)}"
+    return f"{value}\n±{(estimate.high - estimate.low) / 2:.{digits}f}"
 
 
 def amount(value: float | None) -> str:

@@ -1,0 +1,84 @@
+"""What the figures of a report share: the plate, how an arm looks, names of rows, counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+
+from statewise.report import svg
+from statewise.study.rows import Results
+
+WIDE, NARROW = 720, 360
+MARKERS = ("o", "s", "^", "v", "P", "X", "p", "h")
+
+
+@dataclass(frozen=True, slots=True)
+class Plate:
+    """One figure: the same picture `wide` and `narrow`, or small `panels` that wrap."""
+
+    name: str
+    title: str
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    wide: str = ""
+    narrow: str = ""
+    panels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How an arm is drawn everywhere: its colour, and a marker for those who see no colour."""
+
+    colour: str
+    marker: str
+    css: str
+
+
+def looks(results: Results) -> dict[str, Look]:
+    """A look for each arm. Arms that do not train are ink-coloured diamonds."""
+    found: dict[str, Look] = {}
+    trained = 0
+    for arm in results.arms:
+        if arm.seeds and not arm.trained:
+            found[arm.name] = Look(svg.INK, "D", "fixed")
+            continue
+        i = trained % len(svg.ARM_COLOURS)
+        # A ninth arm has the first's colour but never its marker.
+        marker = MARKERS[(i + trained // len(svg.ARM_COLOURS)) % len(MARKERS)]
+        found[arm.name] = Look(svg.ARM_COLOURS[i], marker, f"arm{i}")
+        trained += 1
+    return found
+
+
+def row_names(axes: Axes, names: Sequence[str], colours: Sequence[str], *, beside: bool) -> None:
+    """Name each row of a dot plot: left of it on a wide screen, above its mark on a narrow one."""
+    if beside:
+        axes.set_yticks(range(len(names)), list(names))
+        for tick, colour in zip(axes.get_yticklabels(), colours, strict=True):
+            tick.set_color(colour)
+        return
+    axes.set_yticks([])
+    ground = {"facecolor": svg.SURFACE, "edgecolor": "none", "pad": 1.0}
+    at = axes.get_yaxis_transform()
+    for i, (name, colour) in enumerate(zip(names, colours, strict=True)):
+        axes.text(
+            0.0, i - 0.32, name, transform=at, color=colour, fontsize=9.5, va="center", bbox=ground
+        )
+
+
+def counts(results: Results) -> str:
+    """How many seeds and items stand behind the scores; clusters where they are fewer."""
+    seeds = max((len(arm.seeds) for arm in results.arms), default=0)
+    items = []
+    for task in results.tasks:
+        scores = [score for arm in results.arms if (score := arm.score(task.name))]
+        largest = max(scores, key=lambda score: score.n_items, default=None)
+        if largest is None:
+            continue
+        n, clusters = largest.n_items, largest.n_clusters
+        within = f" in {clusters:,} clusters" if clusters != n else ""
+        items.append(f"{n:,} items of {task.name}{within}")
+    return f"n = {seeds} seed{'s' * (seeds != 1)}, {', '.join(items)}"

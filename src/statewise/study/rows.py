@@ -1,0 +1,158 @@
+"""What a report says, as values: one row an arm, and what stands in it.
+
+Which 95 % interval stands where is written beside it (`over`):
+
+- `seeds`       t over training seeds with the items' error inside (`stats.crossed_effect`): another
+                run of the same recipe, on other items of the same kind
+- `items`       over items, Wilson for a share: this checkpoint, on other items of the same kind
+- `seeds only`  plain t over training seeds: another run of the same recipe, on the same sample
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from statewise.stats import Estimate
+from statewise.study.claims import TARGET
+from statewise.study.items import DECODINGS
+from statewise.study.verdicts import Verdict
+
+Over = Literal["seeds", "items", "seeds only"]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """A task of the study: `role` is `target` or `retention`, `metric` the one that is reported.
+
+    `name` is what its rows are filed under: the study's label for it, else the harness's name.
+    """
+
+    name: str
+    role: str
+    metric: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """An estimate and what its interval ranges over."""
+
+    estimate: Estimate
+    over: Over
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One arm on one task under one decoding. Shares are None where the notion does not apply."""
+
+    task: str
+    decoding: str
+    quantity: Quantity
+    n_items: int
+    n_clusters: int
+    per_seed: tuple[float, ...]
+    extraction_failed: float | None
+    stopped: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DriftRow:
+    """Unbiased MMD^2 of visited states against the base, with one draw of base against base.
+
+    All seeds are compared with one sample of the base's states, whose luck the interval over seeds
+    does not hold: `seeds only`.
+    """
+
+    feature: str
+    mmd2: Quantity
+    null_mmd2: float | None
+    p_values: tuple[float, ...]
+    mmd_biased: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetRow:
+    """What an arm spent, mean over seeds. None where it was not recorded."""
+
+    tokens_sampled: float | None
+    tokens_trained: float | None
+    teacher_tokens: float | None
+    updates: float | None
+    update_norm: float | None
+    kl_to_base_nats: float | None
+    """kl(student || base), nats a state, on the student's own states."""
+    wall_seconds: float | None
+    prompts_dropped: float | None
+    prompts_truncated: float | None
+    kl_to_base_stderr_nats: float | None
+    """Of the mean over these checkpoints: `sqrt(sum of squares) / seeds`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArmResult:
+    """One row of Table 2. `seeds` are those with results; a fixed arm has one and never trains."""
+
+    name: str
+    trained: bool
+    seeds: tuple[int, ...]
+    scores: tuple[Score, ...]
+    retention: Quantity | None
+    forgetting: Quantity | None
+    retention_ratio: Quantity | None
+    drift: tuple[DriftRow, ...]
+    budget: BudgetRow | None
+
+    def score(self, task: str, decoding: str | None = None) -> Score | None:
+        """The score on `task`; without `decoding` the one that claims speak of."""
+        found = {s.decoding: s for s in self.scores if s.task == task}
+        wanted = DECODINGS if decoding is None else (decoding,)
+        return next((found[d] for d in wanted if d in found), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One number over training, at most `CURVE_POINTS` points: `quantity` is `loss` or a task."""
+
+    arm: str
+    seed: int
+    quantity: str
+    steps: tuple[float, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A response from which no answer could be extracted."""
+
+    arm: str
+    seed: int
+    task: str
+    item_id: str
+    response: str
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """All that a report says. `complete` is False where something of the study is missing."""
+
+    study: str
+    question: str
+    seeds: tuple[int, ...]
+    complete: bool
+    notes: tuple[str, ...]
+    tasks: tuple[TaskRow, ...]
+    arms: tuple[ArmResult, ...]
+    verdicts: tuple[Verdict, ...]
+    curves: tuple[Curve, ...]
+    examples: tuple[Example, ...]
+    environment: Mapping[str, Any]
+
+    def columns(self) -> list[tuple[TaskRow, str]]:
+        """Every task and decoding that some arm has, the target first."""
+        return [
+            (task, decoding)
+            for task in sorted(self.tasks, key=lambda task: task.role != TARGET)
+            for decoding in DECODINGS
+            if any(arm.score(task.name, decoding) for arm in self.arms)
+        ]
