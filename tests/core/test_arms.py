@@ -171,6 +171,14 @@ def test_a_source_and_a_term_that_mean_nothing_together_are_refused(source, term
     assert all(word in str(refusal.value) for word in says)
 
 
+def test_the_live_student_is_refused_when_it_is_bound_too():
+    mirror = tiny(0).view(f"teacher:{LIVE}")
+    with pytest.raises(PairingError, match="live student"):
+        stream(LEARNER, Term(TeacherDistribution(mirror), JSD()))
+    told = TeacherDistribution(mirror, context=Context("{answer}"))
+    assert stream(LEARNER, Term(told, JSD())).terms[0].supervision is told
+
+
 def test_every_term_of_a_stream_is_checked():
     with pytest.raises(PairingError):
         stream(LEARNER, DISTIL, LIKELIHOOD)

@@ -115,7 +115,7 @@ def _check_teacher(supervision: Supervision) -> None:
 
 def is_live(teacher: Policy | PolicyRef) -> bool:
     """True for the student itself as a teacher, named or bound."""
-    return teacher.name in (LIVE, f"teacher:{LIVE}")
+    return teacher.name == (LIVE if isinstance(teacher, PolicyRef) else f"teacher:{LIVE}")
 
 
 def _members(annotation: Any) -> tuple[type, ...]:
