@@ -29,7 +29,9 @@ def test_the_best_trial_wins_and_the_student_learns_from_the_chosen_teacher(
     study = with_search(tiny_study, {"mild_sft": RATES, "opd_from_mild": RATES})
     scores = {"mild_sft-0": 0.2, "mild_sft-1": 0.6, "opd_from_mild-0": 0.5, "opd_from_mild-1": 0.5}
     monkeypatch.setattr(search_module, "_dev_scores", lambda study, run, arm, rule: [scores[arm]])
-    report = search(study, tmp_path, workers=0)
+    seen = []
+    report = search(study, tmp_path, workers=0, watch=seen.append)
+    assert {event.jobs for event in seen} == {4}  # of the search, not of one arm
     assert report["mild_sft"]["best"] == 1
     assert report["opd_from_mild"]["best"] == 0  # the first of equals
     chosen = tmp_path / "arms" / "mild_sft" / "seed-100"

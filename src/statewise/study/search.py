@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -37,9 +38,13 @@ def search(
         raise ConfigError(f"study {study.name!r} has no `search`: nothing says what to try")
     if shared := set(rule.seeds) & set(study.seeds):
         raise ConfigError(f"search.seeds {sorted(shared)} are seeds of the study; search on others")
-    run, chosen, report = RunFolder(root), [], {}
+    run, chosen, report, done = RunFolder(root), [], {}, 0
+    later = {
+        name: len(rule.trials.get(name, "1")) * len(rule.seeds) for name in _needed(study, rule)
+    }
     with claimed(study, run, workers=workers, purpose="search"):
-        for name in _needed(study, rule):
+        for name in list(later):
+            del later[name]
             trials = rule.trials.get(name) or (_dose(study, chosen, name),)
             variants = [_variant(study.arm(name), trial, i) for i, trial in enumerate(trials)]
             wave = replace(
@@ -52,7 +57,10 @@ def search(
                 doses={},
             )
             names = [variant.name for variant in variants]
-            run_jobs(plan_training(wave, run, names), wave, run, workers=workers, watch=watch)
+            waiting = plan_training(wave, run, names)
+            done += len(waiting)
+            tell = functools.partial(_tell, watch, done + sum(later.values()))
+            run_jobs(waiting, wave, run, workers=workers, watch=tell)
             scores = (
                 [_dev_scores(wave, run, variant, rule) for variant in names]
                 if name in rule.trials
@@ -65,6 +73,11 @@ def search(
                 report[name] = {"trials": _rows(trials, scores), "best": best}
                 write_json(root / "search.json", report)
     return report
+
+
+def _tell(watch: Callable[[Event], None], jobs: int, event: Event) -> None:
+    """Pass an event on with the number of jobs of the whole search, not of this arm alone."""
+    watch(replace(event, jobs=jobs))
 
 
 def _needed(study: Study, rule: Search) -> list[str]:
