@@ -37,6 +37,8 @@ LAYERS = {
     "supervision": 4,
     "objectives": 4,
     "arms": 5,
+    "memory": 5,
+    "methods": 5,
     "gradient": 5,
     "train": 6,
     "probes": 6,

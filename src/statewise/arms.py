@@ -14,9 +14,9 @@ from typing import Any, Literal, get_type_hints
 from statewise.data import Data, Prompts
 from statewise.errors import ConfigError, PairingError
 from statewise.objectives import ClippedSurrogate, CrossEntropy, KLStudentTeacher, Objective
-from statewise.policy import Lora, Policy, PolicyRef, Precision
+from statewise.policy import LIVE, Ema, Lora, Policy, PolicyLike, PolicyRef, Precision
 from statewise.rewards import ExactAnswer, Reward
-from statewise.sources import Continuation, Dataset, Learner, Source
+from statewise.sources import Continuation, Dataset, Filtered, Learner, Mixture, Replay, Source, Stored
 from statewise.supervision import GroupAdvantage, OwnActions, Supervision, TeacherDistribution
 
 
@@ -38,7 +38,7 @@ class Term:
     coefficient: float = 1.0
     normaliser: Literal["token", "sequence", "constant"] = "token"
     constant_tokens: float | None = None
-    on: tuple[Literal["dataset", "student", "teacher"], ...] = ()
+    on: tuple[Literal["dataset", "student", "teacher", "blend"], ...] = ()
 
     def __post_init__(self) -> None:
         gives = get_type_hints(type(self.supervision).signal)["return"]
@@ -161,27 +161,61 @@ def _check_pair(source: Source, term: Term) -> None:
             f"`on` names {', '.join(strangers)}, but the tokens of source {source.kind!r} are "
             f"chosen by {' and '.join(source.owners)}: the term would speak of no state"
         )
-    if isinstance(source, Learner):
-        if isinstance(term.supervision, OwnActions):
-            raise PairingError(
-                "own_actions at learner states would teach the learner what it does already; "
-                "give a teacher, a reward, or the dataset source"
-            )
-        if isinstance(term.objective, ClippedSurrogate) and not source.sampling.is_full:
-            raise PairingError(
-                "a policy gradient needs ratios of the sampled distribution: sample with temperature > 0, "
-                "top_p 1 and top_k 0"
-            )
+    if is_live(getattr(term.supervision, "teacher", None)):
+        raise PairingError(
+            "the student as its own teacher in the same context says what it does already: the divergence "
+            "and its gradient are 0; give another policy or an average of its past (kind: ema)"
+        )
+    for part in _parts(source):
+        _check_part(part, term)
+
+
+def _parts(source: Source) -> Iterator[Source]:
+    """The sources that a composed one passes its prompts to; a filter makes another source of its own."""
+    if isinstance(source, Mixture):
+        for part in source.sources:
+            yield from _parts(part)
+    elif isinstance(source, Replay):
+        yield from _parts(source.source)
+    else:
+        yield source
+
+
+def _check_part(source: Source, term: Term) -> None:
+    """Refuse what a source's states and a term mean nothing to each other at."""
+    inner = source.source if isinstance(source, Filtered) else source
+    if is_live(getattr(inner, "teacher", None)):
+        raise PairingError(
+            f"the teacher of source {inner.kind!r} is the student itself: that is the learner source; "
+            "give another policy or an average of its past (kind: ema)"
+        )
+    sampling = getattr(inner, "sampling", None)
+    if isinstance(term.objective, ClippedSurrogate) and sampling and not sampling.is_full:
+        raise PairingError(
+            "a policy gradient needs ratios of the sampled distribution: sample with temperature > 0, "
+            "top_p 1 and top_k 0"
+        )
+    # A stored sample is a data set by now, and a filter says more than the learner does already.
+    own = "student" in source.supervised and (not term.on or "student" in term.on)
+    if isinstance(term.supervision, OwnActions) and own and source is inner and not isinstance(source, Stored):
+        raise PairingError(
+            f"own_actions at the learner's own states (source {source.kind!r}) would teach the learner what "
+            "it does already; give a teacher, a reward, a filter or the dataset source"
+        )
     if isinstance(term.supervision, GroupAdvantage):
-        samples = getattr(source, "samples_per_prompt", 1)
-        if not isinstance(source, Learner):
+        if source.supervised != ("student",) and not isinstance(source, Stored):
             raise PairingError(
                 f"group_advantage needs the learner's own samples, found source {source.kind!r}"
             )
-        if samples < 2:
+        if source.samples_per_prompt < 2:
             raise PairingError(
                 "group_advantage compares the samples of a prompt: samples_per_prompt must be 2 or more"
             )
+
+
+def is_live(teacher: object) -> bool:
+    """True for the student itself as a teacher, named or bound."""
+    return isinstance(teacher, Policy | PolicyRef) and teacher.name in (LIVE, f"teacher:{LIVE}")
 
 
 # ---- references: an arm as written names policies and data, an arm that runs holds them ---------
@@ -218,10 +252,12 @@ def policies(value: object) -> Iterator[Policy]:
 
 
 def bind(
-    value: Any, policy: Callable[[PolicyRef], Policy], prompts: Callable[[Stream], Prompts]
+    value: Any,
+    policy: Callable[[PolicyRef | Ema], Policy],
+    prompts: Callable[[Stream], Prompts],
 ) -> Any:
-    """The same value with every named policy and every named data set in place."""
-    if isinstance(value, PolicyRef):
+    """The same value with every named policy and every named data set in place, remembering nothing."""
+    if isinstance(value, PolicyRef | Ema):
         return policy(value)
     if isinstance(value, Stream) and not isinstance(value.prompts, Prompts):
         value = replace(value, prompts=prompts(value))
@@ -231,7 +267,7 @@ def bind(
         changed = {
             field.name: bind(getattr(value, field.name), policy, prompts)
             for field in fields(value)
-            if not (isinstance(value, Arm) and field.name == "start")
+            if field.init and not (isinstance(value, Arm) and field.name == "start")
         }
         return replace(value, **changed)
     return value
@@ -251,7 +287,7 @@ def opd(
     prompts: Data | Prompts,
     budget: Budget,
     *,
-    teacher: PolicyRef | Policy,
+    teacher: PolicyLike,
     max_new_tokens: int,
     prompts_per_step: int,
     objective: Objective = KLStudentTeacher(),
@@ -267,7 +303,7 @@ def continuation_opd(
     prompts: Data | Prompts,
     budget: Budget,
     *,
-    teacher: PolicyRef | Policy,
+    teacher: PolicyLike,
     max_new_tokens: int,
     branch_tokens: int,
     prompts_per_step: int,

@@ -17,23 +17,50 @@ from typing import ClassVar, Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Int, Int32
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from statewise.errors import ModelError
-from statewise.rollout import Completion, Request, decode
+from statewise.errors import ConfigError, ModelError
+from statewise.rollout import Bend, Completion, Guide, Request, decode
 from statewise.seeding import seed_for
 from statewise.trajectory import Prompt, Sampling, Segment, Trajectory, assemble
 
 Precision = Literal["fp32", "bf16"]
+LIVE = "student"
+"""The name of the policy that is being trained, where a study wants it as its own teacher."""
 
 
 @dataclass(frozen=True)
 class PolicyRef:
-    """The place of a policy in a value that is not bound yet: an arm's name, `base`, or a directory."""
+    """The place of a policy in a value that is not bound yet.
+
+    An arm's name, `base`, a directory, or `student`: the live policy itself.
+    """
 
     plain: ClassVar[str] = "scalar"
     name: str
+
+
+@dataclass(frozen=True)
+class Ema:
+    """A teacher that follows the student: `teacher <- decay * teacher + (1 - decay) * student`.
+
+    It starts as the student and moves after each update (Tarvainen and Valpola, 2017, arXiv
+    1703.01780, section 2). Its weights are saved with every checkpoint.
+
+    Raises ConfigError where `decay` is not strictly between 0 and 1.
+    """
+
+    kind: ClassVar[str] = "ema"
+    decay: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.decay < 1:
+            raise ConfigError(
+                f"decay must lie between 0 and 1, found {self.decay}; 0 would be the policy {LIVE!r}, "
+                "and 1 the policy that the arm starts from"
+            )
 
 
 @dataclass(frozen=True)
@@ -71,6 +98,10 @@ class Policy:
         self.name = name
         self.version = version
         self.precision: Precision = precision
+        self.decay: float | None = None
+        """How slowly it follows the student (see `Ema`); None = it stays."""
+        self.followed: tuple[str, ...] = ()
+        """Names of the weights that follow: those that may move in the student."""
         self.tokens_written = 0
         """Tokens sampled so far, whether they were kept or not."""
         self.tokens_read = 0
@@ -137,6 +168,19 @@ class Policy:
             module, self.tokenizer, name=name, version=self.version, precision=self.precision
         )
 
+    def view(self, name: str) -> Policy:
+        """The same weights, live, under another name: another role, with its own count of tokens."""
+        return Policy(
+            self.module, self.tokenizer, name=name, version=self.version, precision=self.precision
+        )
+
+    def average(self, ema: Ema) -> Policy:
+        """A teacher that starts as this policy and moves when `follow` is called."""
+        teacher = self.snapshot(f"teacher:{Ema.kind}")
+        teacher.decay = ema.decay
+        teacher.followed = tuple(name for name, _ in self.trainable_parameters())
+        return teacher
+
     def with_adapter(self, lora: Lora, *, seed: int) -> Policy:
         """The same model with a fresh low-rank adapter; only the adapter trains."""
         from peft import LoraConfig, get_peft_model  # an optional weight on start-up
@@ -178,6 +222,42 @@ class Policy:
     def trainable_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """Names and tensors that an optimiser may move."""
         return [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
+
+    # ---- following a student ----------------------------------------------------------------
+
+    def begin(self, student: Policy) -> None:
+        """At the start of a run, what follows stands where the student stands."""
+        self._move(student, keep=0.0)
+
+    def follow(self, student: Policy) -> None:
+        """After an update: `own <- decay * own + (1 - decay) * student` for the weights that follow."""
+        self._move(student, keep=self.decay or 0.0)
+
+    @torch.no_grad()
+    def _move(self, student: Policy, *, keep: float) -> None:
+        theirs = dict(student.module.named_parameters())
+        for name, mine in self._following().items():
+            # Exactly the student's where nothing is kept: x + (y - x) need not round to y.
+            mine.copy_(theirs[name]) if keep == 0 else mine.lerp_(theirs[name], 1 - keep)
+
+    def save_state(self, directory: Path) -> None:
+        """Write the weights that follow a student; a policy that stays has none."""
+        if self.followed:
+            directory.mkdir(parents=True)
+            weights = {name: p.detach().contiguous() for name, p in self._following().items()}
+            save_file(weights, directory / "average.safetensors")
+
+    @torch.no_grad()
+    def restore_state(self, directory: Path) -> None:
+        """Read back what `save_state` wrote."""
+        if self.followed:
+            weights = load_file(directory / "average.safetensors")
+            for name, mine in self._following().items():
+                mine.copy_(weights[name])
+
+    def _following(self) -> dict[str, nn.Parameter]:
+        own = dict(self.module.named_parameters())
+        return {name: own[name] for name in self.followed}
 
     # ---- forward passes ---------------------------------------------------------------------
 
@@ -226,29 +306,52 @@ class Policy:
         seeds: Sequence[int],
         stop_strings: tuple[str, ...] = (),
         max_rows: int = 256,
+        guide: Policy | None = None,
+        bend: Bend | None = None,
     ) -> list[Completion]:
-        """Continue token prefixes. One seed a row: a row's tokens never depend on its neighbours."""
+        """Continue token prefixes. One seed a row: a row's tokens never depend on its neighbours.
+
+        A row ends at its limit or at the end of the context. `guide` reads along, and `bend` makes
+        of both policies' logits those that are sampled from; give both or neither.
+        """
         limits = (
             [max_new_tokens] * len(prefixes) if isinstance(max_new_tokens, int) else max_new_tokens
         )
-        with self.frozen(), self._autocast():
+        readers = [self] if guide is None else [self, guide]
+        context = min(reader.context_tokens for reader in readers)
+        with contextlib.ExitStack() as modes:
+            for reader in readers:
+                modes.enter_context(reader.frozen())
+            modes.enter_context(self._autocast())
             completions = decode(
                 self._trunk,
                 self.head,
                 prefixes,
                 Request(
                     sampling=sampling,
-                    max_new_tokens=limits,
+                    max_new_tokens=[
+                        max(0, min(limit, context - len(prefix)))
+                        for limit, prefix in zip(limits, prefixes, strict=True)
+                    ],
                     seeds=seeds,
                     stop_token_ids=self.stop_token_ids,
                     stop_strings=stop_strings,
                     to_text=self.to_text,
                     max_rows=max_rows,
+                    guide=guide.as_guide(bend) if guide and bend else None,
                 ),
             )
-        self.tokens_read += sum(len(prefix) for prefix in prefixes)
-        self.tokens_written += sum(len(completion.token_ids) for completion in completions)
+        written = sum(len(completion.token_ids) for completion in completions)
+        for reader in readers:
+            reader.tokens_read += sum(len(prefix) for prefix in prefixes)
+        self.tokens_written += written
+        if guide is not None:
+            guide.tokens_read += written
         return completions
+
+    def as_guide(self, bend: Bend) -> Guide:
+        """This policy as one that reads along while another writes; `bend` joins their logits."""
+        return Guide(self._trunk, self.head, bend)
 
     def sample(
         self,
@@ -307,6 +410,10 @@ class Policy:
         if self.precision == "bf16":
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return contextlib.nullcontext()
+
+
+PolicyLike = PolicyRef | Ema | Policy
+"""A teacher as a study file names it, or as an arm that runs holds it."""
 
 
 def _causal_lm(module: nn.Module) -> nn.Module:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.optimize import brentq
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor, nn
 from transformers import (
@@ -249,6 +250,28 @@ def probabilities(
         out[y] = float(torch.stack(steps).sum().exp())
     assert abs(sum(out.values()) - 1) < 1e-12
     return out
+
+
+def blended_step(
+    student: Policy, teacher: Policy, prefix: Sequence[int], epsilon: float, temperature: float
+) -> Tensor:
+    """Log-probs of `mu ~ pi_S^(1-b) pi_T^b` after one prefix, b by Brent's method on KL = epsilon."""
+    tokens = torch.tensor([[int(t) for t in prefix]])
+    with torch.no_grad():
+        own, told = (
+            (p.module(input_ids=tokens).logits[0, -1] / temperature).log_softmax(-1)
+            for p in (student, teacher)
+        )
+
+    def mu(b: float) -> Tensor:
+        return ((1 - b) * own + b * told).log_softmax(-1)
+
+    def excess(b: float) -> float:
+        return float((mu(b).exp() * (mu(b) - own)).sum()) - epsilon
+
+    if excess(1.0) <= 0:
+        return mu(1.0)
+    return mu(brentq(excess, 0.0, 1.0, xtol=1e-14)) if epsilon else mu(0.0)
 
 
 def transformed(logits: Tensor, sampling: Sampling) -> Tensor:

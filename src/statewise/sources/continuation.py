@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from statewise.policy import Policy, PolicyRef
+from statewise.policy import Policy, PolicyLike
 from statewise.seeding import seed_for, uniforms
 from statewise.trajectory import Prompt, Sampling, Segment, Trajectory, assemble
 
@@ -28,7 +28,8 @@ class Continuation:
 
     kind: ClassVar[str] = "continuation"
     owners: ClassVar[tuple[str, ...]] = ("student", "teacher")
-    teacher: PolicyRef | Policy
+    supervised: ClassVar[tuple[str, ...]] = ("teacher",)
+    teacher: PolicyLike
     branch_tokens: int
     max_new_tokens: int
     cut_low: float = 0.0
@@ -38,7 +39,7 @@ class Continuation:
     samples_per_prompt: int = 1
 
     def __call__(
-        self, prompts: Sequence[Prompt], *, student: Policy, seed: int
+        self, prompts: Sequence[Prompt], *, student: Policy, seed: int, progress: float = 0.0
     ) -> list[Trajectory]:
         """`samples_per_prompt` trajectories a prompt: root by the student, branch by the teacher."""
         assert isinstance(self.teacher, Policy)
@@ -60,9 +61,9 @@ class Continuation:
         branches = self.teacher.complete(
             prefixes,
             sampling=Sampling(self.teacher_temperature),
+            # A teacher may read longer rows than the student that will be trained on them.
             max_new_tokens=[
-                max(0, min(self.branch_tokens, self.teacher.context_tokens - len(p)))
-                for p in prefixes
+                min(self.branch_tokens, student.context_tokens - len(p)) for p in prefixes
             ],
             seeds=[seed_for(seed, "branch", i) for i in range(len(roots))],
         )

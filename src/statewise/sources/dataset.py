@@ -25,9 +25,12 @@ class Dataset:
 
     kind: ClassVar[str] = "dataset"
     owners: ClassVar[tuple[str, ...]] = ("dataset",)
+    supervised: ClassVar[tuple[str, ...]] = ("dataset",)
+    samples_per_prompt: ClassVar[int] = 1
+    max_new_tokens: ClassVar[None] = None
 
     def __call__(
-        self, prompts: Sequence[Prompt], *, student: Policy, seed: int
+        self, prompts: Sequence[Prompt], *, student: Policy, seed: int, progress: float = 0.0
     ) -> list[Trajectory]:
         """One trajectory a prompt. Raises DataError where a prompt has no reference."""
         return [self._walk(prompt, student, f"{seed}/{i}") for i, prompt in enumerate(prompts)]

@@ -14,6 +14,7 @@ from statewise.arms import Arm, references
 from statewise.errors import ConfigError, nearest
 from statewise.evaluate import Task
 from statewise.plain import differences, from_plain, load_yaml, override, to_plain
+from statewise.policy import LIVE
 from statewise.probes import Drift
 from statewise.study.claims import Claim
 
@@ -87,9 +88,10 @@ class Study:
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
         for name in names:
-            if name == BASE or names.count(name) > 1:
+            if name in (BASE, LIVE) or names.count(name) > 1:
                 raise ConfigError(
-                    f"arm name {name!r} is taken; names are unique and {BASE!r} is the base"
+                    f"arm name {name!r} is taken; names are unique, {BASE!r} is the base and {LIVE!r} the "
+                    "policy in training"
                 )
             if not name.replace("_", "").replace("-", "").isalnum():
                 raise ConfigError(
@@ -125,10 +127,12 @@ class Study:
         """Arm names, teachers first. Raises ConfigError for unknown teachers and for circles."""
         names = [arm.name for arm in self.arms]
         for arm in self.arms:
+            if arm.start.name == LIVE:
+                raise ConfigError(f"arms.{arm.name}.start: {LIVE!r} is what the start becomes")
             for ref in references(arm):
-                if ref.name not in (BASE, *names) and not _is_model_location(ref.name):
+                if ref.name not in (BASE, LIVE, *names) and not _is_model_location(ref.name):
                     raise ConfigError(
-                        f"arms.{arm.name}: no arm or model directory {ref.name!r}; {nearest(ref.name, [BASE, *names])}"
+                        f"arms.{arm.name}: no arm or model directory {ref.name!r}; {nearest(ref.name, [BASE, LIVE, *names])}"
                     )
         try:
             return list(

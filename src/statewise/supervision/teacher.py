@@ -9,7 +9,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from statewise.policy import Policy, PolicyRef
+from statewise.policy import Policy, PolicyLike
 from statewise.signals import Labels, TeacherHidden
 from statewise.trajectory import States, Trajectory
 
@@ -23,7 +23,7 @@ class TeacherDistribution:
     """
 
     kind: ClassVar[str] = "teacher_distribution"
-    teacher: PolicyRef | Policy
+    teacher: PolicyLike
     temperature: float = 1.0
 
     def label(self, trajectories: Sequence[Trajectory]) -> Labels:
