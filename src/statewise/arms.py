@@ -16,7 +16,16 @@ from statewise.errors import ConfigError, PairingError
 from statewise.objectives import ClippedSurrogate, CrossEntropy, KLStudentTeacher, Objective
 from statewise.policy import LIVE, Ema, Lora, Policy, PolicyLike, PolicyRef, Precision
 from statewise.rewards import ExactAnswer, Reward
-from statewise.sources import Continuation, Dataset, Filtered, Learner, Mixture, Replay, Source, Stored
+from statewise.sources import (
+    Continuation,
+    Dataset,
+    Filtered,
+    Learner,
+    Mixture,
+    Replay,
+    Source,
+    Stored,
+)
 from statewise.supervision import GroupAdvantage, OwnActions, Supervision, TeacherDistribution
 
 
@@ -197,7 +206,12 @@ def _check_part(source: Source, term: Term) -> None:
         )
     # A stored sample is a data set by now, and a filter says more than the learner does already.
     own = "student" in source.supervised and (not term.on or "student" in term.on)
-    if isinstance(term.supervision, OwnActions) and own and source is inner and not isinstance(source, Stored):
+    if (
+        isinstance(term.supervision, OwnActions)
+        and own
+        and source is inner
+        and not isinstance(source, Stored)
+    ):
         raise PairingError(
             f"own_actions at the learner's own states (source {source.kind!r}) would teach the learner what "
             "it does already; give a teacher, a reward, a filter or the dataset source"

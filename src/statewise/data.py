@@ -167,9 +167,9 @@ def load(
     """Read, fill in, tokenise and check.
 
     A row needs room for its prompt and `max_new_tokens` generated ones, or, with None, for its own
-    completion and a stop token; `with_completion` asks for room for either. What does not fit `context_tokens` is refused, dropped or
-    truncated (completions on the right, prompts that are generated from on the left), as
-    `data.too_long` says, and counted.
+    completion and a stop token; `with_completion` asks for room for either. What does not fit
+    `context_tokens` is refused, dropped or truncated (completions on the right, prompts that are
+    generated from on the left), as `data.too_long` says, and counted.
 
     Raises DataError with the row for a bad record, and for a set that ends up empty.
     """

@@ -23,15 +23,37 @@ from statewise.arms import (
 )
 from statewise.data import JsonLines, Prompts
 from statewise.errors import ConfigError, PairingError
+from statewise.methods import (
+    blended_opd,
+    gkd,
+    iterative_sft,
+    offline_kd,
+    prefix_reset_rl,
+    rejection_sft,
+    sequence_kd,
+    with_rehearsal,
+    with_replay,
+)
 from statewise.objectives import (
     ClippedSurrogate,
     CrossEntropy,
     KLStudentTeacher,
     KLTeacherStudent,
 )
-from statewise.policy import PolicyRef
+from statewise.policy import LIVE, Ema, PolicyRef
 from statewise.rewards import ExactAnswer
-from statewise.sources import Continuation, Dataset, Learner
+from statewise.sources import (
+    Blended,
+    Continuation,
+    Dataset,
+    Filtered,
+    Learner,
+    Mixture,
+    PrefixReset,
+    Replay,
+    Stored,
+    Teacher,
+)
 from statewise.supervision import GroupAdvantage, OwnActions, TeacherDistribution
 
 MILD = PolicyRef("mild")
@@ -46,6 +68,12 @@ DATA = JsonLines("train.jsonl")
 BUDGET = Budget(1e-3, steps=2)
 LEARNER = Learner(8, samples_per_prompt=4)
 BRANCH = Continuation(teacher=MILD, branch_tokens=2, max_new_tokens=8)
+RESET = PrefixReset(8, samples_per_prompt=4)
+BLEND = Blended(MILD, 0.1, 8)
+SAMPLE = Stored("states.parquet", "learner", samples_per_prompt=4)
+TAUGHT = Teacher(MILD, 8, samples_per_prompt=4)
+MIXED = Mixture((Learner(8), Dataset()), (0.5,))
+KEPT = Filtered(LEARNER, ExactAnswer())
 
 
 def stream(source, *terms: Term, **options) -> Stream:
@@ -95,6 +123,24 @@ LIKELIHOOD = Term(OWN, CrossEntropy())
         (Learner(8, top_p=0.9), DISTIL),
         (BRANCH, LIKELIHOOD),
         (BRANCH, DISTIL),
+        (TAUGHT, LIKELIHOOD),
+        (TAUGHT, DISTIL),
+        (MIXED, DISTIL),
+        (MIXED, Term(OWN, CrossEntropy(), on=("dataset",))),
+        (KEPT, LIKELIHOOD),
+        (Mixture((KEPT, LEARNER), (0.5,)), DISTIL),
+        (Mixture((KEPT, TAUGHT), (0.5,)), LIKELIHOOD),
+        (Replay(KEPT, 0.5, 2), LIKELIHOOD),
+        (RESET, SURROGATE),
+        (Mixture((LEARNER, RESET), (0.5,)), SURROGATE),
+        (Replay(LEARNER, 0.5, 2), SURROGATE),
+        (Replay(MIXED, 0.5, 2), DISTIL),
+        (BLEND, DISTIL),
+        (BLEND, Term(TOLD, KLStudentTeacher(), on=("blend",))),
+        (SAMPLE, LIKELIHOOD),
+        (SAMPLE, DISTIL),
+        (SAMPLE, SURROGATE),
+        (LEARNER, Term(TeacherDistribution(Ema(0.9)), KLStudentTeacher())),
     ],
     ids=lambda x: getattr(x, "kind", None) or x.supervision.kind,
 )
@@ -112,6 +158,21 @@ def test_a_source_and_a_term_that_fit_are_accepted(source, term):
         (Learner(8, 4, top_p=0.9), SURROGATE, ["policy gradient", "top_p"]),
         (Learner(8, 4, top_k=5), SURROGATE, ["policy gradient", "top_k"]),
         (Learner(8, 4, temperature=0.0), SURROGATE, ["policy gradient", "temperature"]),
+        (MIXED, LIKELIHOOD, ["own_actions", "learner"]),
+        (RESET, LIKELIHOOD, ["own_actions", "prefix_reset"]),
+        (Replay(LEARNER, 0.5, 2), LIKELIHOOD, ["own_actions", "learner"]),
+        (Mixture((KEPT, LEARNER), (0.5,)), LIKELIHOOD, ["own_actions", "learner"]),
+        (TAUGHT, SURROGATE, ["group_advantage", "teacher"]),
+        (BLEND, SURROGATE, ["group_advantage", "blended"]),
+        (Mixture((LEARNER, TAUGHT), (0.5,)), SURROGATE, ["group_advantage", "teacher"]),
+        (PrefixReset(8), SURROGATE, ["group_advantage", "samples_per_prompt"]),
+        (Filtered(Learner(8, 4, top_p=0.9), ExactAnswer()), SURROGATE, ["policy gradient"]),
+        (Replay(Learner(8, 4, top_k=3), 0.5, 2), SURROGATE, ["policy gradient"]),
+        (LEARNER, Term(TeacherDistribution(PolicyRef(LIVE)), KLStudentTeacher()), ["its own teacher"]),
+        (Teacher(PolicyRef(LIVE), 8), LIKELIHOOD, ["learner source"]),
+        (Mixture((Blended(PolicyRef(LIVE), 0.1, 8), Dataset()), (0.5,)), DISTIL, ["learner source"]),
+        (Filtered(Teacher(PolicyRef(LIVE), 8), ExactAnswer()), LIKELIHOOD, ["learner source"]),
+        (MIXED, Term(TOLD, KLStudentTeacher(), on=("teacher",)), ["`on` names teacher"]),
     ],
     ids=str,
 )
@@ -200,6 +261,29 @@ METHODS = {
         "x", DATA, BUDGET, teacher=MILD, max_new_tokens=8, branch_tokens=2, **GIVEN
     ),
     "grpo": grpo("x", DATA, BUDGET, max_new_tokens=8, samples_per_prompt=4, **GIVEN),
+    "sequence_kd": sequence_kd("x", DATA, BUDGET, teacher=MILD, max_new_tokens=8, **GIVEN),
+    "offline_kd": offline_kd("x", DATA, BUDGET, teacher=MILD, max_new_tokens=8, **GIVEN),
+    "gkd": gkd("x", DATA, BUDGET, teacher=MILD, max_new_tokens=8, **GIVEN),
+    "rejection_sft": rejection_sft(
+        "x", DATA, BUDGET, max_new_tokens=8, samples_per_prompt=4, **GIVEN
+    ),
+    "iterative_sft": iterative_sft(
+        "x", DATA, BUDGET, max_new_tokens=8, samples_per_prompt=4, **GIVEN
+    ),
+    "prefix_reset_rl": prefix_reset_rl(
+        "x", DATA, BUDGET, max_new_tokens=8, samples_per_prompt=4, **GIVEN
+    ),
+    "blended_opd": blended_opd(
+        "x", DATA, BUDGET, teacher=MILD, epsilon=0.1, max_new_tokens=8, **GIVEN
+    ),
+    "replayed opd": with_replay(
+        opd("x", DATA, BUDGET, teacher=MILD, max_new_tokens=8, **GIVEN), share=0.5, age_limit=4
+    ),
+    "replayed grpo": with_replay(
+        grpo("x", DATA, BUDGET, max_new_tokens=8, samples_per_prompt=4, **GIVEN),
+        share=0.5,
+        capacity=9,
+    ),
 }
 
 
@@ -212,6 +296,20 @@ METHODS = {
             "opd": ("learner", "teacher_distribution", "kl_student_teacher", "token"),
             "continuation": ("continuation", "own_actions", "cross_entropy", "token"),
             "grpo": ("learner", "group_advantage", "clipped_surrogate", "sequence"),
+            "sequence_kd": ("teacher", "own_actions", "cross_entropy", "token"),
+            "offline_kd": ("teacher", "teacher_distribution", "kl_teacher_student", "token"),
+            "gkd": ("mixture", "teacher_distribution", "kl_student_teacher", "token"),
+            "rejection_sft": ("filtered", "own_actions", "cross_entropy", "token"),
+            "iterative_sft": ("filtered", "own_actions", "cross_entropy", "token"),
+            "prefix_reset_rl": (
+                "prefix_reset",
+                "group_advantage",
+                "clipped_surrogate",
+                "sequence",
+            ),
+            "blended_opd": ("blended", "teacher_distribution", "kl_student_teacher", "token"),
+            "replayed opd": ("replay", "teacher_distribution", "kl_student_teacher", "token"),
+            "replayed grpo": ("replay", "group_advantage", "clipped_surrogate", "sequence"),
         }.items()
     ),
 )
@@ -228,6 +326,27 @@ def test_a_method_is_one_choice_on_each_axis(name, row):
 
 def test_continuation_distillation_speaks_of_the_teachers_tokens_alone():
     assert METHODS["continuation"].streams[0].terms[0].on == ("teacher",)
+
+
+def test_rejection_samples_a_frozen_policy_and_iterative_fine_tuning_the_learner():
+    inner = [METHODS[name].streams[0].source.source for name in ("rejection_sft", "iterative_sft")]
+    assert [source.kind for source in inner] == ["teacher", "learner"]
+    assert named(METHODS["rejection_sft"]) == ["base", "base"]
+    assert named(METHODS["iterative_sft"]) == ["base"]
+
+
+def test_rehearsal_is_a_second_stream_and_replay_leaves_it_alone():
+    other = JsonLines("retention.jsonl")
+    arm = with_rehearsal(METHODS["sft"], other, prompts_per_step=2, share=0.3)
+    first, second = arm.streams
+    assert first == METHODS["sft"].streams[0]
+    assert (second.prompts, second.prompts_per_step, second.share) == (other, 2, 0.3)
+    assert (second.source, second.terms) == (Dataset(), first.terms)
+    both = with_replay(
+        with_rehearsal(METHODS["opd"], other, prompts_per_step=2), share=0.5, age_limit=1
+    )
+    assert [s.source.kind for s in both.streams] == ["replay", "dataset"]
+    assert with_replay(both, share=0.1, age_limit=9) == both
 
 
 # ---- names --------------------------------------------------------------------------------------
@@ -276,6 +395,25 @@ def test_bind_puts_policies_and_prompts_in_place_and_leaves_the_start_to_the_cal
     assert (bound.start, bound.budget, second.share) == (arm.start, BUDGET, 0.5)
     assert named(arm) == ["mild", "mild", "base"], "the arm itself was changed"
     assert bind(bound, find, lambda _: loaded) == bound
+
+
+def test_bind_asks_for_averages_too_and_gives_stores_of_their_own():
+    average, asked = tiny(1, name="teacher:ema"), []
+    arm = with_replay(
+        opd("x", DATA, BUDGET, teacher=Ema(0.9), max_new_tokens=8, **GIVEN), share=0.5, age_limit=1
+    )
+
+    def find(ref):
+        asked.append(ref)
+        return average
+
+    first, second = (bind(arm, find, lambda _: Prompts([prompt(A)])) for _ in range(2))
+    assert asked == [Ema(0.9)] * 2
+    assert first.streams[0].terms[0].supervision.teacher is average
+    stores = [x.streams[0].source.stored for x in (arm, first, second)]
+    assert stores == [[], [], []]
+    assert len({id(store) for store in stores}) == 3
+    assert named(arm) == ["base"]
 
 
 def test_bind_does_not_load_prompts_twice():

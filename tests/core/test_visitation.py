@@ -41,7 +41,9 @@ Law = dict[tuple[tuple[int, ...], int], float]
 """Probability of a completion and the number of its tokens that are given, not supervised."""
 
 
-def walked(policy, given=(), *, horizon: int, sampling: Sampling = FULL, weight: float = 1.0) -> Law:
+def walked(
+    policy, given=(), *, horizon: int, sampling: Sampling = FULL, weight: float = 1.0
+) -> Law:
     """A policy writes on from `given` to the horizon."""
     start = [*START.token_ids, *given]
     listed = probabilities(policy, start, sampling, horizon)

@@ -63,6 +63,12 @@ class Blended:
     ) -> list[Trajectory]:
         """`samples_per_prompt` trajectories a prompt, one group each, every token mu's."""
         assert isinstance(self.teacher, Policy)
+        widths = [policy.head_weight()[0].shape[0] for policy in (student, self.teacher)]
+        if len(set(widths)) > 1:
+            raise ModelError(
+                f"a blend needs heads of one width, found {widths[0]} for the student and {widths[1]} "
+                "for the teacher"
+            )
         places = [(i, k) for i in range(len(prompts)) for k in range(self.samples_per_prompt)]
         completions = student.complete(
             [prompts[i].token_ids for i, _ in places],
@@ -107,11 +113,6 @@ def blend(
     >>> round(mu[0, 0].item(), 3)
     0.7
     """
-    if student_logits.shape != teacher_logits.shape:
-        raise ModelError(
-            f"a blend needs heads of one width, found {student_logits.shape[-1]} for the student and "
-            f"{teacher_logits.shape[-1]} for the teacher"
-        )
     student, teacher = student_logits.double(), teacher_logits.double()
     own = (student / temperature).log_softmax(-1)
     direction = (teacher - student) / temperature

@@ -15,6 +15,7 @@ from statewise.sources.filtered import Filtered
 from statewise.sources.mixture import Mixture, split
 from statewise.sources.schedule import Scheduled, check_within, value_at
 from statewise.sources.single import SingleSource
+from statewise.sources.stored import Stored
 from statewise.states import read_states, write_states
 from statewise.trajectory import Prompt, Trajectory, student_version
 
@@ -39,7 +40,7 @@ class Replay:
 
     The store is state: it begins empty with every run, and is saved and restored with checkpoints.
 
-    Raises ConfigError where neither limit is given, and for a source without tokens of the student.
+    Raises ConfigError where neither limit is given, and for a source in which the student writes nothing.
     """
 
     kind: ClassVar[str] = "replay"
@@ -59,6 +60,8 @@ class Replay:
             raise ConfigError(
                 "a replay needs an age_limit or a capacity, or it would grow for ever"
             )
+        if isinstance(self.source, Stored):
+            raise ConfigError("a stored sample is frozen already: a replay would only repeat it")
         if not {"student", "blend"} & set(self.source.owners):
             raise ConfigError(
                 f"source {self.source.kind!r} has no tokens of the student, so its rollouts do not age: "

@@ -39,7 +39,9 @@ class Stored:
 
     def __post_init__(self) -> None:
         if self.samples_per_prompt < 1:
-            raise ConfigError(f"samples_per_prompt must be 1 or more, found {self.samples_per_prompt}")
+            raise ConfigError(
+                f"samples_per_prompt must be 1 or more, found {self.samples_per_prompt}"
+            )
 
     def __call__(
         self, prompts: Sequence[Prompt], *, student: Policy, seed: int, progress: float = 0.0
@@ -80,8 +82,12 @@ class Stored:
 
 
 @lru_cache(maxsize=8)
-def _by_prompt(path: Path, sample: str, modified_ns: int) -> Mapping[str, Sequence[Trajectory]]:
-    """A sample by prompt id, read once a version of the file."""
+def _by_prompt(
+    path: Path,
+    sample: str,
+    modified_ns: int,  # noqa: ARG001  a part of the cache's key: a changed file is read again
+) -> Mapping[str, Sequence[Trajectory]]:
+    """A sample by prompt id, read once for each version of the file."""
     rows: dict[str, list[Trajectory]] = {}
     for row in read_states(path, sample):
         rows.setdefault(row.prompt.id, []).append(row)

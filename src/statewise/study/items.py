@@ -68,9 +68,7 @@ def grid(scores: pd.DataFrame, arm: str, task: str, decoding: str | None = None)
     values = total / count
     if "cluster" in rows:
         first = np.unique(column, return_index=True)[1]
-        names, place = np.unique(
-            rows["cluster"].to_numpy(dtype=str)[first], return_inverse=True
-        )
+        names, place = np.unique(rows["cluster"].to_numpy(dtype=str)[first], return_inverse=True)
         sums = np.zeros((len(seeds), len(names)))
         np.add.at(sums.T, place, values.T)
         values = sums * (len(names) / len(item_ids))

@@ -120,16 +120,15 @@ def _bind(study: Study, run: RunFolder, arm: Arm, student: Policy, seed: int) ->
     """The arm with its teachers loaded and its prompts tokenised."""
     teachers: dict[PolicyRef | Ema, Policy] = {PolicyRef(LIVE): student.view(f"teacher:{LIVE}")}
 
+    def load_teacher(ref: PolicyRef) -> Policy:
+        name, precision = f"teacher:{ref.name}", arm.budget.precision
+        policy = load_role(name, ref, study, run, seed=seed, precision=precision)
+        check_same_encoding(student, policy)
+        return policy
+
     def teacher(ref: PolicyRef | Ema) -> Policy:
-        if ref not in teachers and isinstance(ref, Ema):
-            teachers[ref] = student.average(ref)
-        elif ref not in teachers:
-            precision = arm.budget.precision
-            policy = load_role(
-                f"teacher:{ref.name}", ref, study, run, seed=seed, precision=precision
-            )
-            check_same_encoding(student, policy)
-            teachers[ref] = policy
+        if ref not in teachers:
+            teachers[ref] = student.average(ref) if isinstance(ref, Ema) else load_teacher(ref)
         return teachers[ref]
 
     return bind(arm, teacher, lambda stream: load_prompts(stream, student))

@@ -131,8 +131,9 @@ class Study:
                 raise ConfigError(f"arms.{arm.name}.start: {LIVE!r} is what the start becomes")
             for ref in references(arm):
                 if ref.name not in (BASE, LIVE, *names) and not _is_model_location(ref.name):
+                    known = nearest(ref.name, [BASE, LIVE, *names])
                     raise ConfigError(
-                        f"arms.{arm.name}: no arm or model directory {ref.name!r}; {nearest(ref.name, [BASE, LIVE, *names])}"
+                        f"arms.{arm.name}: no arm or model directory {ref.name!r}; {known}"
                     )
         try:
             return list(
