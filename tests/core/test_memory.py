@@ -62,7 +62,9 @@ ARMS = {
     "replayed resets": with_replay(
         prefix_reset_rl("p", PROMPTS, BUDGET, teacher=TEACHER, **RL), share=0.5, age_limit=2
     ),
-    "blend with an average": blended_opd("b", PROMPTS, BUDGET, teacher=Ema(0.8), epsilon=0.1, **OPD),
+    "blend with an average": blended_opd(
+        "b", PROMPTS, BUDGET, teacher=Ema(0.8), epsilon=0.1, **OPD
+    ),
 }
 
 
@@ -228,7 +230,9 @@ def test_a_view_is_the_live_student_under_another_name_and_counts_for_itself():
     view = policy.view(f"teacher:{LIVE}")
     assert view.module is policy.module
     assert view.owner == "teacher:student@0"
-    view.complete([PROMPTS.items[0].token_ids], sampling=Learner(1).sampling, max_new_tokens=1, seeds=[0])
+    view.complete(
+        [PROMPTS.items[0].token_ids], sampling=Learner(1).sampling, max_new_tokens=1, seeds=[0]
+    )
     assert (view.tokens_written, policy.tokens_written) == (1, 0)
 
 

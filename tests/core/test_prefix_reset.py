@@ -52,7 +52,12 @@ def test_only_the_learners_part_weighs_and_its_state_is_reached_by_the_other(tea
 
 
 def test_a_gold_prefix_is_a_fraction_of_the_gold_completion_rounded_down():
-    for low, high, lengths in ((0.0, 0.0, {0}), (0.5, 0.5, {2}), (1.0, 1.0, {5}), (0.0, 1.0, set(range(5)))):
+    for low, high, lengths in (
+        (0.0, 0.0, {0}),
+        (0.5, 0.5, {2}),
+        (1.0, 1.0, {5}),
+        (0.0, 1.0, set(range(5))),
+    ):
         prefixes = [given(r) for r in walk(PrefixReset(3, low=low, high=high))]
         assert {len(p) for p in prefixes} == lengths
         assert all(p == GOLD[: len(p)] for p in prefixes)

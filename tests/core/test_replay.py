@@ -122,8 +122,7 @@ def test_only_groups_that_teach_and_in_which_the_student_wrote_are_stored():
     assert 0 < len(taught) < 8
     assert all(len(g) == 3 for g in source.stored), "the dropped of a group went missing"
     mixed = Replay(Mixture((Learner(3), Dataset()), (0.5,)), 0.5, age_limit=9)
-    _, fresh, _ = steps(mixed, 1)[0]
-    assert len(fresh) == 8
+    steps(mixed, 1)
     assert [g[0].owners[1] for g in mixed.stored] == ["student@0"] * 4
 
 
@@ -157,7 +156,9 @@ def test_a_store_comes_back_from_disk_to_the_bit(tmp_path):
     resumed = replace(begun)
     resumed.restore_state(tmp_path / "state-0")
     for version in range(4, 9):
-        for x, y in zip(walk(whole, version, student), walk(resumed, version, student), strict=True):
+        for x, y in zip(
+            walk(whole, version, student), walk(resumed, version, student), strict=True
+        ):
             assert x.token_ids.tolist() == y.token_ids.tolist()
             assert x.weights.tolist() == y.weights.tolist()
             assert (x.group_id, x.owners, x.sampling) == (y.group_id, y.owners, y.sampling)
@@ -176,7 +177,12 @@ def test_an_empty_store_makes_no_folder_and_restores_as_empty(tmp_path):
 
 
 def test_a_replay_is_a_value_in_a_study_file_and_its_store_is_not():
-    plain = {"kind": "replay", "share": 0.5, "age_limit": 4, "source": {"kind": "learner", "max_new_tokens": 3}}
+    plain = {
+        "kind": "replay",
+        "share": 0.5,
+        "age_limit": 4,
+        "source": {"kind": "learner", "max_new_tokens": 3},
+    }
     source = from_plain(Source, plain)
     steps(source, 1)
     assert source == Replay(Learner(3), 0.5, age_limit=4)

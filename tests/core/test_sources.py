@@ -153,8 +153,10 @@ def test_contract_a_row_does_not_depend_on_its_neighbours(source):
         ]
 
     for seed in range(4):
-        one, two = (mine([left, gold(B), right], seed) for left, right in ((gold(A), gold(A)), (
-            gold(B, ONE, A), gold(*LONG))))
+        one, two = (
+            mine([left, gold(B), right], seed)
+            for left, right in ((gold(A), gold(A)), (gold(B, ONE, A), gold(*LONG)))
+        )
         assert one[0] == two[0]
         for x, y in zip(one[1], two[1], strict=True):
             np.testing.assert_allclose(x, y, rtol=0, atol=1e-6)
@@ -244,7 +246,12 @@ RISING = Blended(TEACHER, Schedule(0.0, 2.0, "step"), 6)
 
 @pytest.mark.parametrize(
     "source",
-    [RISING, Filtered(RISING, ExactAnswer()), Mixture((RISING, Learner(6)), (1.0,)), Replay(RISING, 0.5, 1)],
+    [
+        RISING,
+        Filtered(RISING, ExactAnswer()),
+        Mixture((RISING, Learner(6)), (1.0,)),
+        Replay(RISING, 0.5, 1),
+    ],
     ids=lambda s: s.kind,
 )
 def test_progress_reaches_the_schedules_inside(source):

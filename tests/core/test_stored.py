@@ -122,7 +122,9 @@ def test_a_file_that_changed_is_read_again(path, tmp_path):
         ("nothing", PROMPTS[0], RunError, "no sample 'nothing'"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_its_prompt_and_its_file(path, sample, asked, error, says):
+def test_what_does_not_fit_is_refused_with_its_prompt_and_its_file(
+    path, sample, asked, error, says
+):
     with pytest.raises(error, match=says) as refusal:
         Stored(path, sample)([asked], student=STUDENT, seed=0)
     assert path in str(refusal.value)

@@ -118,7 +118,7 @@ def remembering(tiny_study):
     each = {"max_new_tokens": 8, "prompts_per_step": 4}
     ema = opd("ema", prompts, spend, teacher=Ema(0.8), **each)
     frozen = opd("stale", prompts, spend, teacher=PolicyRef("base"), **each)
-    mixed = gkd("mixed", prompts, spend, teacher=Ema(0.9), learner_share=Schedule(0, 1), **each)
+    mixed = gkd("mixed", prompts, spend, teacher=Ema(0.9), learner_share=Schedule(0.0, 1.0), **each)
     blend = blended_opd("blend", prompts, spend, teacher=Ema(0.5), epsilon=0.05, **each)
     arms = (
         ema,
