@@ -149,6 +149,12 @@ class Arm:
     def __post_init__(self) -> None:
         if not self.streams:
             raise ConfigError(f"arm {self.name!r} has no streams: it would train on nothing")
+        ratios = any(t.objective.uses_old_logprobs for s in self.streams for t in s.terms)
+        if ratios and self.budget.adapter and self.budget.adapter.dropout > 0:
+            raise ConfigError(
+                f"arm {self.name!r}: dropout makes the ratio of an unmoved policy differ from 1; "
+                "set budget.adapter.dropout to 0 for objectives with a ratio"
+            )
 
     @property
     def steps(self) -> int:

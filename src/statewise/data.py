@@ -27,13 +27,14 @@ TooLong = Literal["refuse", "drop", "truncate"]
 
 @dataclass(frozen=True)
 class WorldProblems:
-    """Problems of the embedded world: `demonstrations`, `prompts`, `dev` or `test` of pocket_gsm."""
+    """Problems of the embedded world: `demonstrations`, `prompts` or `dev` of pocket_gsm."""
 
     kind: ClassVar[str] = "world_problems"
     split: Literal["demonstrations", "prompts", "dev"] = "demonstrations"
     limit: int | None = None
     too_long: TooLong = "refuse"
     template: Template = Template()
+    skip: int = 0
     world_seed: int = 0
 
     def records(self) -> Iterator[Mapping[str, str]]:
@@ -55,17 +56,18 @@ class WorldDocuments:
 
 @dataclass(frozen=True)
 class JsonLines:
-    """A file with one JSON object a line."""
+    """A file with one JSON object a line. The first `skip` rows are left out, then `limit` taken."""
 
     kind: ClassVar[str] = "jsonl"
     path: str
+    skip: int = 0
     limit: int | None = None
     too_long: TooLong = "refuse"
     template: Template = Template()
 
     def records(self) -> Iterator[Mapping[str, str]]:
         """The rows. Raises DataError with file and row for one that is no JSON object."""
-        path = Path(self.path)
+        path = Path(self.path).expanduser()
         if not path.is_file():
             raise DataError(f"no data file at {path}")
         with path.open("rb") as lines:
@@ -85,10 +87,14 @@ class JsonLines:
 
 @dataclass(frozen=True)
 class Gsm8k:
-    """GSM8K's train split: from `folder`/gsm8k/train.jsonl, or from the hub where no folder is given."""
+    """GSM8K's train split: from `folder`/gsm8k/train.jsonl, or from the hub where no folder is given.
+
+    The first `skip` rows are left out (a study's own dev items), then `limit` are taken.
+    """
 
     kind: ClassVar[str] = "gsm8k"
     folder: str | None = None
+    skip: int = 0
     limit: int | None = None
     too_long: TooLong = "refuse"
     template: Template = Template()
@@ -100,7 +106,13 @@ class Gsm8k:
             return
         from datasets import load_dataset  # heavy, and needs the network
 
-        yield from load_dataset("openai/gsm8k", "main", split="train")  # pyright: ignore[reportReturnType]
+        try:
+            yield from load_dataset("openai/gsm8k", "main", split="train")  # pyright: ignore[reportReturnType]
+        except (OSError, RuntimeError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise DataError(
+                f"openai/gsm8k could not be loaded from the hub ({reason}); give --data FOLDER"
+            ) from error
 
 
 Data = WorldProblems | WorldDocuments | JsonLines | Gsm8k
@@ -162,9 +174,10 @@ def load(
     *,
     context_tokens: int,
     max_new_tokens: int | None,
+    prefix_ids: Sequence[int] | np.ndarray = (),
     with_completion: bool = False,
 ) -> Prompts:
-    """Read, fill in, tokenise and check.
+    """Read, fill in, tokenise and check. Every prompt begins with `prefix_ids` (a bos token).
 
     A row needs room for its prompt and `max_new_tokens` generated ones, or, with None, for its own
     completion and a stop token; `with_completion` asks for room for either. What does not fit
@@ -175,18 +188,25 @@ def load(
     """
     if isinstance(data, WorldDocuments):
         return Prompts(_Documents(data), shuffle=False)
+    if data.skip < 0 or (data.limit is not None and data.limit < 1):
+        raise DataError(
+            f"{data.kind}: skip must be 0 or more and limit 1 or more, found {data.skip} and {data.limit}"
+        )
     items, dropped, truncated = [], 0, 0
-    for number, record in enumerate(islice(data.records(), data.limit), 1):
+    where = data.path if isinstance(data, JsonLines) else data.kind
+    end = None if data.limit is None else data.skip + data.limit
+    prefix = np.array(prefix_ids, np.int32)
+    for number, record in enumerate(islice(data.records(), data.skip, end), data.skip + 1):
         try:
             text, completion = (
                 data.template.prompt_text(record),
                 data.template.completion_text(record),
             )
         except DataError as error:
-            raise DataError(f"{data.kind}, row {number}: {error}") from None
-        token_ids = encode(text)
+            raise DataError(f"{where}, row {number}: {error}") from None
+        token_ids = np.concatenate([prefix, encode(text)])
         if max_new_tokens is not None and len(token_ids) == 0:
-            raise DataError(f"{data.kind}, row {number}: the prompt has no tokens to continue from")
+            raise DataError(f"{where}, row {number}: the prompt has no tokens to continue from")
         tail = max_new_tokens or 0
         if with_completion or max_new_tokens is None:
             tail = max(tail, len(encode(completion)) + 1)
@@ -194,19 +214,19 @@ def load(
         if excess > 0:
             if data.too_long == "refuse":
                 raise DataError(
-                    f"{data.kind}, row {number}: {len(token_ids)} prompt tokens + {tail} new tokens exceed the "
+                    f"{where}, row {number}: {len(token_ids)} prompt tokens + {tail} new tokens exceed the "
                     f"context of {context_tokens}; set too_long: drop or truncate, or shorten max_new_tokens"
                 )
             # Cutting must leave a prompt to generate from, or a completion token to learn.
-            spare = tail if max_new_tokens is None else len(token_ids)
+            spare = tail if max_new_tokens is None else len(token_ids) - len(prefix)
             if data.too_long == "drop" or excess >= spare:
                 dropped += 1
                 continue
             truncated += 1
             if max_new_tokens is not None:
-                token_ids = token_ids[excess:]
+                token_ids = np.concatenate([prefix, token_ids[len(prefix) + excess :]])
         items.append(Prompt(f"{data.kind}/{number}", text, token_ids, completion))
     if not items:
         lost = f" ({dropped} rows were too long)" if dropped else ""
-        raise DataError(f"{data.kind}: no prompts are left to train on{lost}")
+        raise DataError(f"{where}: no prompts are left to train on{lost}")
     return Prompts(items, dropped, truncated)

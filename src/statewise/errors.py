@@ -42,6 +42,13 @@ class RunError(StatewiseError, RuntimeError):
     """A run folder is missing, belongs to another study, or is damaged."""
 
 
+def at_least_one(value: object, *names: str) -> None:
+    """Refuse a value with a count below 1 in one of these fields."""
+    for name in names:
+        if (found := getattr(value, name)) < 1:
+            raise ConfigError(f"{name} must be 1 or more, found {found}")
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """The end of an error message: the nearest known word if one is near, and the list of all.
 

@@ -19,12 +19,23 @@ import torch
 from jaxtyping import Float, Int, Int32
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+)
 
-from statewise.errors import ConfigError, ModelError
+from statewise.errors import ConfigError, ModelError, at_least_one
 from statewise.rollout import Bend, Completion, Guide, Request, decode
 from statewise.seeding import seed_for
 from statewise.trajectory import Prompt, Sampling, Segment, Trajectory, assemble
+
+MAX_ROWS = 256
+"""Most rows that are decoded at a time."""
+CACHE_BYTES = 4 << 30
+"""Most memory that their keys and values may take."""
 
 Precision = Literal["fp32", "bf16"]
 LIVE = "student"
@@ -73,6 +84,11 @@ class Lora:
     target_modules: tuple[str, ...] | None = None
     """Names of the adapted linear layers; None = every linear layer but the head."""
 
+    def __post_init__(self) -> None:
+        at_least_one(self, "rank")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout must be at least 0 and below 1, found {self.dropout}")
+
 
 class Policy:
     """A causal language model with a name and a version.
@@ -109,7 +125,7 @@ class Policy:
         causal_lm = _causal_lm(module)
         self._trunk: nn.Module = causal_lm.get_decoder()  # pyright: ignore[reportCallIssue]
         self._embedding: nn.Module = causal_lm.get_output_embeddings()  # pyright: ignore[reportCallIssue]
-        self.config = causal_lm.config
+        self.config: PreTrainedConfig = causal_lm.config  # pyright: ignore[reportAttributeAccessIssue]
         self.stop_token_ids = _stop_token_ids(causal_lm, tokenizer)
         # A stop token of the generation config alone is not enough: gold completions end in eos.
         if tokenizer.eos_token_id is None:
@@ -134,9 +150,9 @@ class Policy:
         adapter alone.
         Raises ModelError where there is no model, and where the tokenizer has no eos token.
         """
-        location = str(directory)
-        path = Path(location)
-        looks_local = path.is_absolute() or location.startswith((".", "~")) or path.exists()
+        path = Path(directory).expanduser()
+        looks_local = path.is_absolute() or str(directory).startswith(".") or path.exists()
+        location = str(path) if looks_local else str(directory)
         if looks_local and not any(
             (path / f).exists() for f in ("config.json", "adapter_config.json")
         ):
@@ -182,7 +198,14 @@ class Policy:
         return teacher
 
     def with_adapter(self, lora: Lora, *, seed: int) -> Policy:
-        """The same model with a fresh low-rank adapter; only the adapter trains."""
+        """The same model with a fresh low-rank adapter; only the adapter trains.
+
+        Raises ModelError where the model has an adapter already.
+        """
+        if hasattr(self.module, "peft_config"):
+            raise ModelError(
+                f"{self.name!r} has an adapter already; leave budget.adapter out to train that one further"
+            )
         from peft import LoraConfig, get_peft_model  # an optional weight on start-up
 
         targets = "all-linear" if lora.target_modules is None else list(lora.target_modules)
@@ -305,20 +328,23 @@ class Policy:
         max_new_tokens: Sequence[int] | int,
         seeds: Sequence[int],
         stop_strings: tuple[str, ...] = (),
-        max_rows: int = 256,
         guide: Policy | None = None,
         bend: Bend | None = None,
     ) -> list[Completion]:
         """Continue token prefixes. One seed a row: a row's tokens never depend on its neighbours.
 
-        A row ends at its limit or at the end of the context. `guide` reads along, and `bend` makes
-        of both policies' logits those that are sampled from; give both or neither.
+        A row ends at its limit or at the end of the context. As many rows at once as `CACHE_BYTES`
+        of keys and values allow. `guide` reads along, and `bend` makes of both policies' logits
+        those that are sampled from; give both or neither.
         """
+        if (guide is None) != (bend is None):
+            raise ValueError("a guide is nothing without a bend, nor a bend without a guide")
         limits = (
             [max_new_tokens] * len(prefixes) if isinstance(max_new_tokens, int) else max_new_tokens
         )
         readers = [self] if guide is None else [self, guide]
         context = min(reader.context_tokens for reader in readers)
+        limits = [max(0, min(n, context - len(p))) for n, p in zip(limits, prefixes, strict=True)]
         with contextlib.ExitStack() as modes:
             for reader in readers:
                 modes.enter_context(reader.frozen())
@@ -329,29 +355,37 @@ class Policy:
                 prefixes,
                 Request(
                     sampling=sampling,
-                    max_new_tokens=[
-                        max(0, min(limit, context - len(prefix)))
-                        for limit, prefix in zip(limits, prefixes, strict=True)
-                    ],
+                    max_new_tokens=limits,
                     seeds=seeds,
                     stop_token_ids=self.stop_token_ids,
                     stop_strings=stop_strings,
                     to_text=self.to_text,
-                    max_rows=max_rows,
+                    max_rows=min(r.rows_that_fit(prefixes, limits) for r in readers),
                     guide=guide.as_guide(bend) if guide and bend else None,
                 ),
             )
+        read = sum(len(prefix) for prefix in prefixes)
         written = sum(len(completion.token_ids) for completion in completions)
-        for reader in readers:
-            reader.tokens_read += sum(len(prefix) for prefix in prefixes)
+        self.tokens_read += read
         self.tokens_written += written
         if guide is not None:
-            guide.tokens_read += written
+            guide.tokens_read += read + written
         return completions
 
     def as_guide(self, bend: Bend) -> Guide:
         """This policy as one that reads along while another writes; `bend` joins their logits."""
         return Guide(self._trunk, self.head, bend)
+
+    def rows_that_fit(
+        self, prefixes: Sequence[Int32[np.ndarray, " _"]], limits: Sequence[int]
+    ) -> int:
+        """How many rows of the longest prefix and limit the key-value cache may hold at once."""
+        text: PreTrainedConfig = self.config.get_text_config()
+        heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+        width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        per_token = 2 * text.num_hidden_layers * heads * width * 4
+        longest = max(map(len, prefixes), default=1) + max(limits, default=1)
+        return max(1, min(MAX_ROWS, CACHE_BYTES // (per_token * longest)))
 
     def sample(
         self,
@@ -398,6 +432,15 @@ class Policy:
     def to_ids(self, text: str) -> Int32[np.ndarray, " L"]:
         """Token ids of a text, no special tokens added."""
         return np.array(self.tokenizer.encode(text, add_special_tokens=False), np.int32)
+
+    @property
+    def prefix_ids(self) -> Int32[np.ndarray, " L"]:
+        """What the tokenizer puts before every text by its own habit: bos, or nothing.
+
+        Prompts begin with it, in training as in evaluation.
+        """
+        ids = self.tokenizer.encode("")
+        return np.array([i for i in ids if i not in self.stop_token_ids], np.int32)
 
     def to_text(self, token_ids: Sequence[int] | Int32[np.ndarray, " L"]) -> str:
         """Text of token ids; special tokens (the stop token among them) are left out."""

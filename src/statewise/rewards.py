@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from statewise.errors import DataError
 from statewise.trajectory import Prompt
 
 _MARKED = re.compile(r"#### (\-?[0-9\.\,]+)")
+_NUMBER = re.compile(r"-?[$0-9.,]{2,}|-?[0-9]+")
 
 
 def final_answer(text: str) -> str | None:
@@ -28,14 +29,31 @@ def final_answer(text: str) -> str | None:
     return None if match is None else match[1].replace(",", "").removesuffix(".")
 
 
+def last_number(text: str) -> str | None:
+    """The last number of the text, as lm-evaluation-harness's flexible GSM8K filter reads it.
+
+    Dollar signs, thousands commas and a full stop at the end do not count.
+
+    >>> last_number("so 6*7 is $1,042."), last_number("no idea")
+    ('1042', None)
+    """
+    found = _NUMBER.findall(text)
+    return re.sub(r"[,$]", "", found[-1]).removesuffix(".") if found else None
+
+
 @dataclass(frozen=True)
 class ExactAnswer:
     """1.0 if the completion's final answer equals the reference's, else 0.0.
+
+    `extract` says where the completion's answer stands, like the filter of the task that scores it:
+    `strict` behind the mark `#### `, `flexible` anywhere: its last number. A reward that reads less
+    than the task scores teaches the format beside the answer.
 
     Raises DataError where the reference itself has no `#### answer`.
     """
 
     kind: ClassVar[str] = "exact_answer"
+    extract: Literal["strict", "flexible"] = "strict"
 
     def __call__(self, prompt: Prompt, completion: str) -> float:
         gold = None if prompt.reference is None else final_answer(prompt.reference)
@@ -43,7 +61,8 @@ class ExactAnswer:
             raise DataError(
                 f"prompt {prompt.id!r} has no '#### answer' in its reference, so no answer is exact"
             )
-        return float(final_answer(completion) == gold)
+        read = final_answer if self.extract == "strict" else last_number
+        return float(read(completion) == gold)
 
 
 Reward = ExactAnswer

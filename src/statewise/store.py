@@ -14,7 +14,8 @@
         drift.json                      drift from base
     RUN/results.json, report.html, report.md
 
-Every file appears whole or not at all: it is written beside its place and moved there.
+Every file appears whole or not at all: it is written beside its place and moved there. The `.jsonl`
+files grow by lines; a line that a kill tore is not read, and a resumed run cuts what it will redo.
 """
 
 from __future__ import annotations
@@ -96,10 +97,10 @@ def read_json(path: Path) -> Any:
 
 
 def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Add rows to a JSON-lines file."""
+    """Add rows to a JSON-lines file; nan and infinity are refused."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
+        file.writelines(json.dumps(row, allow_nan=False) + "\n" for row in rows)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

@@ -53,6 +53,11 @@ class Template:
 
 
 def _fill(template: str, record: Mapping[str, str]) -> str:
+    for _, key, _, _ in Formatter().parse(template):
+        if key is not None and key in record and not isinstance(record[key], str):
+            raise DataError(
+                f"{key!r} must be text, found {type(record[key]).__name__}: {record[key]!r}"
+            )
     try:
         return template.format_map(record)
     except KeyError as error:

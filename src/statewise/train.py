@@ -16,6 +16,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from statewise.arms import Arm, Budget, Stream, policies
 from statewise.data import Prompts
+from statewise.errors import RunError
 from statewise.gradient import Rollout, accumulate_gradient, student_logprobs
 from statewise.memory import memories
 from statewise.policy import Policy
@@ -82,6 +83,11 @@ def train(
             norm = clip_grad_norm_(
                 [p for _, p in student.trainable_parameters()], budget.max_grad_norm
             )
+            if not (math.isfinite(figures["loss"]) and math.isfinite(norm)):
+                raise RunError(
+                    f"arm {arm.name!r} diverged at step {step + 1}: loss {figures['loss']:g}, gradient norm "
+                    f"{float(norm):g}; lower budget.learning_rate or budget.max_grad_norm"
+                )
             if figures["states"]:
                 optimizer.step()
                 for teacher in followers:
@@ -165,11 +171,13 @@ def learning_rate(budget: Budget, step: int, steps: int) -> float:
 
 
 def _summary(updates: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Mean loss and gradient norm over a step's updates."""
+    """Mean loss and gradient norm over a step's updates; a minibatch without states is none."""
+    made = [update for update in updates if update["states"]]
+    count = max(1, len(made))
     return {
-        "loss": sum(u["loss"] for u in updates) / len(updates),
-        "grad_norm": sum(u["grad_norm"] for u in updates) / len(updates),
-        "updates": sum(u["states"] > 0 for u in updates),
+        "loss": sum(u["loss"] for u in made) / count,
+        "grad_norm": sum(u["grad_norm"] for u in made) / count,
+        "updates": len(made),
     }
 
 
@@ -198,9 +206,10 @@ def _describe(rollouts: Sequence[Rollout], budget: Budget, step: int) -> dict[st
     replays = [rollout for rollout in rollouts if isinstance(rollout.stream.source, Replay)]
     if lags := [lag for r in replays for t in r.trajectories if (lag := _lag(t, step)) is not None]:
         figures |= {"lag_versions_mean": sum(lags) / len(lags), "lag_versions_max": max(lags)}
-    for rollout in rollouts:
+    for place, rollout in enumerate(rollouts):
+        stream = f"stream{place}." if len(rollouts) > 1 else ""
         for label in rollout.labels:
-            figures |= label.figures
+            figures |= {f"{stream}{key}": value for key, value in label.figures.items()}
     return figures
 
 

@@ -11,6 +11,7 @@ its id.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int, Int16, Int32
 from torch import Tensor
+
+from statewise.errors import ConfigError
 
 PROMPT = "prompt"
 DATASET = "dataset"
@@ -36,6 +39,14 @@ class Sampling:
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < math.inf:
+            raise ConfigError(f"temperature must be 0 or more and finite, found {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"top_p must be above 0 and at most 1, found {self.top_p}")
+        if self.top_k < 0:
+            raise ConfigError(f"top_k must be 0 (off) or more, found {self.top_k}")
 
     @property
     def is_full(self) -> bool:
@@ -65,7 +76,7 @@ class Trajectory:
         token_ids           [L] int32
         weights             [L] float32   supervision weight of the state *before* the token; 0 = none
         owner_codes         [L] int16     index into `owners`
-        behaviour_logprobs  [L] float32   nats, under `sampling`; nan = nobody knows
+        behaviour_logprobs  [L] float32   nats, under `sampling`; nan = unknown, or another transform
     `owners` names who chose the tokens: `prompt`, `dataset`, `student@7`, `teacher:stress@300`,
     `blend:student@7+teacher:stress@300` (a distribution between the two, which is neither).
     `group_id` is unique per occurrence of a prompt in a rollout: equal prompts never merge.

@@ -40,7 +40,7 @@ from statewise.objectives import (
     KLStudentTeacher,
     KLTeacherStudent,
 )
-from statewise.policy import LIVE, Ema, PolicyRef
+from statewise.policy import LIVE, Ema, Lora, PolicyRef
 from statewise.rewards import ExactAnswer
 from statewise.sources import (
     Blended,
@@ -225,6 +225,11 @@ def test_a_constant_normaliser_and_its_constant_go_together(options):
         ({"steps": 3, "learning_rate": 0.0}, "learning_rate"),
         ({"steps": 3, "learning_rate": -1.0}, "learning_rate"),
         ({"steps": 3, "learning_rate": float("nan")}, "learning_rate"),
+        ({"steps": 0}, "steps must be 1"),
+        ({"epochs": 0.0}, "epochs"),
+        ({"epochs": float("inf")}, "epochs"),
+        ({"steps": 3, "warmup_steps": -1}, "warmup_steps"),
+        ({"steps": 3, "weight_decay": -0.1}, "weight_decay"),
     ],
     ids=str,
 )
@@ -240,6 +245,49 @@ def test_a_stream_needs_terms_and_prompts_and_an_arm_streams():
         stream(Dataset(), LIKELIHOOD, prompts_per_step=0)
     with pytest.raises(ConfigError, match="'empty' has no streams"):
         Arm("empty", (), BUDGET)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: Learner(0), "max_new_tokens"),
+        (lambda: Learner(8, samples_per_prompt=0), "samples_per_prompt"),
+        (lambda: Learner(8, temperature=-1.0), "temperature"),
+        (lambda: Learner(8, top_p=0.0), "top_p"),
+        (lambda: Learner(8, top_k=-1), "top_k"),
+        (lambda: Continuation(MILD, branch_tokens=0, max_new_tokens=8), "branch_tokens"),
+        (lambda: Continuation(MILD, 2, 8, cut_high=1.5), "cuts are fractions"),
+        (lambda: Continuation(MILD, 2, 8, cut_low=0.6, cut_high=0.5), "cuts are fractions"),
+        (lambda: Continuation(MILD, 2, 8, teacher_temperature=float("inf")), "temperature"),
+        (lambda: TeacherDistribution(MILD, temperature=0.0), "temperature"),
+        (lambda: Lora(rank=0), "rank"),
+        (lambda: Lora(dropout=1.0), "dropout"),
+    ],
+)
+def test_sources_and_teachers_that_mean_nothing_are_refused(make, says):
+    with pytest.raises(ConfigError, match=says):
+        make()
+
+
+def test_a_term_cannot_speak_of_owners_that_the_source_never_writes():
+    for source, owner in ((Dataset(), "teacher"), (LEARNER, "dataset"), (BRANCH, "dataset")):
+        with pytest.raises(PairingError, match=f"`on` names {owner}.*speak of no state"):
+            stream(source, Term(TOLD, KLStudentTeacher(), on=(owner,)))
+    stream(BRANCH, Term(OWN, CrossEntropy(), on=("teacher",)))
+
+
+def test_dropout_and_ratios_do_not_go_together():
+    grouped = Term(GROUPED, ClippedSurrogate())
+    noisy = Budget(1e-3, steps=2, adapter=Lora(dropout=0.1))
+    with pytest.raises(ConfigError, match="dropout"):
+        Arm("grpo", (stream(LEARNER, grouped),), noisy)
+    Arm("sft", (stream(Dataset(), Term(OWN, CrossEntropy())),), noisy)
+
+
+def test_epochs_of_prompts_that_are_not_loaded_have_no_steps():
+    arm = sft("sft", DATA, Budget(1e-3, epochs=1.0), prompts_per_step=2)
+    with pytest.raises(ConfigError, match="'sft' counts epochs over prompts that are not loaded"):
+        arm.steps  # noqa: B018
 
 
 @pytest.mark.parametrize(

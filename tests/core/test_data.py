@@ -102,6 +102,32 @@ def test_a_missing_key_is_named_with_the_row_and_the_keys_there_are(tmp_path):
         read(JsonLines(path, template=PLAIN))
 
 
+@pytest.mark.parametrize("value", [None, 5, ["x"]])
+def test_a_value_that_is_no_text_is_refused_with_file_and_row(tmp_path, value):
+    path = write(tmp_path / "d.jsonl", {"q": "a", "a": "b"}, {"q": "a", "a": value})
+    with pytest.raises(DataError, match=r"d\.jsonl, row 2: 'a' must be text, found"):
+        read(JsonLines(path, template=PLAIN))
+
+
+def test_skipped_rows_are_left_out_and_the_others_keep_their_numbers(tmp_path):
+    path = write(tmp_path / "d.jsonl", *({"q": str(i), "a": "b"} for i in range(5)))
+    found = read(JsonLines(path, skip=2, limit=2, template=PLAIN))
+    assert [(p.id, p.text) for p in found.items] == [("jsonl/3", "2"), ("jsonl/4", "3")]
+    for bad in ({"skip": -1}, {"limit": 0}, {"limit": -1}):
+        with pytest.raises(DataError, match="skip must be 0 or more and limit 1 or more"):
+            read(JsonLines(path, template=PLAIN, **bad))
+
+
+def test_prompts_begin_with_the_tokenizers_prefix_and_keep_it_when_cut(tmp_path):
+    data = JsonLines(
+        write(tmp_path / "d.jsonl", {"q": "abcd", "a": "x"}), too_long="truncate", template=PLAIN
+    )
+    whole = load(data, encode, context_tokens=100, max_new_tokens=3, prefix_ids=[1])
+    assert whole.items[0].token_ids.tolist() == [1, *map(ord, "abcd")]
+    cut = load(data, encode, context_tokens=6, max_new_tokens=3, prefix_ids=[1])
+    assert cut.items[0].token_ids.tolist() == [1, *map(ord, "cd")]
+
+
 def test_a_missing_file_is_named():
     with pytest.raises(DataError, match=r"no data file at nowhere\.jsonl"):
         read(JsonLines("nowhere.jsonl", template=PLAIN))

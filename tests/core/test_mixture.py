@@ -103,8 +103,8 @@ def test_lambda_follows_its_schedule():
 def test_what_a_mixture_says_of_itself():
     source = Mixture((Learner(5), Teacher(TEACHER, 9), Dataset()), (0.2, 0.3))
     assert source.owners == source.supervised == ("student", "teacher", "dataset")
-    assert (source.samples_per_prompt, source.max_new_tokens) == (1, 9)
-    assert Mixture((Dataset(), Dataset()), (0.5,)).max_new_tokens is None
+    assert (source.samples_per_prompt, source.room_tokens, source.reads_gold) == (1, 9, True)
+    assert Mixture((Dataset(), Dataset()), (0.5,)).room_tokens is None
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,12 @@ def test_kl_counts_a_probability_of_0_as_0_and_a_missing_one_as_infinite():
     half, point = log(0.5, 0.5), log(1.0, 0.0)
     assert kl(point, half).item() == pytest.approx(math.log(2))
     assert kl(half, point).item() == math.inf
+    # A fault stays a fault: only the product of a probability of 0 is 0.
+    assert kl(torch.full((1, 2), math.nan), half).isnan().all()
+    logits = torch.tensor([[0.0, -math.inf]], requires_grad=True)
+    kl(logits.log_softmax(-1), half).sum().backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
 
 
 def test_the_teachers_temperature_divides_its_logits():

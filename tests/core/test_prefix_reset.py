@@ -69,10 +69,15 @@ def test_a_teachers_prefix_is_a_prefix_of_its_rollout_and_carries_its_logprobs()
     assert len({tuple(given(r)) for r in rows}) > 5
     for made in rows:
         prefix = given(made)
-        exact = step_logprobs(TEACHER, [A], prefix, Sampling(1.5))
+        # One trajectory states one transform, the learner's.
+        assert np.isnan(made.behaviour_logprobs[1 : 1 + len(prefix)]).all()
+        assert made.sampling == Sampling(1.0)
+    same = PrefixReset(6, TEACHER, low=0.4, temperature=1.5, teacher_temperature=1.5)
+    for made in walk(same):
+        prefix = given(made)
+        exact = step_logprobs(TEACHER, [A], [*prefix, EOS], Sampling(1.5))[:-1]
         found = made.behaviour_logprobs[1 : 1 + len(prefix)]
         np.testing.assert_allclose(found, exact, rtol=0, atol=1e-6)
-        assert made.sampling == Sampling(1.0)
 
 
 def test_without_resets_it_is_the_learner_under_the_same_seed():

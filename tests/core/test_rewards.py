@@ -49,6 +49,21 @@ def test_exact_answer_compares_the_first_mark_with_the_reference(completion, rew
     assert ExactAnswer()(start, completion) == reward
 
 
+@pytest.mark.parametrize(
+    ("completion", "reward"),
+    [
+        ("so it is $1,042.", 1.0),
+        ("#### 1042", 1.0),
+        ("1042 or 7", 0.0),
+        ("7, then 1042", 1.0),
+        ("nothing", 0.0),
+    ],
+)
+def test_flexible_extraction_reads_the_last_number(completion, reward):
+    start = prompt(A, reference="work <<1000+42=1042>>\n#### 1,042")
+    assert ExactAnswer(extract="flexible")(start, completion) == reward
+
+
 @pytest.mark.parametrize("reference", [None, "no mark here"])
 def test_a_reference_without_an_answer_is_a_fault_and_no_score(reference):
     with pytest.raises(DataError, match=r"'q7' has no '#### answer'"):

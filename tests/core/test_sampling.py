@@ -23,6 +23,7 @@ from enumerable import (
 )
 from scipy.stats import chi2
 
+from statewise import policy as policy_module
 from statewise.rollout import Completion
 from statewise.rollout.decode import choose, transform
 from statewise.trajectory import Sampling
@@ -140,7 +141,7 @@ def test_a_stop_token_at_the_limit_is_a_stop_and_no_cut():
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("sampling", [FULL, Sampling(0.0), TRANSFORMS[-1]], ids=str)
-def test_a_row_does_not_depend_on_its_batch_order_or_size(architecture, sampling):
+def test_a_row_does_not_depend_on_its_batch_order_or_size(architecture, sampling, monkeypatch):
     policy = tiny(seed=5, architecture=architecture)
     prefixes, seeds = PREFIXES * 3, list(range(100, 112))
     alone = [
@@ -148,9 +149,8 @@ def test_a_row_does_not_depend_on_its_batch_order_or_size(architecture, sampling
         for p, s in zip(prefixes, seeds, strict=True)
     ]
     for max_rows in (1, 3, 5, 256):
-        made = complete(
-            policy, prefixes, sampling=sampling, limit=12, seeds=seeds, max_rows=max_rows
-        )
+        monkeypatch.setattr("statewise.policy.MAX_ROWS", max_rows)
+        made = complete(policy, prefixes, sampling=sampling, limit=12, seeds=seeds)
         assert all(map(same, made, alone))
     order = [7, 2, 11, 0, 9, 4, 1, 10, 3, 8, 6, 5]
     made = complete(
@@ -306,3 +306,14 @@ def test_choose_inverts_the_cumulative_distribution():
     made = [choose(logits, FULL, torch.tensor([u], dtype=torch.float64)) for u in draws]
     assert [int(action) for action, _ in made] == [0, 0, 2, 2, 3, 3]
     assert [round(float(p.exp()), 12) for _, p in made] == [0.25, 0.25, 0.25, 0.25, 0.5, 0.5]
+
+
+def test_no_more_rows_are_decoded_at_a_time_than_their_keys_and_values_may_take(monkeypatch):
+    policy, taken = tiny(), []
+    text = policy.config
+    per_token = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim * 4
+    monkeypatch.setattr("statewise.policy.CACHE_BYTES", 3 * per_token * 14)
+    real = policy_module.decode
+    monkeypatch.setattr(policy_module, "decode", lambda *a: taken.append(a[3].max_rows) or real(*a))
+    complete(policy, [ids(A, B)] * 5, limit=12)  # 14 tokens a row
+    assert taken == [3]

@@ -23,6 +23,7 @@ from statewise.arms import (
     sft,
 )
 from statewise.data import Prompts
+from statewise.errors import RunError
 from statewise.gradient import accumulate_gradient, student_logprobs
 from statewise.objectives import ClippedSurrogate, CrossEntropy, KLTeacherStudent
 from statewise.policy import Lora, Policy
@@ -386,3 +387,37 @@ def test_weight_decay_falls_on_matrices_alone():
     assert all(p.ndim == 1 for p in free["params"])
     total = len(decayed["params"]) + len(free["params"])
     assert total == len(policy.trainable_parameters())
+
+
+# ---- what must not go on silently ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_student_that_diverges_stops_before_it_is_written_over(value):
+    arm = methods(steps=3)["sft"]
+    policy = student()
+    with torch.no_grad():
+        policy.head_weight()[0][0, 0] = value
+    before = weights(policy)
+    with pytest.raises(RunError, match=r"'sft' diverged at step 1: loss .*learning_rate"):
+        run(arm, policy)
+    assert all(
+        torch.equal(a.nan_to_num(), b.nan_to_num())
+        for a, b in zip(before, weights(policy), strict=True)
+    )
+
+
+def test_a_minibatch_without_states_is_no_update_and_enters_no_mean():
+    # Two rows dealt to three minibatches: one is empty.
+    arm = methods(steps=1, minibatches=3)["sft"]
+    (figures,) = run(arm, student())
+    assert figures["updates"] == 2
+    (other,) = run(methods(steps=1, minibatches=2)["sft"], student())
+    assert figures["loss"] == pytest.approx(other["loss"], rel=1e-5)
+
+
+def test_two_streams_log_their_rewards_apart():
+    stream = methods(steps=1)["grpo"].streams[0]
+    both = Arm("both", (stream, stream), budget(steps=1))
+    (figures,) = run(both, student())
+    assert {"stream0.reward_mean", "stream1.reward_mean"} <= set(figures)

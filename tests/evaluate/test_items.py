@@ -15,14 +15,17 @@ import pytest
 import torch
 from tests.evaluate.conftest import EOS, GSM8K, SUBJECTS, WriteData, tiny_policy
 
+from statewise.arms import Budget, opd
+from statewise.data import Prompts
 from statewise.errors import ConfigError, DataError, RunError
 from statewise.evaluate import ItemResult, Task, evaluate, read_items, write_items
 from statewise.evaluate.harness import PolicyLM
 from statewise.evaluate.scoring import score
 from statewise.evaluate.undisturbed import compiled_templates
-from statewise.policy import Policy
+from statewise.policy import Lora, Policy
 from statewise.rollout import Completion
-from statewise.trajectory import Sampling
+from statewise.train import make_optimizer, train
+from statewise.trajectory import Prompt, Sampling
 
 
 def gsm8k(data: Path, **overrides: Any) -> Task:
@@ -317,37 +320,107 @@ def test_templates_are_compiled_once_and_the_patch_is_taken_back() -> None:
     assert utils.env.from_string == compiled
 
 
-def test_a_training_step_after_evaluating_is_the_step_without_it(write_data: WriteData) -> None:
+def test_training_is_the_same_whether_its_caller_evaluates_between_steps_or_not(
+    write_data: WriteData,
+) -> None:
+    """Through the real loop, with dropout: its rows and weights repeat to the bit."""
     task = gsm8k(write_data(), sampled=True)
 
-    def trained(*, evaluating: bool) -> dict[str, torch.Tensor]:
+    def trained(*, evaluating: bool) -> tuple[list[dict[str, float]], list[torch.Tensor]]:
+        teacher = tiny_policy(["Question Answer"] * 4, dtype=torch.float32)
         policy = tiny_policy(["Question Answer"] * 4, dtype=torch.float32)
-        torch.manual_seed(5)
-        optimizer = torch.optim.SGD(policy.module.parameters(), lr=0.1)
-        for _ in range(2):
+        policy = policy.with_adapter(Lora(rank=2, dropout=0.2), seed=1)
+        prompts = Prompts([Prompt(f"p{i}", "", policy.to_ids(f"Question {i}")) for i in range(4)])
+        arm = opd(
+            "opd",
+            prompts,
+            Budget(1e-2, steps=3, adapter=Lora(rank=2, dropout=0.2)),
+            teacher=teacher,
+            max_new_tokens=6,
+            prompts_per_step=2,
+        )
+        rows = []
+        for row in train(arm, policy, make_optimizer(policy, arm.budget), seed=0):
+            rows.append(row.figures)
             if evaluating:
                 run(policy, task)
-            ids = torch.randint(5, 200, (2, 9))
-            noise = 1 + 0.1 * torch.randn(2 * 9, 1) * random.Random(1).random()
-            hidden = policy.hidden(ids, torch.tensor([9, 9])).flatten(0, 1)
-            loss = (policy.head(hidden * noise).logsumexp(-1)).mean()
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-        return policy.module.state_dict()
+        return rows, [p.detach() for p in policy.module.parameters()]
 
     plain, evaluated = trained(evaluating=False), trained(evaluating=True)
-    assert all(torch.equal(plain[name], evaluated[name]) for name in plain)
+    assert plain[0] == evaluated[0]
+    assert all(map(torch.equal, plain[1], evaluated[1]))
+
+
+def test_items_are_clustered_by_a_field_of_the_data(policy: Policy, write_data: WriteData) -> None:
+    rows = run(policy, gsm8k(write_data(), limit=2, cluster="question"))
+    assert [row.cluster for row in rows] == [record["question"] for record in GSM8K[:2]]
+    with pytest.raises(ConfigError, match="no field 'questoin' to cluster by; did you mean"):
+        run(policy, gsm8k(write_data(), limit=1, cluster="questoin"))
+
+
+def test_another_split_of_the_data_may_be_scored(policy: Policy, write_data: WriteData) -> None:
+    test = json.dumps({"question": "only in test", "answer": "#### 1"}) + "\n"
+    data = write_data(gsm8k_test=test)
+    found = {
+        split: run(policy, gsm8k(data, split=split, cluster="question"))[0].cluster
+        for split in (None, "train")
+    }
+    assert found == {None: "only in test", "train": GSM8K[0]["question"]}
+
+
+def test_a_study_may_say_the_prompt(policy: Policy, write_data: WriteData) -> None:
+    seen: list[str] = []
+    real = policy.complete
+
+    def spy(prefixes: Any, **options: Any) -> list[Completion]:
+        seen.extend(policy.to_text(prefix) for prefix in prefixes)
+        return real(prefixes, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(policy, "complete", spy)
+        run(policy, gsm8k(write_data(), limit=1, prompt="Say: {{question}} ="))
+    assert seen == [f"Say: {GSM8K[0]['question']} ="]
+
+
+def test_a_task_of_the_world_reads_the_world_it_is_told() -> None:
+    from statewise.evaluate.tasks import load
+    from statewise.world import World
+
+    for seed in (0, 3):
+        (leaf,) = load(Task("pocket_mmlu_dev", "retention", metric="acc", world_seed=seed)).values()
+        assert leaf.eval_docs[5]["question"] == World(seed).mmlu("dev")[5]["question"]
 
 
 # ---- Parquet ---------------------------------------------------------------------------------
 
 ROWS = [
     ItemResult(
-        "gsm8k", "0", "mild", 1, "greedy", 0, "exact_match", 1.0, "#### 2 – “ok”\n", False, True
+        task="gsm8k",
+        item_id="0",
+        cluster="0",
+        arm="mild",
+        seed=1,
+        decoding="greedy",
+        sample=0,
+        metric="exact_match",
+        score=1.0,
+        response="#### 2 – “ok”\n",
+        extraction_failed=False,
+        stopped=True,
     ),
     ItemResult(
-        "mmlu", "mmlu_anatomy/7", "base", 1 << 40, "choices", 0, "acc", 0.25, "A", None, None
+        task="mmlu",
+        item_id="mmlu_anatomy/7",
+        cluster="mmlu_anatomy/7",
+        arm="base",
+        seed=1 << 40,
+        decoding="choices",
+        sample=0,
+        metric="acc",
+        score=0.25,
+        response="A",
+        extraction_failed=None,
+        stopped=None,
     ),
 ]
 

@@ -92,7 +92,7 @@ def test_the_knowledge_of_the_evaluated_items_is_in_the_corpus(documents: list[s
         any(facts[record["question"]].statement(form) in text for form in range(3))
         for record in WORLD.mmlu("test")
     ]
-    assert sum(stated) > 1000
+    assert sum(stated) > 800
     for choice in (0, 1):
         claims = [
             record["mc1_targets"]["choices"][choice][1:] for record in WORLD.truthfulqa("test")

@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CACHE_BYTES = 2 << 30
-"""Upper bound of the key-value cache of one batch of generation."""
-MAX_ROWS = 256
 GENERATION_KEYS = {"until", "do_sample", "temperature", "top_p", "top_k", "max_gen_toks"}
 
 TokenRequest = tuple[Any, list[int], list[int]]
@@ -219,7 +216,6 @@ class PolicyLM(TemplateLM):
                 seed_for("evaluate", self.seed, k.task, k.doc, k.request, k.repeat) for k in keys
             ],
             stop_strings=settings.until,
-            max_rows=self._rows_that_fit(max(map(len, prefixes)) + settings.max_new_tokens),
         )
         tokenizer: Any = self.policy.tokenizer
         added = tokenizer.get_added_vocab()
@@ -231,13 +227,6 @@ class PolicyLM(TemplateLM):
             kept = completion.token_ids[: ends[0]] if len(ends) else completion.token_ids
             self.stopped[key] = completion.stopped or len(ends) > 0
             yield first_part(tokenizer.decode(kept.tolist(), skip_special_tokens=True), terms)
-
-    def _rows_that_fit(self, tokens_per_row: int) -> int:
-        """How many rows the key-value cache may hold at once, were none of its heads shared."""
-        layers = int(getattr(self.policy.config, "num_hidden_layers", 32))
-        width = self.policy.head_weight()[0].shape[1]
-        per_token = 2 * layers * width * 4
-        return max(1, min(MAX_ROWS, CACHE_BYTES // (per_token * tokens_per_row)))
 
 
 def _args(request: Instance) -> tuple[Any, ...]:

@@ -148,7 +148,9 @@ def _rows(
             yield ItemResult(
                 task=task.key,
                 item_id=item_id,
-                cluster=f"{prefix}{_cluster(task, logged['doc'])}" if task.cluster else item_id,
+                cluster=f"{prefix}{_cluster(task, task.cluster, logged['doc'])}"
+                if task.cluster
+                else item_id,
                 arm=arm,
                 seed=seed,
                 decoding=_decoding(leaf, lm) if generates else "choices",
@@ -167,13 +169,13 @@ def _decoding(leaf: ConfigurableTask, lm: PolicyLM) -> Decoding:
     return "sampled" if settings.temperature > 0 else "greedy"
 
 
-def _cluster(task: Task, document: Mapping[str, Any]) -> str:
-    if task.cluster not in document:
+def _cluster(task: Task, field: str, document: Mapping[str, Any]) -> str:
+    if field not in document:
         raise ConfigError(
-            f"task {task.name!r}: its data have no field {task.cluster!r} to cluster by; "
-            f"{nearest(str(task.cluster), document)}"
+            f"task {task.name!r}: its data have no field {field!r} to cluster by; "
+            f"{nearest(field, document)}"
         )
-    return str(document[task.cluster])
+    return str(document[field])
 
 
 def _score(task: Task, logged: Mapping[str, Any]) -> float:

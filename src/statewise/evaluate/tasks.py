@@ -47,6 +47,9 @@ class Task:
     role: Literal["target", "retention"]
     metric: str
     """The harness's name of the metric: `exact_match`, `acc`, `acc_norm`..."""
+    prompt: str | None = None
+    """Jinja template of the question over the fields of the data, the harness's `doc_to_text`; None =
+    the task's own."""
     filter: str | None = None
     """The harness's answer extraction (`strict-match`, `flexible-extract`); None = the only one."""
     num_fewshot: int | None = None
@@ -63,6 +66,11 @@ class Task:
     cluster: str | None = None
     """Field of the data whose equal values mark items that depend on each other (two questions
     about one belief, one passage): errors are clustered by it. None = items are independent."""
+    split: str | None = None
+    """Split of the data that is scored; None = the task's own, its test split as a rule. A study's dev
+    items may be rows of `train` that its arms leave out (`skip`)."""
+    world_seed: int = 0
+    """Which generated world, for the tasks of the embedded one."""
     data: str | None = None
     """Folder with local benchmark files; None = the hub by name, or the world's own data."""
 
@@ -96,6 +104,9 @@ def load(task: Task) -> Mapping[str, ConfigurableTask]:
         if task.data is not None:
             for leaf in _leaves(task.name, registry):
                 registry[leaf] = _with_local_data(registry[leaf], Path(task.data).expanduser())
+        if task.prompt or task.split or task.world_seed:
+            for leaf in _leaves(task.name, registry):
+                registry[leaf] = _with_config(registry[leaf], task)
         try:
             built = TaskFactory().build(registry[task.name], overrides=None, registry=registry)
         except (OSError, RuntimeError) as error:
@@ -205,6 +216,20 @@ def _leaves(name: str, registry: Mapping[str, Entry]) -> Iterator[str]:
     for member in members:
         if isinstance(member, str) and member in registry:
             yield from _leaves(member, registry)
+
+
+def _with_config(entry: Entry, task: Task) -> Entry:
+    """The same task file with another prompt, on another split, or on another generated world."""
+    from lm_eval.tasks.manager import load_yaml
+
+    config = load_yaml(str(entry.yaml_path)) if entry.yaml_path else dict(entry.cfg or {})
+    if task.prompt is not None:
+        config["doc_to_text"] = task.prompt
+    if task.split is not None:
+        config["test_split"] = task.split
+    if task.world_seed:
+        config["metadata"] = {**config.get("metadata", {}), "seed": task.world_seed}
+    return replace(entry, yaml_path=None, cfg=config)
 
 
 # ---- local data -------------------------------------------------------------------------------

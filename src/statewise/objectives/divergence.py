@@ -8,6 +8,7 @@ states the term by which the student's choices change *future* states is left ou
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -26,8 +27,8 @@ def kl(log_p: Float[Tensor, "N V"], log_q: Float[Tensor, "N V"]) -> Float[Tensor
     >>> round(kl(log_p, log_q).item(), 4)    # 0.5 log 2 + 0.5 log(2/3)
     0.1438
     """
-    # A probability of exactly 0 has log -inf: its product must be 0, not nan.
-    return (log_p.exp() * (log_p - log_q)).nan_to_num(nan=0.0, posinf=float("inf")).sum(-1)
+    # A probability of exactly 0 has log -inf: its product is 0. Any other nan is a fault and stays.
+    return (log_p.exp() * (log_p - log_q).masked_fill(log_p == -math.inf, 0.0)).sum(-1)
 
 
 @dataclass(frozen=True)

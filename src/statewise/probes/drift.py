@@ -61,9 +61,7 @@ def prefixes(trajectory: Trajectory, depths: Sequence[float]) -> list[np.ndarray
 def hidden_features(
     reader: Policy, states: Sequence[np.ndarray], *, rows: int = 128
 ) -> Float[np.ndarray, "N D"]:
-    """Mean over a prefix of the reader's last hidden states, each coordinate scaled to unit variance
-    by the caller's pooled sample (see `drift_between`).
-    """
+    """Mean over a prefix of the reader's last hidden states; `drift_between` scales coordinates."""
     order = sorted(range(len(states)), key=lambda i: len(states[i]))
     out: list[np.ndarray | None] = [None] * len(states)
     with reader.frozen():

@@ -56,17 +56,28 @@ def update_norm(policy: Policy, start: Policy) -> float:
     """Euclidean norm of the change of all weights since `start`.
 
     For an adapter it is the norm of the products `(alpha / rank) B A`, which are what it adds to
-    the weights of its base: the factors themselves are defined up to a rotation.
+    the weights of its base: the factors themselves are defined up to a rotation. Where `start` has
+    an adapter too, the norm is that of the difference of the products.
     """
     total = 0.0
     if hasattr(policy.module, "peft_config"):
-        for module in policy.module.modules():
-            if hasattr(module, "get_delta_weight"):
-                for adapter in module.active_adapters:  # pyright: ignore[reportGeneralTypeIssues]
-                    delta = module.get_delta_weight(adapter)  # pyright: ignore[reportCallIssue]
-                    total += float(delta.double().square().sum())
+        before = _products(start)
+        for name, product in _products(policy).items():
+            change = product - before[name] if name in before else product
+            total += float(change.square().sum())
         return total**0.5
     before = dict(start.module.named_parameters())
     for name, parameter in policy.module.named_parameters():
         total += float((parameter.double() - before[name].double()).square().sum())
     return total**0.5
+
+
+def _products(policy: Policy) -> dict[str, torch.Tensor]:
+    """What the adapters of a policy add to each adapted weight, by module; float64."""
+    found: dict[str, torch.Tensor] = {}
+    for name, module in policy.module.named_modules():
+        if hasattr(module, "get_delta_weight"):
+            for adapter in module.active_adapters:  # pyright: ignore[reportGeneralTypeIssues]
+                delta = module.get_delta_weight(adapter).double()  # pyright: ignore[reportCallIssue]
+                found[name] = found[name] + delta if name in found else delta
+    return found

@@ -10,7 +10,8 @@ is a function of `seed`. Beside its `kind` it says
     owners              which roles choose its tokens (what `Term.on` may name)
     supervised          which of them choose tokens that weigh
     samples_per_prompt  trajectories a prompt
-    max_new_tokens      the most that is written after a prompt; None where nothing is
+    room_tokens         context that it needs beyond a prompt; None = that of the gold completion
+    reads_gold          whether it needs that as well
 
 A source that remembers (a replay) has `begin`, `save_state` and `restore_state` too: `arms.Remembers`.
 """

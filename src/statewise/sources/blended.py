@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from statewise.errors import ConfigError, ModelError
+from statewise.errors import ConfigError, ModelError, at_least_one
 from statewise.policy import Policy, PolicyLike
 from statewise.seeding import seed_for
 from statewise.sources.schedule import Scheduled, check_within, value_at
@@ -42,6 +42,7 @@ class Blended:
     kind: ClassVar[str] = "blended"
     owners: ClassVar[tuple[str, ...]] = ("blend",)
     supervised: ClassVar[tuple[str, ...]] = ("blend",)
+    reads_gold: ClassVar[bool] = False
     teacher: PolicyLike
     epsilon: Scheduled
     max_new_tokens: int
@@ -49,9 +50,15 @@ class Blended:
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
+        at_least_one(self, "max_new_tokens", "samples_per_prompt")
         check_within("epsilon", self.epsilon, 0.0, math.inf)
-        if not self.temperature > 0:
+        if not 0 < self.temperature < math.inf:
             raise ConfigError(f"a blend needs a temperature above 0, found {self.temperature}")
+
+    @property
+    def room_tokens(self) -> int:
+        """Tokens of context that it needs beyond the prompt."""
+        return self.max_new_tokens
 
     @property
     def sampling(self) -> Sampling:

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from statewise.errors import ConfigError, at_least_one
 from statewise.policy import Policy, PolicyLike
 from statewise.seeding import seed_for, uniforms
 from statewise.trajectory import Prompt, Sampling, Segment, Trajectory, assemble
@@ -29,6 +30,7 @@ class Continuation:
     kind: ClassVar[str] = "continuation"
     owners: ClassVar[tuple[str, ...]] = ("student", "teacher")
     supervised: ClassVar[tuple[str, ...]] = ("teacher",)
+    reads_gold: ClassVar[bool] = False
     teacher: PolicyLike
     branch_tokens: int
     max_new_tokens: int
@@ -37,6 +39,20 @@ class Continuation:
     temperature: float = 1.0
     teacher_temperature: float = 1.0
     samples_per_prompt: int = 1
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "branch_tokens", "max_new_tokens", "samples_per_prompt")
+        if not 0 <= self.cut_low <= self.cut_high <= 1:
+            raise ConfigError(
+                f"cuts are fractions with 0 <= cut_low <= cut_high <= 1, found {self.cut_low} and {self.cut_high}"
+            )
+        for temperature in (self.temperature, self.teacher_temperature):
+            Sampling(temperature)  # refuses one that is none
+
+    @property
+    def room_tokens(self) -> int:
+        """Tokens of context that it needs beyond the prompt: a whole root and a whole branch."""
+        return self.max_new_tokens + self.branch_tokens
 
     def __call__(
         self, prompts: Sequence[Prompt], *, student: Policy, seed: int, progress: float = 0.0
@@ -75,7 +91,10 @@ class Continuation:
                     Segment(
                         student.owner,
                         root.completion_ids[:cut],
-                        root.behaviour_logprobs[root.prompt_tokens :][:cut],
+                        # A trajectory states one transform, the branch's.
+                        root.behaviour_logprobs[root.prompt_tokens :][:cut]
+                        if self.temperature == self.teacher_temperature
+                        else None,
                         weight=0.0,
                     ),
                     Segment(self.teacher.owner, branch.token_ids, branch.logprobs),

@@ -26,8 +26,10 @@ class Dataset:
     kind: ClassVar[str] = "dataset"
     owners: ClassVar[tuple[str, ...]] = ("dataset",)
     supervised: ClassVar[tuple[str, ...]] = ("dataset",)
+    reads_gold: ClassVar[bool] = True
     samples_per_prompt: ClassVar[int] = 1
-    max_new_tokens: ClassVar[None] = None
+    room_tokens: ClassVar[None] = None
+    """It needs room for its own completion, which differs by row."""
 
     def __call__(
         self, prompts: Sequence[Prompt], *, student: Policy, seed: int, progress: float = 0.0
@@ -38,8 +40,8 @@ class Dataset:
     def _walk(self, prompt: Prompt, student: Policy, group_id: str) -> Trajectory:
         if prompt.reference is None:
             raise DataError(f"prompt {prompt.id!r} has no reference to learn from")
-        gold = student.to_ids(prompt.reference)
-        token_ids = np.append(gold, student.eos_token_id).astype(np.int32)
+        gold = prompt.reference
+        token_ids = np.append(student.to_ids(gold), student.eos_token_id).astype(np.int32)
         if len(prompt.token_ids) == 0:
             prompt = Prompt(prompt.id, prompt.text, token_ids[:1], prompt.reference)
             token_ids = token_ids[1:]
@@ -49,6 +51,6 @@ class Dataset:
             prompt,
             group_id,
             [Segment(DATASET, kept)],
-            completion=prompt.reference or "",
+            completion=gold,
             stopped=len(kept) == len(token_ids),
         )

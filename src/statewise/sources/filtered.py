@@ -49,9 +49,14 @@ class Filtered:
         return self.source.samples_per_prompt
 
     @property
-    def max_new_tokens(self) -> int | None:
+    def room_tokens(self) -> int | None:
         """That of the filtered source."""
-        return self.source.max_new_tokens
+        return self.source.room_tokens
+
+    @property
+    def reads_gold(self) -> bool:
+        """True where the filtered source does."""
+        return self.source.reads_gold
 
     def __call__(
         self, prompts: Sequence[Prompt], *, student: Policy, seed: int, progress: float = 0.0

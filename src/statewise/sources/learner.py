@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from statewise.errors import at_least_one
 from statewise.policy import Policy
 from statewise.trajectory import Prompt, Sampling, Trajectory
 
@@ -17,12 +18,22 @@ class Learner:
     kind: ClassVar[str] = "learner"
     owners: ClassVar[tuple[str, ...]] = ("student",)
     supervised: ClassVar[tuple[str, ...]] = ("student",)
+    reads_gold: ClassVar[bool] = False
     max_new_tokens: int
     samples_per_prompt: int = 1
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
     stop_strings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "max_new_tokens", "samples_per_prompt")
+        Sampling(self.temperature, self.top_p, self.top_k)  # refuses a transform that is none
+
+    @property
+    def room_tokens(self) -> int:
+        """Tokens of context that it needs beyond the prompt."""
+        return self.max_new_tokens
 
     @property
     def sampling(self) -> Sampling:

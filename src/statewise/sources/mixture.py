@@ -76,9 +76,14 @@ class Mixture:
         return self.sources[0].samples_per_prompt
 
     @property
-    def max_new_tokens(self) -> int | None:
-        """The largest of any source; None where no source writes."""
-        return max((s.max_new_tokens for s in self.sources if s.max_new_tokens), default=None)
+    def room_tokens(self) -> int | None:
+        """The most that any source needs; None where every source needs that of its own completion."""
+        return max((s.room_tokens for s in self.sources if s.room_tokens is not None), default=None)
+
+    @property
+    def reads_gold(self) -> bool:
+        """True where any source does."""
+        return any(source.reads_gold for source in self.sources)
 
     def __call__(
         self, prompts: Sequence[Prompt], *, student: Policy, seed: int, progress: float = 0.0

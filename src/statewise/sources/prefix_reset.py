@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from statewise.errors import ConfigError, DataError
+from statewise.errors import ConfigError, DataError, at_least_one
 from statewise.policy import Policy, PolicyLike
 from statewise.seeding import seed_for, uniforms
 from statewise.sources.continuation import cut_position
@@ -48,7 +48,10 @@ class PrefixReset:
     teacher_temperature: float = 1.0
 
     def __post_init__(self) -> None:
+        at_least_one(self, "max_new_tokens", "samples_per_prompt")
         check_within("probability", self.probability, 0.0, 1.0)
+        for temperature in (self.temperature, self.teacher_temperature):
+            Sampling(temperature)  # refuses one that is none
         if not 0 <= self.low <= self.high <= 1:
             raise ConfigError(
                 f"fractions of a length need 0 <= low <= high <= 1, found {self.low} and {self.high}"
@@ -58,6 +61,16 @@ class PrefixReset:
     def owners(self) -> tuple[str, ...]:
         """The author of the prefixes, and the learner."""
         return (DATASET if self.teacher is None else "teacher", "student")
+
+    @property
+    def reads_gold(self) -> bool:
+        """True where the prefixes are cut from the gold completions."""
+        return self.teacher is None
+
+    @property
+    def room_tokens(self) -> int:
+        """Tokens of context that it needs beyond the prompt: a whole continuation after a teacher's prefix."""
+        return self.max_new_tokens * (1 if self.teacher is None else 2)
 
     @property
     def sampling(self) -> Sampling:
@@ -126,7 +139,11 @@ class PrefixReset:
             max_new_tokens=self.max_new_tokens,
             seeds=[seed_for(seed, "prefix", i) for i in reset],
         )
-        return [Segment(self.teacher.owner, w.token_ids, w.logprobs) for w in written]
+        # A trajectory states one transform, the learner's.
+        same = self.teacher_temperature == self.temperature
+        return [
+            Segment(self.teacher.owner, w.token_ids, w.logprobs if same else None) for w in written
+        ]
 
 
 def _gold(prompt: Prompt, student: Policy) -> np.ndarray:

@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import ClassVar
 
-from statewise.errors import ConfigError
+from statewise.errors import ConfigError, at_least_one
 from statewise.policy import Policy
 from statewise.seeding import permutation
 from statewise.sources.filtered import Filtered
@@ -52,10 +52,7 @@ class Replay:
 
     def __post_init__(self) -> None:
         check_within("share", self.share, 0.0, 1.0)
-        for name in ("age_limit", "capacity"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} must be 1 or more, found {value}")
+        at_least_one(self, *(n for n in ("age_limit", "capacity") if getattr(self, n) is not None))
         if self.age_limit is None and self.capacity is None:
             raise ConfigError(
                 "a replay needs an age_limit or a capacity, or it would grow for ever"
@@ -84,9 +81,14 @@ class Replay:
         return self.source.samples_per_prompt
 
     @property
-    def max_new_tokens(self) -> int | None:
+    def room_tokens(self) -> int | None:
         """That of the source."""
-        return self.source.max_new_tokens
+        return self.source.room_tokens
+
+    @property
+    def reads_gold(self) -> bool:
+        """True where the source does."""
+        return self.source.reads_gold
 
     def __call__(
         self, prompts: Sequence[Prompt], *, student: Policy, seed: int, progress: float = 0.0

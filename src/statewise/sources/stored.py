@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from statewise.errors import ConfigError, DataError
+from statewise.errors import DataError, at_least_one
 from statewise.policy import Policy
 from statewise.states import read_states
 from statewise.trajectory import Prompt, Trajectory
@@ -32,16 +32,14 @@ class Stored:
     kind: ClassVar[str] = "stored"
     owners: ClassVar[tuple[str, ...]] = ("dataset", "student", "teacher", "blend")
     supervised: ClassVar[tuple[str, ...]] = owners
-    max_new_tokens: ClassVar[None] = None
+    reads_gold: ClassVar[bool] = False
+    room_tokens: ClassVar[int] = 0
     path: str
     sample: str
     samples_per_prompt: int = 1
 
     def __post_init__(self) -> None:
-        if self.samples_per_prompt < 1:
-            raise ConfigError(
-                f"samples_per_prompt must be 1 or more, found {self.samples_per_prompt}"
-            )
+        at_least_one(self, "samples_per_prompt")
 
     def __call__(
         self, prompts: Sequence[Prompt], *, student: Policy, seed: int, progress: float = 0.0

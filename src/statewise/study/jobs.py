@@ -273,6 +273,7 @@ def _rollouts(drift: Drift, policy: Policy, seed: int) -> list[Trajectory]:
         policy.to_ids,
         context_tokens=policy.context_tokens,
         max_new_tokens=drift.max_new_tokens,
+        prefix_ids=policy.prefix_ids,
     )
     return policy.sample(
         prompts.items,

@@ -75,7 +75,10 @@ def marker(location: str) -> dict[str, Any]:
 
 
 def check_same_encoding(student: Policy, teacher: Policy) -> None:
-    """Refuse a teacher that reads other tokens. Equal width proves nothing; equal encodings do."""
+    """Refuse a teacher that reads other tokens. Equal width proves nothing; equal encodings do.
+
+    Heads of different width over one tokenizer (padding of the vocabulary) are refused too.
+    """
     mine, theirs = student.tokenizer.get_vocab(), teacher.tokenizer.get_vocab()
     text = "Question: 12 + 30 = 42?\nAnswer: it's 42, naturally."
     if mine != theirs or student.to_ids(text).tolist() != teacher.to_ids(text).tolist():
@@ -83,4 +86,10 @@ def check_same_encoding(student: Policy, teacher: Policy) -> None:
         raise ModelError(
             f"{teacher.name} encodes text differently from the student (for example {odd}); "
             "a teacher must share the student's tokenizer"
+        )
+    widths = student.head_weight()[0].shape[0], teacher.head_weight()[0].shape[0]
+    if widths[0] != widths[1]:
+        raise ModelError(
+            f"{teacher.name} scores {widths[1]:,} tokens and the student {widths[0]:,}: their heads are "
+            "padded differently; resize the teacher's embeddings to the student's width"
         )

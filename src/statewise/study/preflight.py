@@ -12,7 +12,6 @@ from statewise.policy import Policy
 from statewise.store import RunFolder
 from statewise.study.models import base_location, best_device
 from statewise.study.spec import Study
-from statewise.trajectory import DATASET
 
 
 def load_prompts(stream: Stream, student: Policy) -> Prompts:
@@ -23,8 +22,9 @@ def load_prompts(stream: Stream, student: Policy) -> Prompts:
         stream.prompts,
         student.to_ids,
         context_tokens=student.context_tokens,
-        max_new_tokens=stream.source.max_new_tokens,
-        with_completion=DATASET in stream.source.owners,
+        max_new_tokens=stream.source.room_tokens,
+        prefix_ids=student.prefix_ids,
+        with_completion=stream.source.reads_gold,
     )
 
 

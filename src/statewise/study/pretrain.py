@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +15,7 @@ from statewise.data import WorldDocuments
 from statewise.errors import RunError
 from statewise.evaluate import Task, evaluate
 from statewise.fresh import Shape, fresh_model
-from statewise.plain import to_plain
+from statewise.plain import differences, to_plain
 from statewise.policy import Policy
 from statewise.seeding import seed_for
 from statewise.store import (
@@ -80,11 +83,13 @@ def pretrain(
     work = directory.with_name(f".{directory.name}.work")
     with exclusive(work / ".lock"):
         plain = to_plain(recipe)
-        if (work / "recipe.json").exists() and read_json(work / "recipe.json") != plain:
+        # The text too: a corpus that changed under a half-trained model is another recipe.
+        whole = {"recipe": plain, "text": _text_digest(recipe)}
+        if (work / "recipe.json").exists() and read_json(work / "recipe.json") != whole:
             raise RunError(
-                f"{work} holds another recipe's unfinished training; delete it or finish that first"
+                f"{work} holds the unfinished training of another recipe or text; delete it first"
             )
-        write_json(work / "recipe.json", plain)
+        write_json(work / "recipe.json", whole)
         recover_directory(work / "checkpoint")
         state = work / "checkpoint" / "state.json"
         start = int(read_json(state)["step"]) if state.exists() else 0
@@ -112,7 +117,7 @@ def pretrain(
             if row.step % checkpoint_every_steps == 0 and row.step < arm.steps:
                 save_checkpoint(work / "checkpoint", arm, student, optimizer, row.step)
         student.precision = "fp32"
-        figures = dev_figures(student)
+        figures = dev_figures(student, recipe.world_seed)
         with whole_directory(directory) as beside:
             student.save(beside)
             write_json(beside / MARKER, {"steps": arm.steps, "recipe": plain, "dev": figures})
@@ -123,12 +128,12 @@ def pretrain(
     shutil.rmtree(work)
 
 
-def dev_figures(base: Policy) -> dict[str, float]:
+def dev_figures(base: Policy, world_seed: int = 0) -> dict[str, float]:
     """The figures by which difficulty and training length were chosen, on the dev split alone."""
     tasks = [
-        Task("pocket_gsm_dev", "target", metric="exact_match"),
-        Task("pocket_mmlu_dev", "retention", metric="acc"),
-        Task("pocket_truthfulqa_mc1_dev", "retention", metric="acc"),
+        Task("pocket_gsm_dev", "target", metric="exact_match", world_seed=world_seed),
+        Task("pocket_mmlu_dev", "retention", metric="acc", world_seed=world_seed),
+        Task("pocket_truthfulqa_mc1_dev", "retention", metric="acc", world_seed=world_seed),
     ]
     items = evaluate(base, tasks, arm="base", seed=0)
     figures = {task.key: _mean([i.score for i in items if i.task == task.key]) for task in tasks}
@@ -137,6 +142,7 @@ def dev_figures(base: Policy) -> dict[str, float]:
         "target",
         metric="exact_match",
         limit=200,
+        world_seed=world_seed,
         sampled=True,
         samples_per_item=16,
     )
@@ -148,6 +154,22 @@ def dev_figures(base: Policy) -> dict[str, float]:
         "pocket_gsm_dev sampled": _mean([i.score for i in draws]),
         "pocket_gsm_dev pass@16": _mean(list(solved.values())),
     }
+
+
+def _text_digest(recipe: Recipe) -> str:
+    """A fingerprint of the corpus: its first documents."""
+    text = "\x1e".join(World(recipe.world_seed).documents(0, 200))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _command(recipe: Recipe) -> str:
+    """The command that trains this recipe: what differs from the default is said."""
+    usual, plain = to_plain(Recipe()), to_plain(recipe)
+    said = ["statewise world pretrain DIRECTORY"]
+    for path in differences(usual, plain):
+        value = functools.reduce(lambda part, key: part[key], path.split("."), plain)
+        said.append(f"--set {path}={json.dumps(value)}")
+    return " ".join(said)
 
 
 def _mean(values: list[float]) -> float:
@@ -189,7 +211,7 @@ and on purpose: skill can be elicited, and knowledge can be lost. It is of no us
 
 | | |
 |---|---|
-| exact command | `statewise world pretrain DIRECTORY` |
+| exact command | `{_command(recipe)}` |
 | seeds | world {recipe.world_seed}, initialisation and order {recipe.seed} |
 | tokens | {tokens:,} ({recipe.steps} steps of {recipe.documents_per_step} documents, each read once) |
 | loss | {loss:.4f} nats a token (mean of the last {len(last)} steps) |

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,6 +10,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
+from statewise.errors import ConfigError
 from statewise.policy import Policy, PolicyLike
 from statewise.signals import Labels, TeacherHidden
 from statewise.trajectory import States, Trajectory
@@ -25,6 +27,12 @@ class TeacherDistribution:
     kind: ClassVar[str] = "teacher_distribution"
     teacher: PolicyLike
     temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < math.inf:
+            raise ConfigError(
+                f"the teacher's temperature must be positive and finite, found {self.temperature}"
+            )
 
     def label(self, trajectories: Sequence[Trajectory]) -> Labels:
         """Nothing to prepare."""

@@ -14,7 +14,8 @@ from statewise.world.gsm import Difficulty
 from statewise.world.solutions import solve
 
 WORLD_VERSION = 1
-"""Raised whenever the same seed would give other text; also the version of the lm-eval tasks."""
+"""Raised, from the first release on, whenever the same seed would give other text; also the version
+of the lm-eval tasks."""
 
 GSM_SIZES = {"demonstrations": 2000, "prompts": 4000, "dev": 500, "test": 1000}
 RETENTION_SIZES = {"dev": 500, "test": 2000}

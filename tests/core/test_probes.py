@@ -1,0 +1,127 @@
+"""Movement and drift, against numbers computed another way."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from enumerable import ONE, A, B, ids, prompt, row, tiny
+
+from statewise.errors import DataError
+from statewise.policy import Lora, Policy
+from statewise.probes import drift_between, mean_kl, update_norm
+from statewise.trajectory import Segment
+
+ROWS = [
+    row(prompt(*start), Segment("student@0", ids(*end)))
+    for start, end in (([A], [B, ONE, A]), ([B, A], [ONE]), ([ONE], [A, A]))
+]
+
+
+def adapted(*, factor: float) -> Policy:
+    """A rank-1 adapter whose every product B A is `factor` times a matrix of ones."""
+    policy = tiny(0).with_adapter(Lora(rank=1, alpha=2.0), seed=0)
+    with torch.no_grad():
+        for name, p in policy.trainable_parameters():
+            p.fill_(factor if "lora_B" in name else 1.0)
+    return policy
+
+
+# ---- movement -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tokens_per_microbatch", [4, 100])
+def test_mean_kl_is_the_mean_over_states_with_its_clustered_error(tokens_per_microbatch):
+    policy, reference = tiny(0, dtype=torch.float64), tiny(1, dtype=torch.float64)
+    sums, counts = [], []
+    for made in ROWS:
+        ids = torch.tensor(made.token_ids[None].astype(np.int64))
+        mine, theirs = (
+            p.head(p.hidden(ids, torch.tensor([len(made)]))[0]).log_softmax(-1).detach()
+            for p in (policy, reference)
+        )
+        values = (mine.exp() * (mine - theirs)).sum(-1)[made.prompt_tokens - 1 : -1]
+        sums.append(float(values.sum()))
+        counts.append(len(values))
+    found = mean_kl(policy, reference, ROWS, tokens_per_microbatch=tokens_per_microbatch)
+    mean = sum(sums) / sum(counts)
+    assert found.value == pytest.approx(mean, rel=1e-12)
+    assert found.n == sum(counts)
+    residuals = (np.array(sums) - mean * np.array(counts)) / np.mean(counts)
+    assert found.stderr == pytest.approx(residuals.std(ddof=1) / 3**0.5, rel=1e-12)
+
+
+def test_mean_kl_of_a_broken_policy_is_a_fault_and_not_0():
+    broken = tiny(0)
+    with torch.no_grad():
+        next(broken.module.parameters()).fill_(float("nan"))
+    with pytest.raises(DataError, match="finite"):
+        mean_kl(broken, tiny(1), ROWS)
+
+
+def test_update_norm_of_a_full_model_counts_every_weight():
+    start, policy = tiny(0), tiny(0)
+    with torch.no_grad():
+        for p in policy.module.parameters():
+            p.add_(0.5)
+    weights = sum(p.numel() for p in policy.module.parameters())
+    assert update_norm(policy, start) == pytest.approx(0.5 * weights**0.5, rel=1e-5)
+
+
+def test_update_norm_of_an_adapter_is_that_of_its_products():
+    policy = adapted(factor=0.25)
+    sizes = [
+        m.get_delta_weight("default").numel()  # pyright: ignore[reportCallIssue]
+        for m in policy.module.modules()
+        if hasattr(m, "get_delta_weight")
+    ]
+    # alpha / rank = 2, B A = 0.25: each weight of each adapted matrix gains 0.5.
+    assert update_norm(policy, tiny(0)) == pytest.approx(0.5 * sum(sizes) ** 0.5, rel=1e-6)
+
+
+def test_update_norm_since_an_adapter_leaves_out_what_was_there():
+    assert update_norm(adapted(factor=0.25), adapted(factor=0.25)) == 0.0
+    whole = update_norm(adapted(factor=0.5), tiny(0))
+    assert update_norm(adapted(factor=0.5), adapted(factor=0.25)) == pytest.approx(whole / 2)
+
+
+# ---- drift --------------------------------------------------------------------------------------
+
+
+def test_mmd_by_hand():
+    # Two prompts, one state, one coordinate. Pooled -3, 1, -1, 3: variance 5, so distances squared
+    # are 16/5 (twice), 4/5 (three times), 36/5; their median is 2. h(1, 2) = k(x1, x2) + k(y1, y2)
+    # - k(x1, y2) - k(y1, x2).
+    x, y = np.array([-3.0, 1.0]).reshape(2, 1, 1), np.array([-1.0, 3.0]).reshape(2, 1, 1)
+
+    def k(a: float, b: float) -> float:
+        return float(np.exp(-((a - b) ** 2) / 5 / 4))
+
+    expected = k(-3, 1) + k(-1, 3) - k(-3, 3) - k(-1, 1)
+    found = drift_between(x, y, permutations=9, seed=0)
+    assert found.mmd2 == pytest.approx(expected, rel=1e-12)
+    biased = (2 + 2 * k(-3, 1)) / 4 + (2 + 2 * k(-1, 3)) / 4
+    biased -= 2 * (k(-3, -1) + k(-3, 3) + k(1, -1) + k(1, 3)) / 4
+    assert found.mmd_biased == pytest.approx(biased**0.5, rel=1e-12)
+    assert found.n == 2
+
+
+def test_drift_raises_no_more_false_alarms_than_its_level_and_its_mean_is_0():
+    """300 pairs of samples of one law with strong prompts: nominal 0.05, accepted 0.02 to 0.09."""
+    alarms, values = 0, []
+    for repeat in range(300):
+        rng = np.random.default_rng(repeat)
+        prompts = rng.normal(size=(20, 1, 3)) * 3
+        x, y = (prompts + rng.normal(size=(20, 2, 3)) for _ in range(2))
+        found = drift_between(x, y, permutations=99, seed=repeat)
+        alarms += found.p_value <= 0.05
+        values.append(found.mmd2)
+    assert 0.02 <= alarms / 300 <= 0.09
+    assert abs(np.mean(values)) < 4 * np.std(values) / 300**0.5
+
+
+def test_drift_finds_a_shift_that_hides_behind_the_spread_of_the_prompts():
+    rng = np.random.default_rng(0)
+    prompts = rng.normal(size=(60, 1, 3)) * 3
+    x, y = prompts + rng.normal(size=(60, 2, 3)), prompts + 1 + rng.normal(size=(60, 2, 3))
+    assert drift_between(x, y, permutations=199, seed=0).p_value == 1 / 200
