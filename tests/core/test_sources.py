@@ -11,6 +11,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+import yaml
 from enumerable import (
     CONTEXT,
     EOS,
@@ -26,6 +27,8 @@ from enumerable import (
 )
 
 from statewise.errors import DataError
+from statewise.plain import dump_yaml, from_plain, to_plain
+from statewise.policy import Ema, PolicyRef
 from statewise.rewards import ExactAnswer
 from statewise.sources import (
     Blended,
@@ -51,6 +54,7 @@ SAMPLED = [
     Learner(max_new_tokens=6, samples_per_prompt=3),
     Continuation(teacher=TEACHER, branch_tokens=5, max_new_tokens=6, samples_per_prompt=3),
 ]
+MILD = PolicyRef("mild")
 STORE = Path(tempfile.mkdtemp(prefix="statewise-sources-")) / "states.parquet"
 RESET = PrefixReset(6, TEACHER, 0.7, samples_per_prompt=3)
 SOURCES = [
@@ -235,6 +239,23 @@ def test_contract_walking_leaves_the_policies_as_they_are(source):
 @every
 def test_contract_no_prompts_are_no_rows(source):
     assert walk(source, []) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        Teacher(MILD, 6, top_p=0.9),
+        PrefixReset(6, Ema(0.9), Schedule(0.2, 0.8, "cosine"), low=0.3),
+        Blended(MILD, 0.1, 6),
+        Stored("states.parquet", "learner", 4),
+        Filtered(Teacher(MILD, 6), ExactAnswer(), 0.5),
+        Mixture((Learner(6), Filtered(Learner(6), ExactAnswer()), Dataset()), (0.4, 0.2), per="step"),
+        Replay(Mixture((Learner(6), Dataset()), (Schedule(1.0, 0.0),)), 0.5, capacity=9),
+    ],
+    ids=lambda s: s.kind,
+)
+def test_every_source_is_a_value_in_a_study_file(source):
+    assert from_plain(Source, yaml.safe_load(dump_yaml(to_plain(source)))) == source
 
 
 def test_the_contract_runs_over_every_source():

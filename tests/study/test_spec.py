@@ -49,6 +49,11 @@ def test_teachers_come_before_their_students():
         ("search.trials.grpo=[{budget.learning_rate: 1.0}]", "the same number of trials"),
         ("varies=[source]", "differ in prompts"),
         ("arms.mild_sft.name=base", "arm name 'base' is taken"),
+        ("arms.mild_sft.name=student", "arm name 'student' is taken"),
+        ("arms.grpo.start=student", "'student' is what the start becomes"),
+        ("arms.one_step_opd_from_stress.streams.0.terms.0.supervision.teacher=student", "its own teacher"),
+        ("arms.opd_from_mild.streams.0.source.teacher=student", "that is the learner source"),
+        ("arms.opd_from_mild.streams.0.source.teacher={decay: 1.0}", "decay must lie between 0 and 1"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_in_a_study_is_named(assignment, message):

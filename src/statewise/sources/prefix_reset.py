@@ -20,12 +20,13 @@ from statewise.trajectory import DATASET, Prompt, Sampling, Segment, Trajectory,
 class PrefixReset:
     """The start of a good completion is given; the learner writes the rest and answers for it alone.
 
-    With `probability` (a schedule) a prompt is reset: a fraction drawn from U[low, high] of the
-    realised length of its gold completion, or of one rollout by `teacher`, stands before the
-    learner's first token. Otherwise the learner starts at the prompt. The prefix never holds a stop
-    token, weighs 0 and leaves room for a token of the learner's; a reward reads prefix and
-    continuation together. Coin and prefix are drawn once a prompt, so that the samples of a group
-    start from one state and their rewards compare like with like.
+    With `probability` (which may follow a schedule) a prompt is reset: a fraction drawn from
+    U[low, high] of the realised length of its gold completion, or of one rollout by `teacher`,
+    stands before the learner's first token. Otherwise the learner starts at the prompt. The prefix
+    never holds a stop token, weighs 0 and leaves room for a token of the learner's, whose
+    continuation ends where the context does; a reward reads prefix and continuation together. Coin
+    and prefix are drawn once a prompt, so that the samples of a group start from one state and
+    their rewards compare like with like.
 
     Resets to states of a guide distribution: Chang et al., 2023 (arXiv 2306.11816, algorithm 1);
     along a demonstration: Salimans and Chen, 2018 (arXiv 1812.03381). With `probability` 0 the
@@ -117,21 +118,21 @@ class PrefixReset:
         reset = [i for i, u in enumerate(uniforms(len(prompts), seed, "coin")) if u < probability]
         fractions = self.low + (self.high - self.low) * uniforms(len(prompts), seed, "fraction")
         given = [Segment(DATASET, np.empty(0, np.int32), weight=0.0)] * len(prompts)
-        for i, whole in zip(reset, self._completions(prompts, reset, student, seed), strict=True):
-            tokens = whole.token_ids
-            stopped = len(tokens) > 0 and int(tokens[-1]) in student.stop_token_ids
+        completions = self._completions(prompts, reset, student, seed)
+        for i, (whole, stopped) in zip(reset, completions, strict=True):
             room = student.context_tokens - len(prompts[i].token_ids) - 1
-            cut = max(0, min(room, cut_position(len(tokens), stopped, float(fractions[i]))))
+            cut = cut_position(len(whole.token_ids), stopped, float(fractions[i]))
+            cut = max(0, min(cut, room))
             logprobs = None if whole.logprobs is None else whole.logprobs[:cut]
-            given[i] = Segment(whole.owner, tokens[:cut], logprobs, weight=0.0)
+            given[i] = Segment(whole.owner, whole.token_ids[:cut], logprobs, weight=0.0)
         return given
 
     def _completions(
         self, prompts: Sequence[Prompt], reset: Sequence[int], student: Policy, seed: int
-    ) -> list[Segment]:
-        """The completions that the prefixes of these prompts are cut from."""
+    ) -> list[tuple[Segment, bool]]:
+        """The completions that the prefixes are cut from, and whether they end in a stop token."""
         if self.teacher is None:
-            return [Segment(DATASET, _gold(prompts[i], student)) for i in reset]
+            return [(Segment(DATASET, _gold(prompts[i], student)), False) for i in reset]
         assert isinstance(self.teacher, Policy)
         written = self.teacher.complete(
             [prompts[i].token_ids for i in reset],
@@ -142,7 +143,8 @@ class PrefixReset:
         # A trajectory states one transform, the learner's.
         same = self.teacher_temperature == self.temperature
         return [
-            Segment(self.teacher.owner, w.token_ids, w.logprobs if same else None) for w in written
+            (Segment(self.teacher.owner, w.token_ids, w.logprobs if same else None), w.stopped)
+            for w in written
         ]
 
 
