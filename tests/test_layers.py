@@ -18,6 +18,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "statewise"
 
 LAYERS = {
     "errors": 0,
+    "code": 0,
     "plain": 0,
     "seeding": 0,
     "stats": 0,
@@ -38,7 +39,6 @@ LAYERS = {
     "objectives": 4,
     "arms": 5,
     "memory": 5,
-    "methods": 5,
     "gradient": 5,
     "train": 6,
     "probes": 6,

@@ -130,6 +130,11 @@ def _study_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", metavar="DIR", help="folder with local benchmark files (default: the hub)"
     )
+    parser.add_argument(
+        "--trust-code",
+        action="store_true",
+        help="run the Python code that the study file names (kind: python); read it first",
+    )
 
 
 def _worker_option(parser: argparse.ArgumentParser) -> None:
@@ -145,7 +150,13 @@ def _read(options: argparse.Namespace):
     from statewise.study.spec import read_study
 
     seeds = getattr(options, "seeds", None)
-    return read_study(options.study, options.assignments, seeds=seeds, data=options.data)
+    return read_study(
+        options.study,
+        options.assignments,
+        seeds=seeds,
+        data=options.data,
+        trust_code=options.trust_code,
+    )
 
 
 def _run(options: argparse.Namespace) -> None:

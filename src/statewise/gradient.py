@@ -18,12 +18,10 @@ from torch import Tensor
 
 from statewise.arms import Stream, Term
 from statewise.objectives.policy_gradient import sampling_logprobs
+from statewise.objectives.rows import or_now, reads_rows, row_means
 from statewise.policy import Policy
-from statewise.signals import Labels
+from statewise.signals import CHUNK_ELEMENTS, Labels, Signal
 from statewise.trajectory import States, Trajectory, gather_states, pad, role
-
-CHUNK_ELEMENTS = 1 << 24
-"""Largest `[states, vocabulary]` tensor that exists at a time (64 MiB in float32)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +38,7 @@ class Rollout:
         return replace(
             self,
             trajectories=[self.trajectories[i] for i in indices],
-            labels=[Labels(label.values[list(indices)]) for label in self.labels],
+            labels=[label.select(indices) for label in self.labels],
             old_logprobs=None
             if self.old_logprobs is None
             else [self.old_logprobs[i] for i in indices],
@@ -80,25 +78,46 @@ def _backward(
     """One micro-batch: returns its share of the loss, already normalised."""
     terms = part.stream.terms
     signals = [
-        term.supervision.signal(
-            states, torch.as_tensor(label.values, device=student.device)[states.row]
-        )
+        term.supervision.signal(states, label)
         for term, label in zip(terms, part.labels, strict=True)
     ]
     hidden = student.hidden(states.token_ids, states.lengths)[states.row, states.column - 1]
     detached = hidden.detach().requires_grad_()
+    if any(term.importance or reads_rows(term.objective) for term in terms):
+        states = replace(states, logprobs=_logprobs(student, detached.detach(), states))
+    spoken = [
+        _with_rows(term, states, signal, factor)
+        for term, signal, factor in zip(terms, signals, factors, strict=True)
+    ]
     total = 0.0
     for chunk in chunks(len(states), student):
         logits = student.head(detached[chunk])
-        here = states.at(chunk)
         loss = logits.new_zeros(())
-        for term, signal, factor in zip(terms, signals, factors, strict=True):
-            values = term.objective(logits, here, signal.at(chunk))  # pyright: ignore[reportArgumentType]
+        for term, signal, (seen, factor) in zip(terms, signals, spoken, strict=True):
+            values = term.objective(logits, seen.at(chunk), signal.at(chunk))  # pyright: ignore[reportArgumentType]
             loss = loss + part.stream.share * term.coefficient * (values * factor[chunk]).sum()
         loss.backward()
         total += loss.item()
     hidden.backward(detached.grad)
     return total
+
+
+def _with_rows(
+    term: Term, states: States, signal: Signal, factor: Float[Tensor, " N"]
+) -> tuple[States, Float[Tensor, " N"]]:
+    """What a term needs to know of whole rows before it sees them by chunk, and its weights.
+
+    A trajectory is never split over micro-batches, so its rows are whole here.
+    """
+    seen, weights = states, factor
+    if term.importance:
+        own_ratio = "old_logprobs" in term.objective.reads
+        policy = or_now(states, states.logprobs) if own_ratio else states.logprobs
+        weights = factor * term.importance(states, policy, factor)
+    if reads_rows(term.objective):
+        ratios = term.objective.log_ratios(states, signal)
+        seen = replace(states, row_log_ratio=row_means(ratios, factor, states.row))
+    return seen, weights
 
 
 def state_factors(
@@ -177,16 +196,21 @@ def student_logprobs(
             if len(states) == 0:
                 continue
             hidden = student.hidden(states.token_ids, states.lengths)[states.row, states.column - 1]
-            values = torch.cat(
-                [
-                    sampling_logprobs(student.head(hidden[chunk]), states.at(chunk))
-                    for chunk in chunks(len(states), student)
-                ]
-            )
+            values = _logprobs(student, hidden, states)
             rows, columns = states.row.tolist(), states.column.tolist()
             for row, column, value in zip(rows, columns, values.tolist(), strict=True):
                 out[indices[row]][column] = value
     return out
+
+
+@torch.no_grad()
+def _logprobs(student: Policy, hidden: Float[Tensor, "N D"], states: States) -> Float[Tensor, " N"]:
+    """Log-prob of each action under the sampling transform, the head applied chunk by chunk."""
+    parts = [
+        sampling_logprobs(student.head(hidden[chunk]), states.at(chunk))
+        for chunk in chunks(len(states), student)
+    ]
+    return torch.cat(parts)
 
 
 def _at(states: States, rows: Sequence[Float32[np.ndarray, " _"]]) -> Float[Tensor, " N"]:

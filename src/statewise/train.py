@@ -127,7 +127,7 @@ def roll_out(
 
 def with_old_logprobs(rollout: Rollout, student: Policy, budget: Budget) -> Rollout:
     """The rollout with the log-probs of the policy that is about to move, where a term needs them."""
-    if not any(term.objective.uses_old_logprobs for term in rollout.stream.terms):
+    if not any("old_logprobs" in term.objective.reads for term in rollout.stream.terms):
         return rollout
     old = student_logprobs(
         student, rollout.trajectories, tokens_per_microbatch=budget.tokens_per_microbatch

@@ -218,6 +218,10 @@ class States:
     rollout's updates (nan = it has not moved since). `temperature` is that of the sampling
     transform, 1 where the tokens were not sampled. `owner_codes` index `owners`, which here are
     roles (`dataset`, `student`, `teacher`).
+
+    Two fields are nan unless a term asks for them, and never carry a gradient: `logprobs` of the
+    actions under the student as it is now (at `temperature`), and `row_log_ratio`, the mean over
+    the state's whole row of the log-ratio that the term's objective names.
     """
 
     token_ids: Int[Tensor, "M L"]
@@ -231,6 +235,8 @@ class States:
     temperature: Float[Tensor, " N"]
     owner_codes: Int[Tensor, " N"]
     owners: tuple[str, ...]
+    logprobs: Float[Tensor, " N"]
+    row_log_ratio: Float[Tensor, " N"]
 
     def __len__(self) -> int:
         return len(self.row)
@@ -247,6 +253,8 @@ class States:
             old_logprobs=self.old_logprobs[chunk],
             temperature=self.temperature[chunk],
             owner_codes=self.owner_codes[chunk],
+            logprobs=self.logprobs[chunk],
+            row_log_ratio=self.row_log_ratio[chunk],
         )
 
     def owned_by(self, roles: Sequence[str]) -> Bool[Tensor, " N"]:
@@ -305,6 +313,7 @@ def gather_states(
     def at_states(rows: Sequence[np.ndarray]) -> Tensor:
         return tensor(pad(rows, np.nan)[row, column], torch.float32)
 
+    unknown = torch.full((len(row),), float("nan"), device=device)
     return States(
         token_ids=tensor(token_ids, torch.long),
         lengths=tensor(np.array([len(t) for t in trajectories]), torch.long),
@@ -317,4 +326,6 @@ def gather_states(
         temperature=tensor(np.array(temperatures, np.float32)[row], torch.float32),
         owner_codes=tensor(owner_codes[row, column], torch.long),
         owners=roles,
+        logprobs=unknown,
+        row_log_ratio=unknown,
     )

@@ -31,6 +31,7 @@ from statewise.arms import Stream
 from statewise.gradient import Rollout, accumulate_gradient
 from statewise.policy import Policy
 from statewise.signals import Labels
+from statewise.sources import PrefixReset
 from statewise.trajectory import Prompt, Sampling, Segment, Trajectory, assemble
 
 A, B, ONE, EOS = range(4)
@@ -289,6 +290,14 @@ def transformed(logits: Tensor, sampling: Sampling) -> Tensor:
     keep = torch.zeros_like(probs)
     keep[nucleus] = 1.0
     return (probs * keep / (probs * keep).sum()).log()
+
+
+# ---- a user's own source ------------------------------------------------------------------------
+
+
+def turns(prompts, *, student, seed, progress, teacher):
+    """Most of a rollout by the teacher, and the student takes over."""
+    return PrefixReset(6, teacher, low=0.9)(prompts, student=student, seed=seed, progress=progress)
 
 
 # ---- gradients ----------------------------------------------------------------------------------

@@ -7,41 +7,37 @@ import itertools
 import pytest
 from enumerable import A, prompt, tiny
 
+from statewise import arms
 from statewise.arms import (
     Arm,
     Budget,
     Stream,
     Term,
     bind,
-    continuation_opd,
-    grpo,
-    opd,
     policies,
-    pretraining,
     references,
     sft,
 )
 from statewise.data import JsonLines, Prompts
 from statewise.errors import ConfigError, PairingError
-from statewise.methods import (
-    blended_opd,
-    gkd,
-    iterative_sft,
-    offline_kd,
-    prefix_reset_rl,
-    rejection_sft,
-    sequence_kd,
-    with_rehearsal,
-    with_replay,
-)
 from statewise.objectives import (
+    JSD,
+    Cispo,
     ClippedSurrogate,
     CrossEntropy,
+    DynamicFineTuning,
+    EntropyGated,
+    Importance,
+    ImportanceWeighted,
     KLStudentTeacher,
     KLTeacherStudent,
+    PythonObjective,
+    Reinforce,
+    SequenceRatio,
 )
+from statewise.plain import from_plain, to_plain
 from statewise.policy import LIVE, Ema, Lora, PolicyRef
-from statewise.rewards import ExactAnswer
+from statewise.rewards import ExactAnswer, Outcome
 from statewise.sources import (
     Blended,
     Continuation,
@@ -54,15 +50,50 @@ from statewise.sources import (
     Stored,
     Teacher,
 )
-from statewise.supervision import GroupAdvantage, OwnActions, TeacherDistribution
+from statewise.supervision import (
+    ConstantAdvantage,
+    Context,
+    GroupAdvantage,
+    LeaveOneOut,
+    OwnActions,
+    ProcessReward,
+    PythonSupervision,
+    ReferenceActions,
+    RewardBaseline,
+    TeacherDistribution,
+    TeacherLogRatio,
+    TeacherMixture,
+)
 
 MILD = PolicyRef("mild")
 OWN, TOLD, GROUPED = OwnActions(), TeacherDistribution(MILD), GroupAdvantage(ExactAnswer())
-ACCEPTED = {
-    ("own_actions", "cross_entropy"),
-    ("teacher_distribution", "kl_student_teacher"),
-    ("teacher_distribution", "kl_teacher_student"),
-    ("group_advantage", "clipped_surrogate"),
+DIVERGENCES = (KLStudentTeacher(), KLTeacherStudent(), JSD(), EntropyGated())
+GRADIENTS = (Reinforce(), ClippedSurrogate(), Cispo(), SequenceRatio())
+REWARD = ExactAnswer()
+SAYS = {
+    "actions": (OWN, PythonSupervision("x:y", "actions")),
+    "reference": (ReferenceActions(MILD), PythonSupervision("x:y", "reference")),
+    "distribution": (
+        TOLD,
+        TeacherDistribution(MILD, top_k=4),
+        TeacherMixture((TOLD, TOLD), (0.5, 0.5)),
+        PythonSupervision("x:y", "distribution"),
+    ),
+    "advantages": (
+        GROUPED,
+        LeaveOneOut(REWARD),
+        RewardBaseline(REWARD),
+        ProcessReward(Outcome(REWARD)),
+        ConstantAdvantage(),
+        TeacherLogRatio(MILD),
+        PythonSupervision("x:y", "advantages"),
+    ),
+}
+MOVES = {
+    "actions": (CrossEntropy(), DynamicFineTuning(), PythonObjective("x:y", "actions")),
+    "reference": (ImportanceWeighted(), PythonObjective("x:y", "reference")),
+    "distribution": (*DIVERGENCES, PythonObjective("x:y", "distribution")),
+    "advantages": (*GRADIENTS, PythonObjective("x:y", "advantages")),
 }
 DATA = JsonLines("train.jsonl")
 BUDGET = Budget(1e-3, steps=2)
@@ -71,7 +102,7 @@ BRANCH = Continuation(teacher=MILD, branch_tokens=2, max_new_tokens=8)
 RESET = PrefixReset(8, samples_per_prompt=4)
 BLEND = Blended(MILD, 0.1, 8)
 SAMPLE = Stored("states.parquet", "learner", samples_per_prompt=4)
-TAUGHT = Teacher(MILD, 8, samples_per_prompt=4)
+TEACHES = Teacher(MILD, 8, samples_per_prompt=4)
 MIXED = Mixture((Learner(8), Dataset()), (0.5,))
 KEPT = Filtered(LEARNER, ExactAnswer())
 
@@ -83,34 +114,23 @@ def stream(source, *terms: Term, **options) -> Stream:
 # ---- pairing ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("supervision", "objective"),
-    list(
-        itertools.product(
-            (OWN, TOLD, GROUPED),
-            (CrossEntropy(), KLStudentTeacher(), KLTeacherStudent(), ClippedSurrogate()),
-        )
-    ),
-    ids=lambda x: x.kind,
-)
-def test_the_signal_decides_which_objective_fits_and_a_refusal_names_both_sides(
-    supervision, objective
-):
-    if (supervision.kind, objective.kind) in ACCEPTED:
-        assert Term(supervision, objective).objective is objective
-        return
-    with pytest.raises(PairingError) as refusal:
-        Term(supervision, objective)
-    message = str(refusal.value)
-    assert supervision.kind in message
-    assert objective.kind in message
-    assert "takes" in message
-    assert "gives" in message
+@pytest.mark.parametrize(("said", "moved"), list(itertools.product(SAYS, MOVES)))
+def test_the_signal_decides_which_objective_fits_and_a_refusal_names_both_sides(said, moved):
+    for supervision, objective in itertools.product(SAYS[said], MOVES[moved]):
+        if said == moved:
+            assert Term(supervision, objective).objective is objective
+            continue
+        with pytest.raises(PairingError) as refusal:
+            Term(supervision, objective)
+        message = str(refusal.value)
+        for word in (supervision.kind, objective.kind, "takes", "gives"):
+            assert word in message
 
 
 SURROGATE = Term(GROUPED, ClippedSurrogate())
 DISTIL = Term(TOLD, KLStudentTeacher())
 LIKELIHOOD = Term(OWN, CrossEntropy())
+REWEIGHED = Term(GROUPED, ClippedSurrogate(), on=("student",), importance=Importance())
 
 
 @pytest.mark.parametrize(
@@ -123,13 +143,13 @@ LIKELIHOOD = Term(OWN, CrossEntropy())
         (Learner(8, top_p=0.9), DISTIL),
         (BRANCH, LIKELIHOOD),
         (BRANCH, DISTIL),
-        (TAUGHT, LIKELIHOOD),
-        (TAUGHT, DISTIL),
+        (TEACHES, LIKELIHOOD),
+        (TEACHES, DISTIL),
         (MIXED, DISTIL),
         (MIXED, Term(OWN, CrossEntropy(), on=("dataset",))),
         (KEPT, LIKELIHOOD),
         (Mixture((KEPT, LEARNER), (0.5,)), DISTIL),
-        (Mixture((KEPT, TAUGHT), (0.5,)), LIKELIHOOD),
+        (Mixture((KEPT, TEACHES), (0.5,)), LIKELIHOOD),
         (Replay(KEPT, 0.5, 2), LIKELIHOOD),
         (RESET, SURROGATE),
         (Mixture((LEARNER, RESET), (0.5,)), SURROGATE),
@@ -139,8 +159,16 @@ LIKELIHOOD = Term(OWN, CrossEntropy())
         (BLEND, Term(TOLD, KLStudentTeacher(), on=("blend",))),
         (SAMPLE, LIKELIHOOD),
         (SAMPLE, DISTIL),
-        (SAMPLE, SURROGATE),
+        (SAMPLE, REWEIGHED),
         (LEARNER, Term(TeacherDistribution(Ema(0.9)), KLStudentTeacher())),
+        (Mixture((LEARNER, TEACHES), (0.5,)), Term(GROUPED, ClippedSurrogate(), on=("student",))),
+        (Learner(8), Term(RewardBaseline(REWARD), Reinforce())),
+        (Learner(8), Term(ConstantAdvantage(), Reinforce(), importance=Importance())),
+        (
+            Learner(8),
+            Term(TeacherDistribution(PolicyRef(LIVE), context=Context("{answer}")), JSD()),
+        ),
+        (BRANCH, Term(OWN, CrossEntropy(), on=("teacher",), importance=Importance())),
     ],
     ids=lambda x: getattr(x, "kind", None) or x.supervision.kind,
 )
@@ -162,17 +190,13 @@ def test_a_source_and_a_term_that_fit_are_accepted(source, term):
         (RESET, LIKELIHOOD, ["own_actions", "prefix_reset"]),
         (Replay(LEARNER, 0.5, 2), LIKELIHOOD, ["own_actions", "learner"]),
         (Mixture((KEPT, LEARNER), (0.5,)), LIKELIHOOD, ["own_actions", "learner"]),
-        (TAUGHT, SURROGATE, ["group_advantage", "teacher"]),
+        (TEACHES, SURROGATE, ["group_advantage", "teacher"]),
         (BLEND, SURROGATE, ["group_advantage", "blended"]),
-        (Mixture((LEARNER, TAUGHT), (0.5,)), SURROGATE, ["group_advantage", "teacher"]),
+        (Mixture((LEARNER, TEACHES), (0.5,)), SURROGATE, ["group_advantage", "teacher"]),
         (PrefixReset(8), SURROGATE, ["group_advantage", "samples_per_prompt"]),
         (Filtered(Learner(8, 4, top_p=0.9), ExactAnswer()), SURROGATE, ["policy gradient"]),
         (Replay(Learner(8, 4, top_k=3), 0.5, 2), SURROGATE, ["policy gradient"]),
-        (
-            LEARNER,
-            Term(TeacherDistribution(PolicyRef(LIVE)), KLStudentTeacher()),
-            ["its own teacher"],
-        ),
+        (SAMPLE, Term(GROUPED, ClippedSurrogate(), on=("student",)), ["stored", "importance"]),
         (Teacher(PolicyRef(LIVE), 8), LIKELIHOOD, ["learner source"]),
         (
             Mixture((Blended(PolicyRef(LIVE), 0.1, 8), Dataset()), (0.5,)),
@@ -181,6 +205,19 @@ def test_a_source_and_a_term_that_fit_are_accepted(source, term):
         ),
         (Filtered(Teacher(PolicyRef(LIVE), 8), ExactAnswer()), LIKELIHOOD, ["learner source"]),
         (MIXED, Term(TOLD, KLStudentTeacher(), on=("teacher",)), ["`on` names teacher"]),
+        (LEARNER, Term(ReferenceActions(MILD), ImportanceWeighted()), ["reference_actions"]),
+        (Learner(8), Term(LeaveOneOut(REWARD), Reinforce()), ["leave_one_out", "2 or more"]),
+        (Dataset(), Term(ConstantAdvantage(), Reinforce()), ["constant_advantage", "dataset"]),
+        (Dataset(), Term(TeacherLogRatio(MILD), Reinforce()), ["teacher_log_ratio", "dataset"]),
+        (Learner(8, top_p=0.9), Term(TeacherLogRatio(MILD), Reinforce()), ["policy gradient"]),
+        (Dataset(), Term(OWN, CrossEntropy(), importance=Importance()), ["importance", "dataset"]),
+        (LEARNER, Term(TeacherDistribution(PolicyRef(LIVE)), JSD()), ["live student", "context"]),
+        (LEARNER, Term(TeacherLogRatio(PolicyRef(LIVE)), Reinforce()), ["live student"]),
+        (
+            LEARNER,
+            Term(TeacherMixture((TOLD, TeacherDistribution(PolicyRef(LIVE))), (0.5, 0.5)), JSD()),
+            ["live student", "context"],
+        ),
     ],
     ids=str,
 )
@@ -309,79 +346,118 @@ def test_steps_are_steps_whatever_the_prompts():
 # ---- the methods --------------------------------------------------------------------------------
 
 GIVEN = {"prompts_per_step": 4}
-METHODS = {
-    "sft": sft("x", DATA, BUDGET, **GIVEN),
-    "pretraining": pretraining("x", DATA, BUDGET, **GIVEN),
-    "opd": opd("x", DATA, BUDGET, teacher=MILD, max_new_tokens=8, **GIVEN),
-    "continuation": continuation_opd(
-        "x", DATA, BUDGET, teacher=MILD, max_new_tokens=8, branch_tokens=2, **GIVEN
-    ),
-    "grpo": grpo("x", DATA, BUDGET, max_new_tokens=8, samples_per_prompt=4, **GIVEN),
-    "sequence_kd": sequence_kd("x", DATA, BUDGET, teacher=MILD, max_new_tokens=8, **GIVEN),
-    "offline_kd": offline_kd("x", DATA, BUDGET, teacher=MILD, max_new_tokens=8, **GIVEN),
-    "gkd": gkd("x", DATA, BUDGET, teacher=MILD, max_new_tokens=8, **GIVEN),
-    "rejection_sft": rejection_sft(
-        "x", DATA, BUDGET, max_new_tokens=8, samples_per_prompt=4, **GIVEN
-    ),
-    "iterative_sft": iterative_sft(
-        "x", DATA, BUDGET, max_new_tokens=8, samples_per_prompt=4, **GIVEN
-    ),
-    "prefix_reset_rl": prefix_reset_rl(
-        "x", DATA, BUDGET, max_new_tokens=8, samples_per_prompt=4, **GIVEN
-    ),
-    "blended_opd": blended_opd(
-        "x", DATA, BUDGET, teacher=MILD, epsilon=0.1, max_new_tokens=8, **GIVEN
-    ),
-    "replayed opd": with_replay(
-        opd("x", DATA, BUDGET, teacher=MILD, max_new_tokens=8, **GIVEN), share=0.5, age_limit=4
-    ),
-    "replayed grpo": with_replay(
-        grpo("x", DATA, BUDGET, max_new_tokens=8, samples_per_prompt=4, **GIVEN),
-        share=0.5,
-        capacity=9,
-    ),
+WALK = GIVEN | {"max_new_tokens": 8}
+GROUP = WALK | {"samples_per_prompt": 4}
+TAUGHT = {"teacher": MILD}
+OPTIONS = {
+    "sft": GIVEN,
+    "dft": GIVEN,
+    "iw_sft": GIVEN,
+    "pretraining": GIVEN,
+    "opd": WALK | TAUGHT,
+    "jsd_opd": WALK | TAUGHT,
+    "topk_opd": WALK | TAUGHT,
+    "sampled_opd": WALK | TAUGHT,
+    "self_distillation": WALK | {"context": "{question} {answer}"},
+    "continuation_opd": WALK | TAUGHT | {"branch_tokens": 2},
+    "grpo": GROUP,
+    "dr_grpo": GROUP,
+    "dapo": GROUP,
+    "gspo": GROUP,
+    "cispo": GROUP,
+    "rloo": GROUP,
+    "reinforce": WALK,
+    "anchored_grpo": GROUP,
+    "rl_with_opd": GROUP | TAUGHT,
+    "negative_advantage": WALK,
+    "sequence_kd": WALK | TAUGHT,
+    "offline_kd": WALK | TAUGHT,
+    "gkd": WALK | TAUGHT,
+    "blended_opd": WALK | TAUGHT | {"epsilon": 0.1},
+    "rejection_sft": GROUP,
+    "iterative_sft": GROUP,
+    "prefix_reset_rl": GROUP,
+}
+METHODS = {name: getattr(arms, name)("x", DATA, BUDGET, **o) for name, o in OPTIONS.items()}
+ROWS = {
+    "sft": ("dataset", "own_actions", "cross_entropy", "token"),
+    "dft": ("dataset", "own_actions", "dft", "token"),
+    "iw_sft": ("dataset", "reference_actions", "importance_weighted", "token"),
+    "pretraining": ("dataset", "own_actions", "cross_entropy", "token"),
+    "opd": ("learner", "teacher_distribution", "kl_student_teacher", "token"),
+    "jsd_opd": ("learner", "teacher_distribution", "jsd", "token"),
+    "topk_opd": ("learner", "teacher_distribution", "kl_teacher_student", "token"),
+    "sampled_opd": ("learner", "teacher_log_ratio", "reinforce", "token"),
+    "self_distillation": ("learner", "teacher_distribution", "kl_student_teacher", "token"),
+    "continuation_opd": ("continuation", "own_actions", "cross_entropy", "token"),
+    "grpo": ("learner", "group_advantage", "clipped_surrogate", "sequence"),
+    "dr_grpo": ("learner", "group_advantage", "clipped_surrogate", "constant"),
+    "dapo": ("learner", "group_advantage", "clipped_surrogate", "token"),
+    "gspo": ("learner", "group_advantage", "sequence_ratio", "sequence"),
+    "cispo": ("learner", "group_advantage", "cispo", "token"),
+    "rloo": ("learner", "leave_one_out", "reinforce", "constant"),
+    "reinforce": ("learner", "reward_baseline", "reinforce", "constant"),
+    "anchored_grpo": ("learner", "group_advantage", "clipped_surrogate", "sequence"),
+    "rl_with_opd": ("learner", "group_advantage", "clipped_surrogate", "sequence"),
+    "negative_advantage": ("learner", "constant_advantage", "clipped_surrogate", "sequence"),
+    "sequence_kd": ("teacher", "own_actions", "cross_entropy", "token"),
+    "offline_kd": ("teacher", "teacher_distribution", "kl_teacher_student", "token"),
+    "gkd": ("mixture", "teacher_distribution", "jsd", "token"),
+    "blended_opd": ("blended", "teacher_distribution", "kl_student_teacher", "token"),
+    "rejection_sft": ("filtered", "own_actions", "cross_entropy", "token"),
+    "iterative_sft": ("filtered", "own_actions", "cross_entropy", "token"),
+    "prefix_reset_rl": ("prefix_reset", "group_advantage", "clipped_surrogate", "sequence"),
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "row"),
-    list(
-        {
-            "sft": ("dataset", "own_actions", "cross_entropy", "token"),
-            "pretraining": ("dataset", "own_actions", "cross_entropy", "token"),
-            "opd": ("learner", "teacher_distribution", "kl_student_teacher", "token"),
-            "continuation": ("continuation", "own_actions", "cross_entropy", "token"),
-            "grpo": ("learner", "group_advantage", "clipped_surrogate", "sequence"),
-            "sequence_kd": ("teacher", "own_actions", "cross_entropy", "token"),
-            "offline_kd": ("teacher", "teacher_distribution", "kl_teacher_student", "token"),
-            "gkd": ("mixture", "teacher_distribution", "kl_student_teacher", "token"),
-            "rejection_sft": ("filtered", "own_actions", "cross_entropy", "token"),
-            "iterative_sft": ("filtered", "own_actions", "cross_entropy", "token"),
-            "prefix_reset_rl": (
-                "prefix_reset",
-                "group_advantage",
-                "clipped_surrogate",
-                "sequence",
-            ),
-            "blended_opd": ("blended", "teacher_distribution", "kl_student_teacher", "token"),
-            "replayed opd": ("replay", "teacher_distribution", "kl_student_teacher", "token"),
-            "replayed grpo": ("replay", "group_advantage", "clipped_surrogate", "sequence"),
-        }.items()
-    ),
-)
-def test_a_method_is_one_choice_on_each_axis(name, row):
+def test_every_method_of_the_package_is_in_the_table():
+    values = {"Arm", "Budget", "Stream", "Term", "bind", "policies", "references"}
+    values |= {"with_rehearsal", "with_replay"}
+    assert set(arms.__all__) - values == set(METHODS) == set(ROWS)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_is_one_choice_on_each_axis(name):
     (only,) = METHODS[name].streams
-    (term,) = only.terms
-    assert row == (
+    term = only.terms[0]
+    assert ROWS[name] == (
         only.source.kind,
         term.supervision.kind,
         term.objective.kind,
         term.normaliser,
     )
+    assert len(only.terms) == 1 + (name in ("anchored_grpo", "rl_with_opd"))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_is_plain_data_and_back(name):
+    assert from_plain(Arm, to_plain(METHODS[name])) == METHODS[name]
+
+
+def test_what_tells_two_methods_apart_that_share_their_kinds():
+    def term(name: str) -> Term:
+        return METHODS[name].streams[0].terms[0]
+
+    assert (term("grpo").supervision.scale, term("dr_grpo").supervision.scale) == ("std", "none")
+    assert term("dr_grpo").constant_tokens == 8
+    assert term("dapo").objective.clip_high > term("dapo").objective.clip_low
+    assert term("rloo").constant_tokens == 1
+    assert term("jsd_opd").objective.beta == 0.5
+    assert term("topk_opd").supervision.top_k == 32
+    assert term("self_distillation").supervision.teacher.name == LIVE
+    assert term("negative_advantage").supervision.value == -1
+    reward, taught = METHODS["rl_with_opd"].streams[0].terms
+    assert (reward.coefficient, taught.coefficient) == (1.0, 0.1)
+    assert taught.supervision == TeacherLogRatio(MILD, clip=1.0)
+    anchor = METHODS["anchored_grpo"].streams[0].terms[1]
+    assert (anchor.supervision, anchor.objective) == (
+        TeacherDistribution(PolicyRef("base")),
+        KLStudentTeacher(),
+    )
 
 
 def test_continuation_distillation_speaks_of_the_teachers_tokens_alone():
-    assert METHODS["continuation"].streams[0].terms[0].on == ("teacher",)
+    assert METHODS["continuation_opd"].streams[0].terms[0].on == ("teacher",)
 
 
 def test_rejection_samples_a_frozen_policy_and_iterative_fine_tuning_the_learner():
@@ -393,16 +469,16 @@ def test_rejection_samples_a_frozen_policy_and_iterative_fine_tuning_the_learner
 
 def test_rehearsal_is_a_second_stream_and_replay_leaves_it_alone():
     other = JsonLines("retention.jsonl")
-    arm = with_rehearsal(METHODS["sft"], other, prompts_per_step=2, share=0.3)
+    arm = arms.with_rehearsal(METHODS["sft"], other, prompts_per_step=2, share=0.3)
     first, second = arm.streams
     assert first == METHODS["sft"].streams[0]
     assert (second.prompts, second.prompts_per_step, second.share) == (other, 2, 0.3)
     assert (second.source, second.terms) == (Dataset(), first.terms)
-    both = with_replay(
-        with_rehearsal(METHODS["opd"], other, prompts_per_step=2), share=0.5, age_limit=1
+    both = arms.with_replay(
+        arms.with_rehearsal(METHODS["opd"], other, prompts_per_step=2), share=0.5, age_limit=1
     )
     assert [s.source.kind for s in both.streams] == ["replay", "dataset"]
-    assert with_replay(both, share=0.1, age_limit=9) == both
+    assert arms.with_replay(both, share=0.1, age_limit=9) == both
 
 
 # ---- names --------------------------------------------------------------------------------------
@@ -416,7 +492,7 @@ def test_references_find_every_policy_that_an_arm_names():
     base = ["base"]
     assert named(METHODS["sft"]) == base
     assert named(METHODS["opd"]) == ["mild", *base]
-    assert named(METHODS["continuation"]) == ["mild", *base]
+    assert named(METHODS["continuation_opd"]) == ["mild", *base]
     deep = Arm(
         "both",
         (
@@ -455,7 +531,7 @@ def test_bind_puts_policies_and_prompts_in_place_and_leaves_the_start_to_the_cal
 
 def test_bind_asks_for_averages_too_and_gives_stores_of_their_own():
     average, asked = tiny(1, name="teacher:ema"), []
-    arm = with_replay(
+    arm = arms.with_replay(
         opd("x", DATA, BUDGET, teacher=Ema(0.9), max_new_tokens=8, **GIVEN), share=0.5, age_limit=1
     )
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -24,14 +28,38 @@ from torch import Tensor
 
 from statewise.arms import Stream, Term
 from statewise.data import Prompts
-from statewise.objectives import ClippedSurrogate, KLStudentTeacher, KLTeacherStudent
-from statewise.rewards import ExactAnswer
-from statewise.sources import Learner
-from statewise.supervision import GroupAdvantage, TeacherDistribution
+from statewise.gradient import Rollout
+from statewise.objectives import (
+    JSD,
+    Cispo,
+    ClippedSurrogate,
+    DynamicFineTuning,
+    EntropyGated,
+    Importance,
+    KLStudentTeacher,
+    KLTeacherStudent,
+    Reinforce,
+    SequenceRatio,
+)
+from statewise.rewards import ExactAnswer, Outcome
+from statewise.signals import Labels
+from statewise.sources import Dataset, Learner
+from statewise.supervision import (
+    GroupAdvantage,
+    LeaveOneOut,
+    OwnActions,
+    ProcessReward,
+    RewardBaseline,
+    TeacherDistribution,
+    TeacherLogRatio,
+    TeacherMixture,
+)
 from statewise.trajectory import Sampling, Segment
 
-START = prompt(A)
+START = prompt(A, reference="#### 1")
 EVERY = completions()
+REWARD = ExactAnswer()
+WORTH = [float(ONE in y) for y in EVERY]
 
 
 def summed(*, supervision, objective, normaliser_tokens: float = 1.0) -> Stream:
@@ -40,18 +68,57 @@ def summed(*, supervision, objective, normaliser_tokens: float = 1.0) -> Stream:
     return Stream(Prompts([START]), Learner(4, samples_per_prompt=2), (term,), 1)
 
 
-def expected_gradient(student, stream: Stream, values) -> dict[str, Tensor]:
-    """`E_{y ~ pi}` of the gradient that one completion gives, by listing all of them."""
+def expected_gradient(student, stream: Stream, values, *, sampler=None) -> dict[str, Tensor]:
+    """`E_{y ~ pi}` of the gradient that one completion gives, by listing all of them.
+
+    `sampler` drew the completions (the student, where none is given). `values` are labels: one
+    number a completion, or one a token.
+    """
+    sampler = sampler or student
     with torch.no_grad():
-        probabilities = logprobs(student, [A], EVERY).exp()
+        probabilities = logprobs(sampler, [A], EVERY).exp()
+        steps = completion_logits(sampler, [A], EVERY)
     assert abs(float(probabilities.sum()) - 1) < 1e-12
     total: dict[str, Tensor] = {}
-    for y, p, value in zip(EVERY, probabilities, values, strict=True):
-        made = row(START, Segment("student@0", ids(*y)), sampling=Sampling())
-        _, one = gradient(student, rollout(stream, [made], [value]))
+    for y, p, value, lines in zip(EVERY, probabilities, values, steps, strict=True):
+        drawn = lines.log_softmax(-1)[range(len(y)), list(y)].float().numpy()
+        made = row(START, Segment("student@0", ids(*y), drawn), sampling=Sampling())
+        label = Labels(np.array([np.sum(value)], np.float32))
+        if np.ndim(value):
+            label = replace(label, per_token=[np.array([0.0, *value], np.float32)])
+        part = Rollout(stream, [made], [label])
+        _, one = gradient(student, part)
         for name, g in one.items():
             total[name] = total.get(name, 0.0) + p * g
     return total
+
+
+def group_gradient(student, supervision, objective, n: int = 2) -> dict[str, Tensor]:
+    """The exact expectation over all pairs of completions: labels by the supervision, its own way.
+
+    The gradient is linear in the labels, so that the pairs' mean label of each completion suffices.
+    """
+    with torch.no_grad():
+        p = logprobs(student, [A], EVERY).exp().numpy()
+    rows = [row(START, Segment("student@0", ids(*y)), sampling=Sampling()) for y in EVERY]
+    mean = np.zeros(len(EVERY))
+    for i, j in itertools.product(range(len(EVERY)), repeat=n):
+        values = supervision.label([rows[i], rows[j]]).values.astype(np.float64)
+        mean[i] += p[j] * values[0] / n
+        mean[j] += p[i] * values[1] / n
+    stream = summed(supervision=supervision, objective=objective)
+    return expected_gradient(student, stream, mean)
+
+
+def reward_gradient(student, factor: float = 1.0) -> dict[str, Tensor]:
+    """`-factor * grad E[reward]`, from its definition."""
+    worth = torch.tensor(WORTH, dtype=torch.float64)
+    return gradient_of(-factor * (logprobs(student, [A], EVERY).exp() * worth).sum(), student)
+
+
+def cosine(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
+    one, two = (torch.cat([x[n].flatten() for n in sorted(x)]) for x in (a, b))
+    return float(one @ two / one.norm() / two.norm())
 
 
 def visits(student) -> dict[tuple[int, ...], Tensor]:
@@ -140,3 +207,258 @@ def test_opd_misses_the_sequence_kl_by_exactly_the_future_state_term():
             to_come = sum(kls[y[:k]].detach() for k in range(t + 1, len(y)))
             surrogate = surrogate + p * steps[t, y[t]] * to_come
     assert_same(gradient_of(surrogate, student), moved, atol=1e-13)
+
+
+# ---- policy gradients ---------------------------------------------------------------------------
+
+UNMOVED = [Reinforce(), ClippedSurrogate(), Cispo()]
+
+
+@pytest.mark.parametrize("objective", UNMOVED, ids=str)
+def test_every_policy_gradient_is_that_of_expected_reward_while_the_policy_has_not_moved(objective):
+    student = tabular(0)
+    stream = summed(supervision=GroupAdvantage(REWARD), objective=objective)
+    found = expected_gradient(student, stream, WORTH)
+    assert_same(found, reward_gradient(student), atol=1e-14)
+
+
+def test_gspo_unmoved_is_the_policy_gradient_divided_by_length():
+    """What its length normalisation does to the expectation; 1/3 in float32 leaves 1e-9."""
+    student = tabular(0)
+    term = Term(GroupAdvantage(REWARD), SequenceRatio(), normaliser="sequence")
+    stream = Stream(Prompts([START]), Learner(4, samples_per_prompt=2), (term,), 1)
+    found = expected_gradient(student, stream, WORTH)
+    own = logprobs(student, [A], EVERY)
+    lengths = torch.tensor([len(y) for y in EVERY], dtype=torch.float64)
+    worth = torch.tensor(WORTH, dtype=torch.float64)
+    exact = gradient_of(-(own.detach().exp() * worth / lengths * own).sum(), student)
+    assert_same(found, exact, atol=1e-9)
+    assert cosine(found, reward_gradient(student)) < 1 - 1e-3, "length would not matter here"
+
+
+def test_importance_by_sequence_without_a_cap_makes_another_policys_samples_unbiased():
+    """Float32 log-probs of the sampler leave 1e-6."""
+    student, sampler = tabular(0), tabular(3)
+    term = Term(
+        GroupAdvantage(REWARD),
+        Reinforce(),
+        normaliser="constant",
+        constant_tokens=1.0,
+        importance=Importance(cap=float("inf"), level="sequence"),
+    )
+    stream = Stream(Prompts([START]), Learner(4, samples_per_prompt=2), (term,), 1)
+    found = expected_gradient(student, stream, WORTH, sampler=sampler)
+    assert_same(found, reward_gradient(student), atol=1e-6)
+    plain = summed(supervision=GroupAdvantage(REWARD), objective=Reinforce())
+    biased = expected_gradient(student, plain, WORTH, sampler=sampler)
+    assert cosine(biased, reward_gradient(student)) < 0.95, "the correction would not be needed"
+
+
+def test_a_capped_weight_is_biased_towards_what_the_sampler_likes():
+    student, sampler = tabular(0), tabular(3)
+    distances = []
+    exact = reward_gradient(student)
+    for cap in (1.0, 2.0, 8.0, float("inf")):
+        term = Term(
+            GroupAdvantage(REWARD),
+            Reinforce(),
+            normaliser="constant",
+            constant_tokens=1.0,
+            importance=Importance(cap, level="sequence"),
+        )
+        stream = Stream(Prompts([START]), Learner(4, samples_per_prompt=2), (term,), 1)
+        found = expected_gradient(student, stream, WORTH, sampler=sampler)
+        distances.append(1 - cosine(found, exact))
+    assert distances == sorted(distances, reverse=True)
+    assert distances[0] > 0.01
+    assert distances[-1] < 1e-9
+
+
+# ---- advantages ---------------------------------------------------------------------------------
+
+
+def test_leave_one_out_is_unbiased():
+    """No test of chance: all 121 x 121 pairs are listed, so a failure is a fault."""
+    student = tabular(0)
+    found = group_gradient(student, LeaveOneOut(REWARD), Reinforce())
+    assert_same(found, reward_gradient(student), atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "supervision", [GroupAdvantage(REWARD, scale="none"), RewardBaseline(REWARD)], ids=str
+)
+def test_a_mean_that_holds_the_sample_shrinks_the_gradient_by_n_minus_1_over_n(supervision):
+    student = tabular(0)
+    found = group_gradient(student, supervision, Reinforce())
+    assert_same(found, reward_gradient(student, factor=0.5), atol=1e-7)
+
+
+def test_a_constant_baseline_is_unbiased():
+    student = tabular(0)
+    stream = summed(supervision=RewardBaseline(REWARD, 0.3), objective=Reinforce())
+    found = expected_gradient(student, stream, [w - 0.3 for w in WORTH])
+    assert_same(found, reward_gradient(student), atol=1e-7)
+
+
+def test_grpos_division_weighs_a_prompt_by_the_inverse_of_its_spread():
+    """Of two prompts the rarely solved one weighs more than in the expected reward.
+
+    With two samples and rewards 0 and 1 an advantage is +-1/2 / (sqrt(1/2) + 1e-4) where they
+    differ, so the expected gradient of a prompt is its own, times that over 1/2, times 1/2.
+    """
+    student = tabular(0)
+    found = group_gradient(student, GroupAdvantage(REWARD), Reinforce())
+    factor = 0.5 / (np.sqrt(0.5) + 1e-4)
+    assert_same(found, reward_gradient(student, factor=factor), atol=1e-7)
+    # With rewards of another size it does not change: GRPO's gradient is of no expected reward.
+    assert factor != pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("discount", [1.0, 0.5])
+def test_rewards_to_come_give_the_gradient_of_their_sum_and_a_discount_biases_it(discount):
+    """Reward 1 a token that is `A` and the outcome at the end; earlier rewards may be left out."""
+    student = tabular(2)
+    paid = [np.array([float(t == A) for t in y]) for y in EVERY]
+    for y, r in zip(EVERY, paid, strict=True):
+        r[-1] += 2.0 * (ONE in y)
+    to_come = [
+        [sum(discount ** (k - t) * r[k] for k in range(t, len(r))) - 0.25 for t in range(len(r))]
+        for r in paid
+    ]
+    stream = summed(supervision=ProcessReward(Outcome(REWARD)), objective=Reinforce())
+    found = expected_gradient(student, stream, to_come)
+    own = logprobs(student, [A], EVERY)
+    total = torch.tensor([r.sum() for r in paid], dtype=torch.float64)
+    exact = gradient_of(-(own.exp() * total).sum(), student)
+    if discount == 1:
+        assert_same(found, exact, atol=1e-7)
+    else:
+        assert cosine(found, exact) < 1 - 1e-3
+
+
+# ---- teachers -----------------------------------------------------------------------------------
+
+
+def differ(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
+    return max(float((a[n] - b[n]).abs().max()) for n in a)
+
+
+def test_the_sampled_log_ratio_is_the_state_divergence_in_expectation():
+    """Discount 0: one sampled token in place of V, and no gradient through the log-ratio itself."""
+    student, teacher = tabular(0), tabular(1, name="teacher:mild")
+    sampled = summed(supervision=TeacherLogRatio(teacher), objective=Reinforce())
+    whole = summed(supervision=TeacherDistribution(teacher), objective=KLStudentTeacher())
+    nothing = np.zeros(len(EVERY))
+    found = expected_gradient(student, sampled, nothing)
+    assert_same(found, expected_gradient(student, whole, nothing), atol=1e-7)
+
+
+def test_the_log_ratio_to_come_is_the_sequence_kl_future_states_included():
+    """Discount 1 adds the term that per-state distillation leaves out, all of it."""
+    student, teacher = tabular(0), tabular(1, name="teacher:mild")
+    stream = summed(supervision=TeacherLogRatio(teacher, discount=1.0), objective=Reinforce())
+    found = expected_gradient(student, stream, np.zeros(len(EVERY)))
+    own = logprobs(student, [A], EVERY)
+    told = logprobs(teacher, [A], EVERY).detach()
+    sequence = gradient_of((own.exp() * (own - told)).sum(), student)
+    assert_same(found, sequence, atol=1e-6)
+    local = summed(supervision=TeacherLogRatio(teacher), objective=Reinforce())
+    assert differ(expected_gradient(student, local, np.zeros(len(EVERY))), sequence) > 1e-2
+
+
+def test_a_clipped_log_ratio_is_biased():
+    student, teacher = tabular(0), tabular(1, name="teacher:mild")
+    nothing = np.zeros(len(EVERY))
+    free, tight = (
+        expected_gradient(
+            student,
+            summed(supervision=TeacherLogRatio(teacher, clip=c), objective=Reinforce()),
+            nothing,
+        )
+        for c in (None, 0.5)
+    )
+    assert cosine(free, tight) < 1 - 1e-3
+
+
+def by_state(student, supervision, value: Callable[[Tensor, Tensor], Tensor]) -> dict[str, Tensor]:
+    """`sum_s d(s) value(pi(.|s), pi_T(.|s))` with visitation held fixed, from its definition."""
+    own = completion_logits(student, [A], EVERY)
+    with torch.no_grad():
+        if isinstance(supervision, TeacherMixture):
+            told = [
+                sum(w * x for w, x in zip(supervision.weights, those, strict=True))
+                for those in zip(
+                    *(
+                        [x.softmax(-1) for x in completion_logits(t.teacher, [A], EVERY)]
+                        for t in supervision.teachers
+                    ),
+                    strict=True,
+                )
+            ]
+        else:
+            told = [x.softmax(-1) for x in completion_logits(supervision.teacher, [A], EVERY)]
+    values = {}
+    for y, s, q in zip(EVERY, own, told, strict=True):
+        p = s.softmax(-1)
+        for k in range(len(y)):
+            values[y[:k]] = value(p[k], q[k])
+    seen = visits(student)
+    return gradient_of(sum(seen[s].detach() * values[s] for s in seen), student)
+
+
+def top(p: Tensor, q: Tensor, chosen: list[int]) -> tuple[Tensor, Tensor]:
+    rest = [v for v in range(4) if v not in chosen]
+    return tuple(torch.cat([x[chosen], x[rest].sum()[None]]) for x in (p, q))
+
+
+def kl_sum(p: Tensor, q: Tensor) -> Tensor:
+    return (p * (p / q).log()).sum()
+
+
+def jsd(p: Tensor, q: Tensor, beta: float) -> Tensor:
+    middle = beta * q + (1 - beta) * p
+    return beta * kl_sum(q, middle) + (1 - beta) * kl_sum(p, middle)
+
+
+TAUGHT = tabular(1, name="teacher:mild")
+OTHER = tabular(2, name="teacher:other")
+MIXED = TeacherMixture((TeacherDistribution(TAUGHT), TeacherDistribution(OTHER)), (0.25, 0.75))
+STATE_LOSSES = {
+    "jsd": (TeacherDistribution(TAUGHT), JSD(0.25), lambda p, q: jsd(p, q, 0.25)),
+    "gate": (
+        TeacherDistribution(TAUGHT),
+        EntropyGated(1.0),
+        lambda p, q: kl_sum(p, q) + (-(q * q.log()).sum() > 1.0) * kl_sum(q, p),
+    ),
+    "mixture": (MIXED, KLTeacherStudent(), lambda p, q: kl_sum(q, p)),
+    "top 2 of the teacher": (
+        TeacherDistribution(TAUGHT, top_k=2),
+        KLTeacherStudent(),
+        lambda p, q: kl_sum(*top(p, q, q.topk(2).indices.tolist())[::-1]),
+    ),
+    "top 2 of the student": (
+        TeacherDistribution(TAUGHT, top_k=2, support="student"),
+        KLStudentTeacher(),
+        lambda p, q: kl_sum(*top(p, q, p.topk(2).indices.tolist())),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STATE_LOSSES)
+def test_every_divergence_is_its_own_gradient_with_visitation_held_fixed(name):
+    student = tabular(0)
+    supervision, objective, value = STATE_LOSSES[name]
+    stream = summed(supervision=supervision, objective=objective)
+    found = expected_gradient(student, stream, np.zeros(len(EVERY)))
+    assert_same(found, by_state(student, supervision, value), atol=1e-13)
+
+
+def test_dft_raises_the_probability_of_tokens_and_not_its_logarithm():
+    student = tabular(0)
+    gold = (1, 0, ONE, 3)
+    term = Term(OwnActions(), DynamicFineTuning(), normaliser="constant", constant_tokens=1.0)
+    made = row(START, Segment("dataset", ids(*gold)))
+    _, found = gradient(student, rollout(Stream(Prompts([START]), Dataset(), (term,), 1), [made]))
+    (lines,) = completion_logits(student, [A], [gold])
+    exact = gradient_of(-lines.softmax(-1)[range(4), list(gold)].sum(), student)
+    assert_same(found, exact, atol=1e-14)

@@ -9,10 +9,17 @@ import pytest
 import torch
 from enumerable import ONE, A, B, prompt, tiny
 
-from statewise.arms import Arm, Budget, Stream, Term, sft
+from statewise.arms import (
+    Arm,
+    Budget,
+    Stream,
+    Term,
+    iterative_sft,
+    rejection_sft,
+    sft,
+)
 from statewise.data import Prompts
 from statewise.gradient import Rollout, accumulate_gradient, state_factors
-from statewise.methods import iterative_sft, rejection_sft
 from statewise.objectives import CrossEntropy
 from statewise.rewards import ExactAnswer
 from statewise.signals import Labels

@@ -10,11 +10,22 @@ import pytest
 import torch
 from enumerable import ONE, A, B, prompt, tiny
 
-from statewise.arms import Arm, Budget, Stream, Term, bind, grpo, opd
+from statewise.arms import (
+    Arm,
+    Budget,
+    Stream,
+    Term,
+    bind,
+    blended_opd,
+    grpo,
+    iterative_sft,
+    opd,
+    prefix_reset_rl,
+    with_replay,
+)
 from statewise.data import Prompts
 from statewise.errors import ConfigError
 from statewise.memory import memories
-from statewise.methods import blended_opd, iterative_sft, prefix_reset_rl, with_replay
 from statewise.objectives import KLStudentTeacher
 from statewise.plain import from_plain, to_plain
 from statewise.policy import LIVE, Ema, Lora, Policy, PolicyLike, PolicyRef

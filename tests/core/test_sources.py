@@ -26,7 +26,7 @@ from enumerable import (
     tokenizer,
 )
 
-from statewise.errors import DataError
+from statewise.errors import ConfigError, DataError
 from statewise.plain import dump_yaml, from_plain, to_plain
 from statewise.policy import Ema, PolicyRef
 from statewise.rewards import ExactAnswer
@@ -38,6 +38,7 @@ from statewise.sources import (
     Learner,
     Mixture,
     PrefixReset,
+    PythonSource,
     Replay,
     Schedule,
     Source,
@@ -69,6 +70,7 @@ SOURCES = [
     Mixture((SAMPLED[0], Teacher(TEACHER, 6, 3), RESET), (0.4, 0.3)),
     Mixture((SAMPLED[0], Teacher(TEACHER, 6, 3)), (0.5,), per="step"),
     Replay(SAMPLED[0], 0.5, age_limit=2),
+    PythonSource("enumerable:turns", ("student",), given=("teacher",), teacher=TEACHER),
 ]
 FIXED = (Dataset, Stored)
 
@@ -242,6 +244,25 @@ def test_contract_no_prompts_are_no_rows(source):
 
 
 @pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"supervised": ("student", "teacher"), "given": ()}, None),
+        ({"supervised": ("teacher",), "given": ("student",)}, "tokens of student"),
+        ({"supervised": ("student",), "given": ()}, "tokens of teacher"),
+        ({"supervised": ("student",), "given": ("teacher",), "samples_per_prompt": 2}, "2 traj"),
+    ],
+    ids=str,
+)
+def test_a_users_source_is_held_to_what_it_says(options, says):
+    source = PythonSource("enumerable:turns", teacher=TEACHER, **options)
+    if says is None:
+        assert len(walk(source, [gold(A)] * 4)) == 4
+        return
+    with pytest.raises(ConfigError, match=says):
+        walk(source, [gold(A)] * 4)
+
+
+@pytest.mark.parametrize(
     "source",
     [
         Teacher(MILD, 6, top_p=0.9),
@@ -251,6 +272,7 @@ def test_contract_no_prompts_are_no_rows(source):
         Filtered(Teacher(MILD, 6), ExactAnswer(), 0.5),
         Mixture((Learner(6), Filtered(Learner(6), ExactAnswer()), Dataset()), (0.4, 0.2), per="step"),
         Replay(Mixture((Learner(6), Dataset()), (Schedule(1.0, 0.0),)), 0.5, capacity=9),
+        PythonSource("my.module:walk", ("student",), teacher=MILD, arguments={"depth": 3}),
     ],
     ids=lambda s: s.kind,
 )

@@ -3,30 +3,85 @@
 from __future__ import annotations
 
 import math
-from typing import get_type_hints
+from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from enumerable import EOS, ONE, A, B, ids, prompt, row, tiny
 
-from statewise.errors import DataError
-from statewise.rewards import ExactAnswer
-from statewise.signals import Labels
-from statewise.supervision import GroupAdvantage, OwnActions, TeacherDistribution
+from statewise.arms.pairing import gives
+from statewise.errors import ConfigError, DataError
+from statewise.rewards import ExactAnswer, Outcome, PythonTokenReward
+from statewise.signals import Actions, Advantages, Labels, Reference
+from statewise.supervision import (
+    ConstantAdvantage,
+    Context,
+    GroupAdvantage,
+    LeaveOneOut,
+    OwnActions,
+    ProcessReward,
+    PythonSupervision,
+    ReferenceActions,
+    RewardBaseline,
+    Supervision,
+    TeacherDistribution,
+    TeacherLogRatio,
+    TeacherMixture,
+)
 from statewise.trajectory import Sampling, Segment, gather_states
 
 TEACHER = tiny(1, name="teacher:mild")
-SUPERVISIONS = [OwnActions(), TeacherDistribution(TEACHER), GroupAdvantage(ExactAnswer())]
+OTHER = tiny(2, name="teacher:other")
+OPEN = Context("{question}{demonstration}")
+TOLD = TeacherDistribution(TEACHER)
+SUPERVISIONS = [
+    OwnActions(),
+    ReferenceActions(TEACHER),
+    TOLD,
+    TeacherDistribution(TEACHER, top_k=2, support="union"),
+    TeacherDistribution(TEACHER, context=OPEN),
+    TeacherMixture((TOLD, TeacherDistribution(OTHER)), (0.5, 0.5)),
+    TeacherMixture((TOLD, TeacherDistribution(OTHER)), (0.5, 0.5), top_k=1),
+    TeacherLogRatio(TEACHER, clip=1.0, discount=0.5),
+    GroupAdvantage(ExactAnswer()),
+    LeaveOneOut(ExactAnswer()),
+    RewardBaseline(ExactAnswer()),
+    ProcessReward(Outcome(ExactAnswer())),
+    ConstantAdvantage(),
+    PythonSupervision(f"{__file__}:users_own", "advantages"),
+]
 RIGHT, WRONG = (ONE, EOS), (A, B, EOS)
 
 
 def samples(*plan: tuple[str, tuple[int, ...]]):
     start = prompt(A, reference="#### 1")
     return [
-        row(start, Segment("student@0", ids(*tokens)), group=group, sampling=Sampling())
-        for group, tokens in plan
+        row(start, sampled(*tokens), group=group, sampling=Sampling()) for group, tokens in plan
     ]
+
+
+def sampled(*tokens: int) -> Segment:
+    """Tokens of the student, each drawn with log-prob -1."""
+    return Segment("student@0", ids(*tokens), np.full(len(tokens), -1, np.float32))
+
+
+class UsersOwn:
+    """As a user would write it."""
+
+    def label(self, trajectories):
+        return Labels.none(len(trajectories))
+
+    def signal(self, states, labels):
+        return Advantages(torch.ones(len(states)))
+
+
+users_own = UsersOwn
+
+
+def test_every_supervision_of_the_union_is_tried_here():
+    assert {type(s) for s in SUPERVISIONS} == set(get_args(Supervision))
 
 
 def test_group_advantage_by_hand_divides_by_the_sample_deviation():
@@ -73,14 +128,14 @@ def test_every_state_of_a_completion_gets_its_advantage():
     rows = samples(("g", RIGHT), ("g", WRONG))
     supervision = GroupAdvantage(ExactAnswer(), scale="none")
     states = gather_states(rows)
-    values = torch.as_tensor(supervision.label(rows).values)[states.row]
-    assert supervision.signal(states, values).values.tolist() == [0.5] * 2 + [-0.5] * 3
+    found = supervision.signal(states, supervision.label(rows))
+    assert found.values.tolist() == [0.5] * 2 + [-0.5] * 3
 
 
 def test_the_teachers_distribution_is_read_at_the_state_and_not_beside_it():
     rows = samples(("g", RIGHT), ("g", WRONG))
     states = gather_states(rows)
-    signal = TeacherDistribution(TEACHER, temperature=2.0).signal(states, torch.zeros(len(states)))
+    signal = TeacherDistribution(TEACHER, temperature=2.0).signal(states, Labels.none(2))
     found = signal.logprobs()
     for n in range(len(states)):
         prefix = states.token_ids[states.row[n], : states.column[n]][None]
@@ -88,7 +143,7 @@ def test_the_teachers_distribution_is_read_at_the_state_and_not_beside_it():
         torch.testing.assert_close(found[n], (logits / 2).log_softmax(-1), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("supervision", SUPERVISIONS, ids=lambda s: s.kind)
+@pytest.mark.parametrize("supervision", SUPERVISIONS, ids=str)
 def test_contract_one_label_a_trajectory_and_a_signal_of_the_declared_type(supervision):
     rows = samples(("g", RIGHT), ("g", WRONG), ("h", WRONG), ("h", WRONG))
     labels = supervision.label(rows)
@@ -96,25 +151,198 @@ def test_contract_one_label_a_trajectory_and_a_signal_of_the_declared_type(super
     assert labels.values.shape == (4,)
     assert labels.values.dtype == np.float32
     states = gather_states(rows)
-    signal = supervision.signal(states, torch.as_tensor(labels.values)[states.row])
-    assert type(signal) is get_type_hints(type(supervision).signal)["return"]
+    signal = supervision.signal(states, labels)
+    assert isinstance(signal, gives(supervision))
     assert all(not t.requires_grad for t in tensors(signal))
 
 
-@pytest.mark.parametrize("supervision", SUPERVISIONS, ids=lambda s: s.kind)
+@pytest.mark.parametrize("supervision", SUPERVISIONS, ids=str)
 def test_contract_a_chunk_of_a_signal_is_the_signal_at_a_chunk(supervision):
     rows = samples(("g", RIGHT), ("g", WRONG))
     states = gather_states(rows)
-    labels = torch.as_tensor(supervision.label(rows).values)[states.row]
-    whole = supervision.signal(states, labels)
+    whole = supervision.signal(states, supervision.label(rows))
     part = whole.at(slice(1, 4))
-    if isinstance(supervision, TeacherDistribution):
-        assert torch.equal(part.logprobs(), whole.logprobs()[1:4])
-        assert part.head is whole.head, "the head was copied"
-    elif isinstance(supervision, GroupAdvantage):
+    if isinstance(whole, Advantages):
         assert part.values.tolist() == whole.values.tolist()[1:4]
-    else:
+    elif isinstance(whole, Reference):
+        assert part.logprobs.tolist() == whole.logprobs.tolist()[1:4]
+    elif isinstance(whole, Actions):
         assert part == whole
+    else:
+        student = torch.randn(len(states), 4, dtype=torch.float64).log_softmax(-1)
+        for chunk, all_of_it in zip(
+            part.compare(student[1:4]), whole.compare(student), strict=True
+        ):
+            assert torch.equal(chunk, all_of_it[1:4])
+
+
+def test_a_chunk_shares_the_teachers_head():
+    states = gather_states(samples(("g", RIGHT), ("g", WRONG)))
+    whole = TeacherDistribution(TEACHER).signal(states, Labels.none(2))
+    assert whole.at(slice(1, 4)).head is whole.head, "the head was copied"
+
+
+# ---- advantages ---------------------------------------------------------------------------------
+
+
+def test_leave_one_out_by_hand_is_the_centred_reward_times_n_over_n_minus_1():
+    """Rewards 1, 0, 0, 1 of 4: the others' mean is 1/3 or 2/3."""
+    rows = samples(("g", RIGHT), ("g", WRONG), ("g", WRONG), ("g", RIGHT))
+    found = LeaveOneOut(ExactAnswer()).label(rows)
+    np.testing.assert_allclose(found.values, [2 / 3, -2 / 3, -2 / 3, 2 / 3], rtol=1e-6)
+    centred = GroupAdvantage(ExactAnswer(), scale="none").label(rows)
+    np.testing.assert_allclose(found.values, centred.values * 4 / 3, rtol=1e-6)
+    assert found.figures == centred.figures
+    with pytest.raises(DataError, match="one sample"):
+        LeaveOneOut(ExactAnswer()).label(rows[:1])
+
+
+@pytest.mark.parametrize(
+    ("baseline", "expected"), [("mean", [0.75, -0.25]), (0.5, [0.5, -0.5]), (0.0, [1.0, 0.0])]
+)
+def test_reward_baseline_by_hand_is_of_the_rollout_and_not_of_the_group(baseline, expected):
+    rows = samples(("g0", RIGHT), ("g1", WRONG), ("g2", WRONG), ("g3", WRONG))
+    found = RewardBaseline(ExactAnswer(), baseline).label(rows)
+    assert found.values.tolist()[:2] == expected
+    assert found.figures == {"reward_mean": 0.25}
+
+
+def test_process_rewards_are_paid_to_the_tokens_before_them_and_not_after():
+    """Rewards 0, 0, 1 at discount 1/2; the prompt's token is no state."""
+    rows = samples(("g", (A, ONE, EOS)), ("g", (B, EOS)))
+    supervision = ProcessReward(Outcome(ExactAnswer()), discount=0.5, baseline=0.125)
+    labels = supervision.label(rows)
+    assert labels.values.tolist() == [1.0, 0.0]
+    assert labels.figures == {"reward_mean": 0.5}
+    states = gather_states(rows)
+    found = supervision.signal(states, labels).values.tolist()
+    assert found == [0.125, 0.375, 0.875, -0.125, -0.125]
+    other = supervision.signal(gather_states(rows[1:]), labels.select([1])).values.tolist()
+    assert other == [-0.125, -0.125], "a micro-batch read another trajectory's labels"
+
+
+def every_token(trajectory, worth=1.0):
+    return [worth * t for t in range(len(trajectory.completion_ids))]
+
+
+def test_a_users_token_reward_and_its_arguments():
+    rows = samples(("g", (A, ONE, EOS)))
+    reward = PythonTokenReward(f"{__file__}:every_token", {"worth": 2.0})
+    labels = ProcessReward(reward).label(rows)
+    assert labels.per_token[0].tolist() == [0.0, 6.0, 6.0, 4.0]
+    with pytest.raises(DataError, match="3 finite numbers"):
+        PythonTokenReward(f"{__file__}:every_token", {"worth": float("nan")})(rows[0])
+
+
+# ---- teachers -----------------------------------------------------------------------------------
+
+
+def teacher_logprobs(policy, states, n: int, temperature: float = 1.0) -> torch.Tensor:
+    prefix = states.token_ids[states.row[n], : states.column[n]][None]
+    return (policy.module(input_ids=prefix).logits[0, -1].detach() / temperature).log_softmax(-1)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_the_log_ratio_is_taken_at_the_temperature_of_sampling(temperature):
+    made = row(prompt(A), sampled(B, ONE, EOS), sampling=Sampling(temperature))
+    states = gather_states([made])
+    found = TeacherLogRatio(TEACHER).signal(states, Labels.none(1)).values
+    for n, token in enumerate((B, ONE, EOS)):
+        expected = teacher_logprobs(TEACHER, states, n, temperature)[token] + 1
+        assert found[n].item() == pytest.approx(expected.item(), abs=1e-12)
+
+
+def test_the_log_ratio_is_clipped_token_by_token_and_then_summed_to_the_end():
+    states = gather_states([row(prompt(A), sampled(B, ONE, EOS), sampling=Sampling())])
+    none = Labels.none(1)
+    plain = TeacherLogRatio(TEACHER).signal(states, none).values
+    assert plain.abs().max() > 0.25
+    cut = plain.clamp(-0.25, 0.25)
+    clipped = TeacherLogRatio(TEACHER, clip=0.25).signal(states, none).values
+    assert torch.equal(clipped, cut)
+    whole = TeacherLogRatio(TEACHER, clip=0.25, discount=1.0).signal(states, none).values
+    np.testing.assert_allclose(whole, [cut.sum(), cut[1] + cut[2], cut[2]], rtol=0, atol=1e-15)
+
+
+def test_the_log_ratio_of_a_token_that_nobody_sampled_is_refused():
+    made = row(prompt(A), sampled(B), Segment("dataset", ids(ONE, EOS)))
+    with pytest.raises(DataError, match="2 of 3 states have none"):
+        TeacherLogRatio(TEACHER).signal(gather_states([made]), Labels.none(1))
+
+
+def test_a_privileged_teacher_reads_its_own_prompt_and_the_same_completion():
+    """Prompts and completions of different lengths, so that a wrong shift reads another token."""
+    rows = [
+        row(prompt(A, reference="ab#### 1"), sampled(B, EOS)),
+        row(prompt(B, A, A, reference="b"), sampled(ONE, A, EOS)),
+    ]
+    told = TeacherDistribution(TEACHER, context=Context("b{question}{demonstration}"))
+    states, labels = gather_states(rows), told.label(rows)
+    assert [r.tolist() for r in labels.rows] == [
+        [B, A, A, B, ONE, B, EOS],
+        [B, B, A, A, B, ONE, A, EOS],
+    ]
+    found = told.signal(states, labels).logprobs()
+    for n in range(len(states)):
+        i = int(states.row[n])
+        seen = int(states.column[n]) - rows[i].prompt_tokens
+        start = len(labels.rows[i]) - len(rows[i].completion_ids)
+        prefix = torch.tensor(labels.rows[i][: start + seen][None].astype(np.int64))
+        logits = TEACHER.module(input_ids=prefix).logits[0, -1].detach()
+        torch.testing.assert_close(found[n], logits.log_softmax(-1), rtol=0, atol=1e-12)
+
+
+def test_a_privileged_row_that_the_teacher_cannot_read_is_refused_with_the_count():
+    short = tiny(1, name="teacher:short", context=6)
+    rows = samples(("g", RIGHT), ("g", WRONG), ("g", (A, A, B, EOS)))
+    told = TeacherDistribution(short, context=Context("{question}ab{demonstration}"))
+    assert len(told.label(rows[:1]).rows[0]) == 6
+    with pytest.raises(DataError, match=r"2 of 3 rows .* exceed the 6 tokens .* longest has 8"):
+        told.label(rows)
+
+
+@pytest.mark.parametrize(
+    ("template", "says"), [("{question} {gold}", "gold"), ("{question", "format string")]
+)
+def test_a_context_that_cannot_be_filled_is_refused(template, says):
+    with pytest.raises(ConfigError, match=says):
+        Context(template)
+
+
+def test_a_context_needs_what_it_names():
+    bare = row(prompt(A, name="bare"), sampled(B))
+    with pytest.raises(DataError, match=r"'bare'.*demonstration"):
+        TeacherDistribution(TEACHER, context=OPEN).label([bare])
+    with pytest.raises(DataError, match=r"'bare'.*answer"):
+        TeacherDistribution(TEACHER, context=Context("{answer}")).label([bare])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: TeacherDistribution(TEACHER, top_k=0),
+        lambda: TeacherDistribution(TEACHER, support="student"),
+        lambda: TeacherDistribution(TEACHER, temperature=0.0),
+        lambda: TeacherMixture((), ()),
+        lambda: TeacherMixture((TOLD,), (0.5, 0.5)),
+        lambda: TeacherMixture((TOLD, TOLD), (0.5, 0.4)),
+        lambda: TeacherMixture((TOLD, TOLD), (1.5, -0.5)),
+        lambda: TeacherMixture((replace(TOLD, top_k=1), TOLD), (0.5, 0.5)),
+        lambda: TeacherLogRatio(TEACHER, clip=0.0),
+        lambda: TeacherLogRatio(TEACHER, discount=1.5),
+        lambda: ProcessReward(Outcome(ExactAnswer()), discount=-0.1),
+    ],
+)
+def test_values_that_mean_nothing_are_refused(make):
+    with pytest.raises(ConfigError):
+        make()
+
+
+def test_a_users_supervision_that_gives_another_signal_than_it_declares_is_refused():
+    lies = PythonSupervision(f"{__file__}:users_own", "actions")
+    states = gather_states(samples(("g", RIGHT)))
+    with pytest.raises(ConfigError, match="gave Advantages"):
+        lies.signal(states, Labels.none(1))
 
 
 def tensors(signal) -> list[torch.Tensor]:

@@ -8,9 +8,16 @@ from dataclasses import replace
 import pytest
 from safetensors.torch import load_file
 
-from statewise.arms import Budget, opd
+from statewise.arms import (
+    Budget,
+    blended_opd,
+    gkd,
+    opd,
+    sequence_kd,
+    with_rehearsal,
+    with_replay,
+)
 from statewise.errors import RunError
-from statewise.methods import blended_opd, gkd, sequence_kd, with_rehearsal, with_replay
 from statewise.plain import from_plain, to_plain
 from statewise.policy import Ema, PolicyRef
 from statewise.report import write_report

@@ -3,10 +3,46 @@
 Pure: no mask, no padding, no reduction in here. The reduction belongs to the term's normaliser.
 """
 
-from statewise.objectives.divergence import KLStudentTeacher, KLTeacherStudent
-from statewise.objectives.likelihood import CrossEntropy
-from statewise.objectives.policy_gradient import ClippedSurrogate
+from statewise.objectives.divergence import (
+    JSD,
+    EntropyGated,
+    KLStudentTeacher,
+    KLTeacherStudent,
+)
+from statewise.objectives.importance import Importance
+from statewise.objectives.likelihood import CrossEntropy, DynamicFineTuning, ImportanceWeighted
+from statewise.objectives.policy_gradient import Cispo, ClippedSurrogate, Reinforce
+from statewise.objectives.python import PythonObjective
+from statewise.objectives.sequence_ratio import SequenceRatio
 
-Objective = CrossEntropy | KLStudentTeacher | KLTeacherStudent | ClippedSurrogate
+Objective = (
+    CrossEntropy
+    | DynamicFineTuning
+    | ImportanceWeighted
+    | KLStudentTeacher
+    | KLTeacherStudent
+    | JSD
+    | EntropyGated
+    | Reinforce
+    | ClippedSurrogate
+    | Cispo
+    | SequenceRatio
+    | PythonObjective
+)
 
-__all__ = ["ClippedSurrogate", "CrossEntropy", "KLStudentTeacher", "KLTeacherStudent", "Objective"]
+__all__ = [
+    "JSD",
+    "Cispo",
+    "ClippedSurrogate",
+    "CrossEntropy",
+    "DynamicFineTuning",
+    "EntropyGated",
+    "Importance",
+    "ImportanceWeighted",
+    "KLStudentTeacher",
+    "KLTeacherStudent",
+    "Objective",
+    "PythonObjective",
+    "Reinforce",
+    "SequenceRatio",
+]

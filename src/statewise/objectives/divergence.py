@@ -1,4 +1,4 @@
-"""Divergences between student and teacher over the whole vocabulary.
+"""Divergences between student and teacher over the vocabulary, or over K tokens and the tail.
 
 Each is named by its arguments, `kl(p||q) = sum_v p_v (log p_v - log q_v)`; "forward" and "reverse"
 mean opposite things in public code. The gradient treats the visited state as given: on learner
@@ -12,14 +12,16 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from statewise.signals import TeacherHidden
+from statewise.errors import ConfigError
+from statewise.signals import Mixture, TeacherHidden, TopK
 from statewise.trajectory import States
 
 
-def kl(log_p: Float[Tensor, "N V"], log_q: Float[Tensor, "N V"]) -> Float[Tensor, " N"]:
+def kl(log_p: Float[Tensor, "N S"], log_q: Float[Tensor, "N S"]) -> Float[Tensor, " N"]:
     """`kl(p||q)` from log-probabilities, nats; 0 log 0 = 0. Exact, no truncation.
 
     >>> import torch
@@ -36,12 +38,16 @@ class KLStudentTeacher:
     """`kl(pi_S || pi_T)`: mode-seeking, the divergence of MiniLLM and of most OPD recipes (eq. 7)."""
 
     kind: ClassVar[str] = "kl_student_teacher"
-    uses_old_logprobs: ClassVar[bool] = False
+    reads: ClassVar[tuple[str, ...]] = ()
 
     def __call__(
-        self, logits: Float[Tensor, "N V"], states: States, signal: TeacherHidden
+        self,
+        logits: Float[Tensor, "N V"],
+        states: States,
+        signal: TeacherHidden | Mixture | TopK,
     ) -> Float[Tensor, " N"]:
-        return kl(logits.log_softmax(-1), signal.logprobs())
+        student, teacher = signal.compare(logits.log_softmax(-1))
+        return kl(student, teacher)
 
 
 @dataclass(frozen=True)
@@ -49,9 +55,75 @@ class KLTeacherStudent:
     """`kl(pi_T || pi_S)`: mass-covering, the divergence of classic distillation."""
 
     kind: ClassVar[str] = "kl_teacher_student"
-    uses_old_logprobs: ClassVar[bool] = False
+    reads: ClassVar[tuple[str, ...]] = ()
 
     def __call__(
-        self, logits: Float[Tensor, "N V"], states: States, signal: TeacherHidden
+        self,
+        logits: Float[Tensor, "N V"],
+        states: States,
+        signal: TeacherHidden | Mixture | TopK,
     ) -> Float[Tensor, " N"]:
-        return kl(signal.logprobs(), logits.log_softmax(-1))
+        student, teacher = signal.compare(logits.log_softmax(-1))
+        return kl(teacher, student)
+
+
+@dataclass(frozen=True)
+class JSD:
+    """`beta kl(T||M) + (1 - beta) kl(S||M)`, `M = beta T + (1 - beta) S`: the generalised JSD.
+
+    GKD (Agarwal et al., 2024, arXiv 2306.13649, eq. 1). At beta 0 and 1 the formula is 0; there it
+    stands for its limits over beta and over 1 - beta, as in TRL: 0 is `kl(T||S)`, 1 is `kl(S||T)`.
+    At 0.5 it is symmetric and at most log 2.
+    """
+
+    kind: ClassVar[str] = "jsd"
+    reads: ClassVar[tuple[str, ...]] = ()
+    beta: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.beta <= 1:
+            raise ConfigError(f"beta lies in [0, 1], found {self.beta}")
+
+    def __call__(
+        self,
+        logits: Float[Tensor, "N V"],
+        states: States,
+        signal: TeacherHidden | Mixture | TopK,
+    ) -> Float[Tensor, " N"]:
+        student, teacher = signal.compare(logits.log_softmax(-1))
+        if self.beta in (0, 1):
+            return kl(student, teacher) if self.beta else kl(teacher, student)
+        middle = torch.logaddexp(teacher + math.log(self.beta), student + math.log(1 - self.beta))
+        return self.beta * kl(teacher, middle) + (1 - self.beta) * kl(student, middle)
+
+
+@dataclass(frozen=True)
+class EntropyGated:
+    """`kl(S||T) + [H(T) > threshold_nats] kl(T||S)`: covers the teacher where it hesitates.
+
+    Jin et al., 2026 (arXiv 2603.07079). The entropy is of the compared support: with top-k
+    teachers, of K tokens and the tail. The threshold is a choice of ours.
+    """
+
+    kind: ClassVar[str] = "entropy_gated"
+    reads: ClassVar[tuple[str, ...]] = ()
+    threshold_nats: float = 0.8
+
+    def __call__(
+        self,
+        logits: Float[Tensor, "N V"],
+        states: States,
+        signal: TeacherHidden | Mixture | TopK,
+    ) -> Float[Tensor, " N"]:
+        student, teacher = signal.compare(logits.log_softmax(-1))
+        hesitates = entropy(teacher) > self.threshold_nats
+        return kl(student, teacher) + torch.where(hesitates, kl(teacher, student), 0.0)
+
+
+def entropy(log_p: Float[Tensor, "N S"]) -> Float[Tensor, " N"]:
+    """`-sum_v p_v log p_v`, nats.
+
+    >>> round(entropy(torch.tensor([[0.5, 0.25, 0.25]]).log()).item(), 4)    # 1.5 log 2
+    1.0397
+    """
+    return -kl(log_p, torch.zeros_like(log_p))

@@ -1,14 +1,16 @@
-"""Likelihood of the label."""
+"""Likelihood of the visited action, as it is and weighed by how likely it is already."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from jaxtyping import Float
 from torch import Tensor
 
-from statewise.signals import Actions
+from statewise.errors import ConfigError
+from statewise.objectives.policy_gradient import sampling_logprobs
+from statewise.signals import Actions, Reference
 from statewise.trajectory import States
 
 
@@ -22,9 +24,66 @@ class CrossEntropy:
     """`-log pi(a_n | s_n)` (eq. 5)."""
 
     kind: ClassVar[str] = "cross_entropy"
-    uses_old_logprobs: ClassVar[bool] = False
+    reads: ClassVar[tuple[str, ...]] = ()
 
     def __call__(
         self, logits: Float[Tensor, "N V"], states: States, signal: Actions
     ) -> Float[Tensor, " N"]:
         return -action_logprobs(logits, states)
+
+
+@dataclass(frozen=True)
+class DynamicFineTuning:
+    """`-sg(pi(a_n | s_n)) log pi(a_n | s_n)`: cross-entropy weighed by the probability itself.
+
+    DFT (Wu et al., 2025, arXiv 2508.05629, eq. 9). It cancels the `1 / pi` that makes the gradient of
+    cross-entropy large at unlikely tokens: the gradient is that of `-pi(a_n | s_n)`. The weight is
+    no part of the denominator.
+    """
+
+    kind: ClassVar[str] = "dft"
+    reads: ClassVar[tuple[str, ...]] = ()
+
+    def __call__(
+        self, logits: Float[Tensor, "N V"], states: States, signal: Actions
+    ) -> Float[Tensor, " N"]:
+        logprobs = action_logprobs(logits, states)
+        return -logprobs.detach().exp() * logprobs
+
+
+@dataclass(frozen=True)
+class ImportanceWeighted:
+    """`-w log pi(a_n | s_n)`, `w = clip(sg(pi / pi_ref), low, high)`: a tighter bound on the return.
+
+    iw-SFT (Qin & Springenberg, 2025, arXiv 2507.12856, eq. 9), whose auxiliary policy `q` is here the
+    student itself. `level: sequence` takes one weight a row, the geometric mean of its tokens'
+    ratios, and `token` one a token. The published code clips to [0, 16] and to [0.2, 1.8].
+    """
+
+    kind: ClassVar[str] = "importance_weighted"
+    reads: ClassVar[tuple[str, ...]] = ()
+    level: Literal["sequence", "token"] = "sequence"
+    low: float = 0.0
+    high: float = 16.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.high:
+            raise ConfigError(f"0 <= low <= high is needed, found {self.low} and {self.high}")
+
+    @property
+    def reads_rows(self) -> bool:
+        """True where the weight is the whole row's."""
+        return self.level == "sequence"
+
+    def log_ratios(self, states: States, signal: Reference) -> Float[Tensor, " N"]:
+        """`log pi - log pi_ref` of each action, no gradient."""
+        return states.logprobs - signal.logprobs
+
+    def __call__(
+        self, logits: Float[Tensor, "N V"], states: States, signal: Reference
+    ) -> Float[Tensor, " N"]:
+        if self.reads_rows:
+            log_ratio = states.row_log_ratio
+        else:
+            log_ratio = sampling_logprobs(logits, states).detach() - signal.logprobs
+        return -log_ratio.exp().clamp(self.low, self.high) * action_logprobs(logits, states)

@@ -1,4 +1,9 @@
-"""Policy gradients with a trust region on the ratio."""
+"""Policy gradients, token by token: plain, with a trust region on the ratio, and with a clipped weight.
+
+Every probability is under the sampling transform (its temperature): the full softmax at another
+temperature is another policy. Where the policy has not moved since the rollout, the old log-prob
+is the current one without its gradient, so the ratio is exactly 1 and all three have one gradient.
+"""
 
 from __future__ import annotations
 
@@ -9,36 +14,99 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from statewise.errors import ConfigError
+from statewise.objectives.rows import or_now
 from statewise.signals import Advantages
 from statewise.trajectory import States
+
+
+@dataclass(frozen=True)
+class Reinforce:
+    """`-A log pi(a|s)` (Williams, 1992): the likelihood-ratio gradient, no trust region.
+
+    With the return as advantage its expected gradient is that of `-E[return]`, as long as the
+    states are the current policy's own: with several updates a rollout it is biased from the second on.
+    """
+
+    kind: ClassVar[str] = "reinforce"
+    reads: ClassVar[tuple[str, ...]] = ()
+
+    def __call__(
+        self, logits: Float[Tensor, "N V"], states: States, signal: Advantages
+    ) -> Float[Tensor, " N"]:
+        return -signal.values * sampling_logprobs(logits, states)
 
 
 @dataclass(frozen=True)
 class ClippedSurrogate:
     """`-min(r A, clip(r, 1 - clip_low, 1 + clip_high) A)`, `r = pi(a|s) / pi_old(a|s)`.
 
-    Schulman et al., 2017 (arXiv 1707.06347, eq. 7); `clip_high > clip_low` is DAPO's clip-higher.
-    Both probabilities are under the sampling transform (temperature), for the full softmax at
-    another temperature is another policy. Where the policy has not moved since the rollout, the
-    old log-prob is the current one without its gradient: the ratio is exactly 1.
+    Schulman et al., 2017 (arXiv 1707.06347, eq. 7); `clip_high > clip_low` is DAPO's clip-higher
+    (arXiv 2503.14476, eq. 10).
     """
 
     kind: ClassVar[str] = "clipped_surrogate"
-    uses_old_logprobs: ClassVar[bool] = True
+    reads: ClassVar[tuple[str, ...]] = ("old_logprobs",)
     clip_low: float = 0.2
     clip_high: float = 0.2
+
+    def __post_init__(self) -> None:
+        check_clip(self.clip_low, self.clip_high)
 
     def __call__(
         self, logits: Float[Tensor, "N V"], states: States, signal: Advantages
     ) -> Float[Tensor, " N"]:
         new = sampling_logprobs(logits, states)
-        old = torch.where(states.old_logprobs.isnan(), new.detach(), states.old_logprobs)
-        ratio = (new - old).exp()
-        clipped = ratio.clamp(1 - self.clip_low, 1 + self.clip_high)
-        return -torch.minimum(ratio * signal.values, clipped * signal.values)
+        ratio = (new - or_now(states, new)).exp()
+        return clipped(ratio, signal.values, self.clip_low, self.clip_high)
+
+
+@dataclass(frozen=True)
+class Cispo:
+    """`-sg(clip(r, 1 - clip_low, 1 + clip_high)) A log pi(a|s)`: the weight is clipped, not the gradient.
+
+    MiniMax, 2025 (arXiv 2506.13585, eq. 4-5). A token whose ratio has left the clip keeps a gradient,
+    which the surrogate would drop. `clip_low` None leaves the ratio unbounded below, as they run it.
+    """
+
+    kind: ClassVar[str] = "cispo"
+    reads: ClassVar[tuple[str, ...]] = ("old_logprobs",)
+    clip_low: float | None = None
+    clip_high: float = 4.0
+
+    def __post_init__(self) -> None:
+        check_clip(self.clip_low or 0.0, self.clip_high)
+
+    def __call__(
+        self, logits: Float[Tensor, "N V"], states: States, signal: Advantages
+    ) -> Float[Tensor, " N"]:
+        new = sampling_logprobs(logits, states)
+        low = 0.0 if self.clip_low is None else 1 - self.clip_low
+        weight = (new.detach() - or_now(states, new)).exp().clamp(low, 1 + self.clip_high)
+        return -weight * signal.values * new
 
 
 def sampling_logprobs(logits: Float[Tensor, "N V"], states: States) -> Float[Tensor, " N"]:
     """`log pi(a_n | s_n)` at the temperature the action was sampled at, nats."""
     scaled = logits / states.temperature[:, None]
     return scaled.log_softmax(-1).gather(-1, states.action_ids[:, None]).squeeze(-1)
+
+
+def clipped(
+    ratio: Float[Tensor, " N"], advantages: Float[Tensor, " N"], low: float, high: float
+) -> Float[Tensor, " N"]:
+    """`-min(r A, clip(r, 1 - low, 1 + high) A)`: no gain beyond the clip, no limit on a way back.
+
+    >>> clipped(torch.tensor([1.5, 1.5]), torch.tensor([1.0, -1.0]), 0.2, 0.2).tolist()
+    [-1.2000000476837158, 1.5]
+    """
+    return -torch.minimum(ratio * advantages, ratio.clamp(1 - low, 1 + high) * advantages)
+
+
+def check_clip(low: float, high: float) -> None:
+    """Refuse bounds that no ratio can meet."""
+    if not (0 <= low <= 1 and high >= 0):
+        raise ConfigError(
+            f"clip_low lies in [0, 1] and clip_high is 0 or more (ratios in [1 - low, 1 + high]), "
+            f"found {low} and {high}"
+        )

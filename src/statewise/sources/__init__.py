@@ -23,6 +23,7 @@ from statewise.sources.filtered import Filtered
 from statewise.sources.learner import Learner
 from statewise.sources.mixture import Mixture
 from statewise.sources.prefix_reset import PrefixReset
+from statewise.sources.python import PythonSource
 from statewise.sources.replay import Replay
 from statewise.sources.schedule import Schedule, Scheduled
 from statewise.sources.single import SingleSource
@@ -39,6 +40,7 @@ __all__ = [
     "Learner",
     "Mixture",
     "PrefixReset",
+    "PythonSource",
     "Replay",
     "Schedule",
     "Scheduled",

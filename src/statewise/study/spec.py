@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from statewise.arms import Arm, references
+from statewise.code import seal
 from statewise.errors import ConfigError, nearest
 from statewise.evaluate import Task
 from statewise.plain import differences, from_plain, load_yaml, override, to_plain
@@ -126,14 +127,14 @@ class Study:
     def order(self) -> list[str]:
         """Arm names, teachers first. Raises ConfigError for unknown teachers and for circles."""
         names = [arm.name for arm in self.arms]
+        known = [BASE, LIVE, *names]
         for arm in self.arms:
             if arm.start.name == LIVE:
                 raise ConfigError(f"arms.{arm.name}.start: {LIVE!r} is what the start becomes")
             for ref in references(arm):
-                if ref.name not in (BASE, LIVE, *names) and not _is_model_location(ref.name):
-                    known = nearest(ref.name, [BASE, LIVE, *names])
+                if ref.name not in known and not _is_model_location(ref.name):
                     raise ConfigError(
-                        f"arms.{arm.name}: no arm or model directory {ref.name!r}; {known}"
+                        f"arms.{arm.name}: no arm or model directory {ref.name!r}; {nearest(ref.name, known)}"
                     )
         try:
             return list(
@@ -224,12 +225,14 @@ def read_study(
     *,
     seeds: int | None = None,
     data: str | None = None,
+    trust_code: bool = False,
 ) -> Study:
     """Read a study file, or one that ships with the package by its name, and apply the overrides.
 
     `assignments` are those of `--set`; `seeds` N means seeds 0 to N-1; `data` is a folder with local
-    files for every benchmark that the study names. Raises ConfigError, naming the path of whatever
-    is wrong.
+    files for every benchmark that the study names. Code that the file names (`kind: python`) is
+    imported, and its source's hash written into the study, with `trust_code` alone.
+    Raises ConfigError, naming the path of whatever is wrong.
     """
     plain = read_plain_study(location)
     for assignment in assignments:
@@ -242,7 +245,7 @@ def read_study(
         if not Path(data).is_dir():
             raise ConfigError(f"--data: no folder at {data}")
         plain = with_local_data(plain, data)
-    return from_plain(Study, plain)
+    return from_plain(Study, seal(plain, trust=trust_code))
 
 
 def with_local_data(plain: Any, folder: str) -> Any:

@@ -4,10 +4,45 @@
 the device and may run a teacher. The type of the signal decides which objectives accept it.
 """
 
-from statewise.supervision.actions import OwnActions
-from statewise.supervision.advantage import GroupAdvantage
-from statewise.supervision.teacher import TeacherDistribution
+from statewise.supervision.actions import OwnActions, ReferenceActions
+from statewise.supervision.advantage import (
+    ConstantAdvantage,
+    GroupAdvantage,
+    LeaveOneOut,
+    RewardBaseline,
+)
+from statewise.supervision.context import Context
+from statewise.supervision.log_ratio import TeacherLogRatio
+from statewise.supervision.process import ProcessReward
+from statewise.supervision.python import PythonSupervision
+from statewise.supervision.teacher import TeacherDistribution, TeacherMixture
 
-Supervision = OwnActions | TeacherDistribution | GroupAdvantage
+Supervision = (
+    OwnActions
+    | ReferenceActions
+    | TeacherDistribution
+    | TeacherMixture
+    | TeacherLogRatio
+    | GroupAdvantage
+    | LeaveOneOut
+    | RewardBaseline
+    | ProcessReward
+    | ConstantAdvantage
+    | PythonSupervision
+)
 
-__all__ = ["GroupAdvantage", "OwnActions", "Supervision", "TeacherDistribution"]
+__all__ = [
+    "ConstantAdvantage",
+    "Context",
+    "GroupAdvantage",
+    "LeaveOneOut",
+    "OwnActions",
+    "ProcessReward",
+    "PythonSupervision",
+    "ReferenceActions",
+    "RewardBaseline",
+    "Supervision",
+    "TeacherDistribution",
+    "TeacherLogRatio",
+    "TeacherMixture",
+]

@@ -1,4 +1,8 @@
-"""Advantages: how much better a completion was than its group."""
+"""Advantages: how much better a completion was than expected.
+
+The expected policy gradient is the gradient of the expected reward where the baseline of a
+completion does not depend on that completion. Each estimator says what it does to that.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float64
+from torch import full_like
 
 from statewise.errors import DataError
 from statewise.rewards import Reward
@@ -25,6 +29,10 @@ class GroupAdvantage:
     has n - 1 in its denominator, as in TRL); `scale: none` is Dr.GRPO (Liu et al., 2025, arXiv
     2503.20783). A group of equal rewards has advantage 0. Every state of a completion gets the
     completion's advantage.
+
+    Bias: the mean holds the completion itself, which shrinks the expected gradient by `(n - 1) / n`
+    and leaves its direction; `std` then weighs each prompt by the inverse of its spread, so that the
+    expected gradient is of no expected reward at all.
     """
 
     kind: ClassVar[str] = "group_advantage"
@@ -33,25 +41,113 @@ class GroupAdvantage:
 
     def label(self, trajectories: Sequence[Trajectory]) -> Labels:
         """The advantage of each trajectory. Raises DataError for a group of one."""
-        rewards = np.array([self.reward(t.prompt, t.completion) for t in trajectories])
-        groups: dict[str, list[int]] = defaultdict(list)
-        for i, trajectory in enumerate(trajectories):
-            groups[trajectory.group_id].append(i)
-        advantages = np.zeros(len(trajectories), np.float32)
-        for group_id, members in groups.items():
-            if len(members) < 2:
-                raise DataError(
-                    f"group {group_id!r} has one sample; a group advantage needs two or more"
-                )
+        rewards = score(self.reward, trajectories)
+        advantages = np.zeros(len(rewards), np.float32)
+        for members in groups(trajectories):
             advantages[members] = rewards[members] - rewards[members].mean()
             if self.scale == "std":
                 advantages[members] /= rewards[members].std(ddof=1) + 1e-4
-        silent = sum(not advantages[members].any() for members in groups.values())
-        return Labels(
-            advantages,
-            {"reward_mean": float(rewards.mean()), "silent_group_share": silent / len(groups)},
-        )
+        return in_groups(advantages, rewards, trajectories)
 
-    def signal(self, states: States, labels: Float[Tensor, " N"]) -> Advantages:
+    def signal(self, states: States, labels: Labels) -> Advantages:
         """The advantage of each state's trajectory."""
-        return Advantages(labels)
+        return Advantages(labels.at(states))
+
+
+@dataclass(frozen=True)
+class LeaveOneOut:
+    """`A_i = r_i - mean_{j != i}(r_j)` over the samples of one occurrence of a prompt.
+
+    RLOO (Kool et al., 2019; Ahmadian et al., 2024, arXiv 2402.14740, eq. 8). Unbiased: the baseline does
+    not hold the completion itself. It is Dr.GRPO's advantage times `n / (n - 1)`.
+    """
+
+    kind: ClassVar[str] = "leave_one_out"
+    reward: Reward
+
+    def label(self, trajectories: Sequence[Trajectory]) -> Labels:
+        """The advantage of each trajectory. Raises DataError for a group of one."""
+        rewards = score(self.reward, trajectories)
+        advantages = np.zeros(len(rewards), np.float32)
+        for members in groups(trajectories):
+            others = (rewards[members].sum() - rewards[members]) / (len(members) - 1)
+            advantages[members] = rewards[members] - others
+        return in_groups(advantages, rewards, trajectories)
+
+    def signal(self, states: States, labels: Labels) -> Advantages:
+        """The advantage of each state's trajectory."""
+        return Advantages(labels.at(states))
+
+
+@dataclass(frozen=True)
+class RewardBaseline:
+    """`A_i = r_i - b`: REINFORCE, with the rollout's mean reward as baseline, or a number.
+
+    A number is unbiased. The mean of M completions holds each completion itself, which shrinks the
+    expected gradient by `(M - 1) / M`, whatever their prompts.
+    """
+
+    kind: ClassVar[str] = "reward_baseline"
+    reward: Reward
+    baseline: Literal["mean"] | float = "mean"
+
+    def label(self, trajectories: Sequence[Trajectory]) -> Labels:
+        """The advantage of each trajectory."""
+        rewards = score(self.reward, trajectories)
+        baseline = rewards.mean() if self.baseline == "mean" else self.baseline
+        figures = {"reward_mean": float(rewards.mean())}
+        return Labels((rewards - baseline).astype(np.float32), figures)
+
+    def signal(self, states: States, labels: Labels) -> Advantages:
+        """The advantage of each state's trajectory."""
+        return Advantages(labels.at(states))
+
+
+@dataclass(frozen=True)
+class ConstantAdvantage:
+    """The same advantage everywhere, from nobody: what a teacher or a reward must be better than.
+
+    Its expected gradient at the policy's own states is 0 while the policy has not moved since it
+    sampled; -1 then only spreads the policy by chance, and has matched teachers (arXiv 2608.31046).
+    """
+
+    kind: ClassVar[str] = "constant_advantage"
+    value: float = -1.0
+
+    def label(self, trajectories: Sequence[Trajectory]) -> Labels:
+        """Nothing to prepare."""
+        return Labels.none(len(trajectories))
+
+    def signal(self, states: States, labels: Labels) -> Advantages:
+        """The constant at each state."""
+        return Advantages(full_like(states.behaviour_logprobs, self.value))
+
+
+def score(reward: Reward, trajectories: Sequence[Trajectory]) -> Float64[np.ndarray, " M"]:
+    """The reward of each trajectory."""
+    return np.array([reward(t.prompt, t.completion) for t in trajectories], np.float64)
+
+
+def groups(trajectories: Sequence[Trajectory]) -> list[list[int]]:
+    """Indices of the trajectories of each group. Raises DataError for a group of one."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for i, trajectory in enumerate(trajectories):
+        found[trajectory.group_id].append(i)
+    for group_id, members in found.items():
+        if len(members) < 2:
+            raise DataError(
+                f"group {group_id!r} has one sample; a group advantage needs two or more"
+            )
+    return list(found.values())
+
+
+def in_groups(
+    advantages: np.ndarray, rewards: np.ndarray, trajectories: Sequence[Trajectory]
+) -> Labels:
+    """Labels with the mean reward and the share of groups that say nothing."""
+    every = groups(trajectories)
+    silent = sum(not advantages[members].any() for members in every)
+    return Labels(
+        advantages,
+        {"reward_mean": float(rewards.mean()), "silent_group_share": silent / len(every)},
+    )

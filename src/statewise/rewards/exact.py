@@ -1,7 +1,4 @@
-"""What a completion is worth. A reward is a value `(prompt, completion) -> float`.
-
-A reward that raises is a fault and stops the run; it never becomes a score of 0.
-"""
+"""The exact final answer, as lm-evaluation-harness's GSM8K filters read it."""
 
 from __future__ import annotations
 
@@ -63,6 +60,3 @@ class ExactAnswer:
             )
         read = final_answer if self.extract == "strict" else last_number
         return float(read(completion) == gold)
-
-
-Reward = ExactAnswer

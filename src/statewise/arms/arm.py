@@ -1,0 +1,152 @@
+"""One choice on each axis, and a budget: Term, Stream, Budget, Arm."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from statewise.arms.pairing import check_signal, check_source
+from statewise.data import Data, Prompts
+from statewise.errors import ConfigError
+from statewise.objectives import Importance, Objective
+from statewise.policy import Lora, PolicyRef, Precision
+from statewise.sources import Source
+from statewise.supervision import Supervision
+
+
+@dataclass(frozen=True)
+class Term:
+    """What is said, how it moves the student, and what the sum is divided by.
+
+    `normaliser` is global: over every micro-batch of an update.
+        token      the sum of weights of all states (each token counts the same)
+        sequence   each trajectory's states by their own weight, then the number of trajectories
+        constant   the number of trajectories times `constant_tokens` (Dr.GRPO)
+    `on` limits the term to states whose action one of these roles chose; empty = all. `importance`
+    weighs states that another policy sampled.
+
+    Raises PairingError where the objective does not take the signal that the supervision gives.
+    """
+
+    supervision: Supervision
+    objective: Objective
+    coefficient: float = 1.0
+    normaliser: Literal["token", "sequence", "constant"] = "token"
+    constant_tokens: float | None = None
+    on: tuple[Literal["dataset", "student", "teacher", "blend"], ...] = ()
+    importance: Importance | None = None
+
+    def __post_init__(self) -> None:
+        check_signal(self.supervision, self.objective)
+        if (self.normaliser == "constant") != (self.constant_tokens is not None):
+            raise ConfigError(
+                "normaliser 'constant' and `constant_tokens` go together: give both or neither"
+            )
+        if self.constant_tokens is not None and not self.constant_tokens > 0:
+            raise ConfigError(f"constant_tokens must be positive, found {self.constant_tokens}")
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Prompts, the source that turns them into trajectories, and what is said at their states."""
+
+    prompts: Data | Prompts
+    source: Source
+    terms: tuple[Term, ...]
+    prompts_per_step: int
+    share: float = 1.0
+    """Factor on the loss of this stream beside the others."""
+
+    def __post_init__(self) -> None:
+        if self.prompts_per_step < 1:
+            raise ConfigError(f"prompts_per_step must be 1 or more, found {self.prompts_per_step}")
+        if not self.terms:
+            raise ConfigError(
+                "a stream needs at least one term: nothing would be said at its states"
+            )
+        for term in self.terms:
+            check_source(self.source, term.supervision, term.importance, term.on)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How far the student may move, and in what steps.
+
+    Exactly one of `steps` (rollouts) and `epochs` (over the first stream's prompts) is given. A
+    rollout is used for `passes` passes of `minibatches` updates each.
+    """
+
+    learning_rate: float
+    steps: int | None = None
+    epochs: float | None = None
+    passes: int = 1
+    minibatches: int = 1
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_steps: int = 0
+    max_grad_norm: float = 1.0
+    weight_decay: float = 0.0
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    tokens_per_microbatch: int = 16384
+    precision: Precision = "fp32"
+    adapter: Lora | None = None
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.epochs is None):
+            raise ConfigError("a budget has either `steps` or `epochs`, exactly one of them")
+        for name in ("steps", "passes", "minibatches", "tokens_per_microbatch"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be 1 or more, found {value}")
+        for name in ("learning_rate", "max_grad_norm", "epochs"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigError(f"{name} must be positive and finite, found {value}")
+        for name in ("warmup_steps", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must be 0 or more, found {getattr(self, name)}")
+
+    def rollouts(self, prompts: int, prompts_per_step: int) -> int:
+        """Number of steps, for a stream of `prompts` prompts.
+
+        >>> Budget(1e-3, epochs=5.0).rollouts(prompts=150, prompts_per_step=32)
+        24
+        """
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        return math.ceil(self.epochs * prompts / prompts_per_step)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A name, streams and a budget. `start` is the policy that the student begins as."""
+
+    name: str
+    streams: tuple[Stream, ...]
+    budget: Budget
+    start: PolicyRef = PolicyRef("base")
+
+    def __post_init__(self) -> None:
+        if not self.streams:
+            raise ConfigError(f"arm {self.name!r} has no streams: it would train on nothing")
+        terms = [term for stream in self.streams for term in stream.terms]
+        ratios = any("old_logprobs" in t.objective.reads or t.importance for t in terms)
+        if ratios and self.budget.adapter and self.budget.adapter.dropout > 0:
+            raise ConfigError(
+                f"arm {self.name!r}: dropout makes the ratio of an unmoved policy differ from 1; "
+                "set budget.adapter.dropout to 0 for objectives with a ratio"
+            )
+
+    @property
+    def steps(self) -> int:
+        """Number of rollouts. Raises ConfigError for epochs over prompts that are not loaded."""
+        first = self.streams[0]
+        if self.budget.steps is not None:
+            return self.budget.steps
+        if not isinstance(first.prompts, Prompts):
+            raise ConfigError(
+                f"arm {self.name!r} counts epochs over prompts that are not loaded: bind it first"
+            )
+        return self.budget.rollouts(len(first.prompts), first.prompts_per_step)

@@ -1,0 +1,63 @@
+"""An arm as written names policies and data; an arm that runs holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+from statewise.arms.arm import Arm, Stream
+from statewise.data import Prompts
+from statewise.policy import Ema, Policy, PolicyRef
+
+
+def references(value: object) -> Iterator[PolicyRef]:
+    """Every policy that a value names, in order."""
+    if isinstance(value, PolicyRef):
+        yield value
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from references(item)
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from references(getattr(value, field.name))
+
+
+def policies(value: object) -> Iterator[Policy]:
+    """Every policy that a bound value holds, each once, in order."""
+    seen: list[Policy] = []
+
+    def walk(item: object) -> None:
+        if isinstance(item, Policy) and not any(item is other for other in seen):
+            seen.append(item)
+        elif isinstance(item, tuple):
+            for part in item:
+                walk(part)
+        elif is_dataclass(item) and not isinstance(item, Prompts):
+            for field in fields(item):
+                walk(getattr(item, field.name))
+
+    walk(value)
+    yield from seen
+
+
+def bind(
+    value: Any,
+    policy: Callable[[PolicyRef | Ema], Policy],
+    prompts: Callable[[Stream], Prompts],
+) -> Any:
+    """The same value with every named policy and every named data set in place, remembering nothing."""
+    if isinstance(value, PolicyRef | Ema):
+        return policy(value)
+    if isinstance(value, Stream) and not isinstance(value.prompts, Prompts):
+        value = replace(value, prompts=prompts(value))
+    if isinstance(value, tuple):
+        return tuple(bind(item, policy, prompts) for item in value)
+    if is_dataclass(value) and not isinstance(value, (type, Prompts)):
+        changed = {
+            field.name: bind(getattr(value, field.name), policy, prompts)
+            for field in fields(value)
+            if field.init and not (isinstance(value, Arm) and field.name == "start")
+        }
+        return replace(value, **changed)
+    return value

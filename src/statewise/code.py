@@ -1,0 +1,122 @@
+"""A user's own Python in a study file: `kind: python`, on every axis.
+
+    supervision: {kind: python, function: my_lab/signals.py:make, arguments: {k: 3}, gives: advantages}
+
+`function` names a function in a file (`path/to/file.py:name`) or in an importable module
+(`package.module:name`). A file that names code is data until somebody trusts it: reading it runs
+nothing, `seal` refuses it without trust, and with trust it writes down the hash of the source, so
+that a stored study says which code made its figures and refuses another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from statewise.errors import ConfigError
+
+KIND = "python"
+
+
+def seal(plain: Any, *, trust: bool, path: str = "") -> Any:
+    """Plain data with the source hash of every function that it names.
+
+    Raises ConfigError, with the path: where code is named and `trust` is False (nothing is imported
+    then), where a function is missing, and where its source is not the one that was stored.
+
+    >>> seal({"reward": {"kind": "python", "function": "math:floor"}}, trust=False)
+    Traceback (most recent call last):
+    statewise.errors.ConfigError: reward: names code to run, math:floor; read it, then say \
+--trust-code to run it
+    """
+    if isinstance(plain, list):
+        return [seal(item, trust=trust, path=f"{path}[{i}]") for i, item in enumerate(plain)]
+    if not isinstance(plain, Mapping):
+        return plain
+    found = {
+        key: seal(value, trust=trust, path=f"{path}.{key}".lstrip("."))
+        for key, value in plain.items()
+    }
+    function = found.get("function")
+    if found.get("kind") == KIND and isinstance(function, str):
+        if not trust:
+            raise ConfigError(
+                f"{path}: names code to run, {function}; read it, then say --trust-code to run it"
+            )
+        try:
+            load(function, found.get("sha256"))
+            found["sha256"] = source_hash(function)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+    return found
+
+
+def load(function: str, sha256: str | None = None) -> Callable[..., Any]:
+    """Import the function. Raises ConfigError where it is not there or not what was stored."""
+    name = _parts(function)[1]
+    if sha256 is not None and source_hash(function) != sha256:
+        raise ConfigError(
+            f"the source of {function} is not the one that was stored (its sha256 was {sha256[:12]}...); "
+            "restore it, or remove `sha256` and start another run"
+        )
+    found = getattr(_module(function), name, None)
+    if not callable(found):
+        raise ConfigError(f"{function}: no function {name!r} in it")
+    return found
+
+
+def source_hash(function: str) -> str:
+    """SHA-256 of the file that a function lives in; of what that file imports nothing is said."""
+    where, _ = _parts(function)
+    if _is_file(where):
+        source = Path(where)
+    else:
+        spec = importlib.util.find_spec(where)
+        source = Path(spec.origin) if spec and spec.origin else Path(where)
+    if not source.is_file():
+        raise ConfigError(f"{function}: no source file at {source}")
+    return hashlib.sha256(source.read_bytes()).hexdigest()
+
+
+def _module(function: str) -> ModuleType:
+    where, _ = _parts(function)
+    if _is_file(where):
+        if not Path(where).is_file():
+            raise ConfigError(f"{function}: no source file at {where}")
+        return _from_file(str(Path(where).resolve()), source_hash(function))
+    try:
+        return importlib.import_module(where)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"{function}: {error}; write a file as path/to/file.py:name, or install the package"
+        ) from error
+
+
+@cache
+def _from_file(path: str, sha256: str) -> ModuleType:
+    """The module in a file, run once for each content that the file has had."""
+    spec = importlib.util.spec_from_file_location(f"statewise_code_{sha256[:12]}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _parts(function: str) -> tuple[str, str]:
+    where, colon, name = function.rpartition(":")
+    if not (colon and where and name.isidentifier()):
+        raise ConfigError(
+            f"function {function!r}: expected package.module:name or path/to/file.py:name"
+        )
+    return where, name
+
+
+def _is_file(where: str) -> bool:
+    return where.endswith(".py")

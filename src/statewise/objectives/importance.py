@@ -1,0 +1,58 @@
+"""Importance weights between who sampled a token and who is trained on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from statewise.errors import ConfigError, DataError
+from statewise.objectives.rows import row_sums
+from statewise.trajectory import States
+
+
+@dataclass(frozen=True)
+class Importance:
+    """A weight a state for samples that another policy (or another engine) drew; no gradient.
+
+        w = min(r, cap)             rule truncate   (bias towards 0 where r > cap, variance bounded)
+        w = r where r <= cap, else 0   rule mask    (the state is dropped)
+
+    `r = pi / behaviour` of the token, or of all the row's states with `level: sequence`. `pi` is the
+    policy at the start of the rollout's updates where the objective has a ratio of its own from
+    there on, and the current one where it has none, so that no step is corrected twice. The weight
+    multiplies the loss; the normaliser counts the state as before.
+
+    Truncation: Ionides, 2008; between engines: Yao et al., 2025, "Your efficient RL framework secretly
+    brings you off-policy RL training". Untruncated and by sequence it is unbiased.
+    """
+
+    cap: float = 2.0
+    rule: Literal["truncate", "mask"] = "truncate"
+    level: Literal["token", "sequence"] = "token"
+
+    def __post_init__(self) -> None:
+        if not self.cap >= 1:
+            raise ConfigError(f"importance cap must be 1 or more, found {self.cap}")
+
+    def __call__(
+        self, states: States, policy: Float[Tensor, " N"], spoken: Float[Tensor, " N"]
+    ) -> Float[Tensor, " N"]:
+        """The weight of each state, given the policy's log-probs and where the term speaks (not 0).
+
+        Raises DataError where a token's behaviour log-prob is unknown.
+        """
+        counts = spoken != 0
+        if (unknown := (states.behaviour_logprobs.isnan() & counts).sum()) > 0:
+            raise DataError(
+                f"importance weights need the log-prob that each token was sampled with; "
+                f"{int(unknown)} of {int(counts.sum())} states have none"
+            )
+        gaps = torch.where(counts, policy - states.behaviour_logprobs, 0.0)
+        ratio = (row_sums(gaps, states.row) if self.level == "sequence" else gaps).exp()
+        if self.rule == "truncate":
+            return ratio.clamp(max=self.cap)
+        return torch.where(ratio <= self.cap, ratio, 0.0)

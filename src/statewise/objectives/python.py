@@ -1,0 +1,42 @@
+"""A user's own objective."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from statewise.code import load
+from statewise.errors import ConfigError
+from statewise.signals import Signal, Takes
+from statewise.trajectory import States
+
+
+@dataclass(frozen=True)
+class PythonObjective:
+    """`function(logits, states, signal, **arguments) -> loss per state`, from a file or a module.
+
+    `takes` says which signal it is for; a supervision that gives another is refused as the arm is
+    built. The function is pure: no mask, no reduction, nothing of other states.
+    Raises ConfigError where it returns anything but one value a state.
+    """
+
+    kind: ClassVar[str] = "python"
+    reads: ClassVar[tuple[str, ...]] = ("old_logprobs",)
+    function: str
+    takes: Takes
+    arguments: dict[str, Any] = field(default_factory=dict)
+    sha256: str | None = None
+
+    def __call__(
+        self, logits: Float[Tensor, "N V"], states: States, signal: Signal
+    ) -> Float[Tensor, " N"]:
+        values = load(self.function, self.sha256)(logits, states, signal, **self.arguments)
+        if not isinstance(values, Tensor) or values.shape != (len(states),):
+            found = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+            raise ConfigError(
+                f"{self.function} must return one loss a state, a tensor of ({len(states)},), found {found}"
+            )
+        return values

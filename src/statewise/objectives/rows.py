@@ -1,0 +1,57 @@
+"""Objectives that speak of whole rows while they see chunks of states.
+
+The gradient of a loss of a row's mean log-ratio `m = sum_t w_t x_t / sum_t w_t` needs the *value* of
+`m` at every state and nothing else of the row: `d f(m) = f'(m) sum_t w_t dx_t / sum_t w_t`. So the
+value comes from a pass without gradient (the head alone, over hidden states that are there
+anyway), and each state then brings its own share of the gradient.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeGuard
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from statewise.signals import Signal
+from statewise.trajectory import States
+
+
+class ReadsRows(Protocol):
+    """An objective that wants `states.row_log_ratio`: the row's mean of `log_ratios`."""
+
+    reads_rows: bool
+
+    def log_ratios(self, states: States, signal: Signal) -> Float[Tensor, " N"]:
+        """The log-ratio of each action, from `states.logprobs`; no gradient."""
+        ...
+
+
+def reads_rows(objective: object) -> TypeGuard[ReadsRows]:
+    """True where the objective asks for the row pass."""
+    return getattr(objective, "reads_rows", False)
+
+
+def row_means(
+    values: Float[Tensor, " N"], weights: Float[Tensor, " N"], row: Int[Tensor, " N"]
+) -> Float[Tensor, " N"]:
+    """The weighted mean of `values` over each state's row; 0 in a row that weighs nothing.
+
+    >>> row = torch.tensor([0, 0, 1])
+    >>> row_means(torch.tensor([1.0, 4.0, 5.0]), torch.tensor([2.0, 1.0, 1.0]), row).tolist()
+    [2.0, 2.0, 5.0]
+    """
+    top, bottom = (row_sums(x.to(values.dtype), row) for x in (values * weights, weights))
+    return torch.where(bottom == 0, 0.0, top / bottom)
+
+
+def row_sums(values: Float[Tensor, " N"], row: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
+    """The sum of `values` over each state's row."""
+    rows = int(row.max()) + 1
+    return values.new_zeros(rows).index_add_(0, row, values)[row]
+
+
+def or_now(states: States, now: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+    """`old_logprobs`, and where the policy has not moved since the rollout, those of now."""
+    return torch.where(states.old_logprobs.isnan(), now.detach(), states.old_logprobs)

@@ -1,0 +1,28 @@
+"""Rewards token by token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Float32
+
+from statewise.rewards.exact import ExactAnswer
+from statewise.rewards.math import MathVerify
+from statewise.rewards.python import PythonReward
+from statewise.trajectory import Trajectory
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The reward of the whole completion, at its last token: 0, 0, ..., r."""
+
+    kind: ClassVar[str] = "outcome"
+    reward: ExactAnswer | MathVerify | PythonReward
+
+    def __call__(self, trajectory: Trajectory) -> Float32[np.ndarray, " L"]:
+        values = np.zeros(len(trajectory.completion_ids), np.float32)
+        if len(values):
+            values[-1] = self.reward(trajectory.prompt, trajectory.completion)
+        return values

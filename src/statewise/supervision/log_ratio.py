@@ -1,0 +1,82 @@
+"""What the teacher thinks of the sampled token, as an advantage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from statewise.errors import ConfigError, DataError
+from statewise.policy import Policy, PolicyLike
+from statewise.signals import Advantages, Labels
+from statewise.supervision.context import Context
+from statewise.supervision.teacher import read_teacher
+from statewise.trajectory import States, Trajectory
+
+
+@dataclass(frozen=True)
+class TeacherLogRatio:
+    """`A_t = sum_{k >= t} discount^(k - t) clip(log pi_T(a_k|s_k) - log pi_behaviour(a_k|s_k))`, nats.
+
+    Both log-probs are under the sampling temperature. At discount 0 this is sampled on-policy
+    distillation: unclipped, its expected policy gradient is that of per-state
+    `kl(student||teacher)` with visitation held fixed, from one token in place of V (so with more
+    variance). At discount 1 it is the gradient of the *sequence* KL, future states included.
+    `clip` bounds each log-ratio to [-clip, clip]; it biases, and it keeps one token from being the
+    whole update.
+
+    Raises DataError where a token's behaviour log-prob is unknown: nobody sampled it.
+    """
+
+    kind: ClassVar[str] = "teacher_log_ratio"
+    teacher: PolicyLike
+    clip: float | None = None
+    discount: float = 0.0
+    context: Context | None = None
+
+    def __post_init__(self) -> None:
+        if self.clip is not None and not self.clip > 0:
+            raise ConfigError(f"clip must be positive, found {self.clip}")
+        check_discount(self.discount)
+
+    def label(self, trajectories: Sequence[Trajectory]) -> Labels:
+        """The rows that the teacher reads, where it has a context of its own."""
+        if self.context is None:
+            return Labels.none(len(trajectories))
+        assert isinstance(self.teacher, Policy)
+        return self.context.labels(trajectories, self.teacher)
+
+    def signal(self, states: States, labels: Labels) -> Advantages:
+        """One trunk pass of the teacher; its head by chunk."""
+        if unknown := int(states.behaviour_logprobs.isnan().sum()):
+            raise DataError(
+                f"teacher_log_ratio compares with the log-prob that a token was sampled with; {unknown} of "
+                f"{len(states)} states have none: use a source that samples, or teacher_distribution"
+            )
+        told = read_teacher(self.teacher, states, labels)
+        gaps = told.of_actions(states.action_ids, states.temperature) - states.behaviour_logprobs
+        if self.clip is not None:
+            gaps = gaps.clamp(-self.clip, self.clip)
+        return Advantages(returns_to_go(gaps, states, self.discount))
+
+
+def returns_to_go(
+    rewards: Float[Tensor, " N"], states: States, discount: float
+) -> Float[Tensor, " N"]:
+    """`sum_{k >= t} discount^(k - t) r_k` along each row; a token between two states counts as 0."""
+    if discount == 0:
+        return rewards
+    grid = rewards.new_zeros(states.token_ids.shape)
+    grid[states.row, states.column] = rewards
+    for column in range(grid.shape[1] - 2, -1, -1):
+        grid[:, column] += discount * grid[:, column + 1]
+    return grid[states.row, states.column]
+
+
+def check_discount(discount: float) -> None:
+    """Refuse a discount outside [0, 1]."""
+    if not 0 <= discount <= 1:
+        raise ConfigError(f"discount lies in [0, 1], found {discount}")

@@ -1,0 +1,8 @@
+"""The enumerable world's tiny models, beside a library whose losses we claim to share."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "core"))
