@@ -204,7 +204,9 @@ def test_where_both_are_read_a_row_needs_room_for_either(tmp_path):
     path = write(tmp_path / "d.jsonl", {"q": "abc", "a": "defgh"})
     data = JsonLines(path, template=PLAIN)
     options = {"context_tokens": 8, "max_new_tokens": 5}
-    assert len(load(data, encode, **options)) == 1, "a learner needs no room for the gold completion"
+    assert len(load(data, encode, **options)) == 1, (
+        "a learner needs no room for the gold completion"
+    )
     for options, needs in (({"max_new_tokens": 5}, 9), ({"max_new_tokens": 7}, 10)):
         given = options | {"with_completion": True}
         assert len(load(data, encode, context_tokens=needs, **given)) == 1

@@ -270,7 +270,9 @@ def test_a_users_source_is_held_to_what_it_says(options, says):
         Blended(MILD, 0.1, 6),
         Stored("states.parquet", "learner", 4),
         Filtered(Teacher(MILD, 6), ExactAnswer(), 0.5),
-        Mixture((Learner(6), Filtered(Learner(6), ExactAnswer()), Dataset()), (0.4, 0.2), per="step"),
+        Mixture(
+            (Learner(6), Filtered(Learner(6), ExactAnswer()), Dataset()), (0.4, 0.2), per="step"
+        ),
         Replay(Mixture((Learner(6), Dataset()), (Schedule(1.0, 0.0),)), 0.5, capacity=9),
         PythonSource("my.module:walk", ("student",), teacher=MILD, arguments={"depth": 3}),
     ],
