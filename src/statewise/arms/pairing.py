@@ -144,12 +144,12 @@ def _check_teacher(supervision: Supervision) -> None:
     """A policy that is its own teacher must see something that the student does not."""
     asked = supervision.teachers if isinstance(supervision, TeacherMixture) else (supervision,)
     for one in asked:
-        if isinstance(one, TeacherDistribution | TeacherLogRatio) and one.context is None:
-            if is_live(one.teacher):
-                raise PairingError(
-                    f"{one.kind} with the live student as teacher, in the student's own context, says what "
-                    "the student says already; give it a `context`, or name another policy"
-                )
+        told = isinstance(one, TeacherDistribution | TeacherLogRatio)
+        if told and one.context is None and is_live(one.teacher):
+            raise PairingError(
+                f"{one.kind} with the live student as teacher, in the student's own context, says what "
+                "the student says already; give it a `context`, or name another policy"
+            )
 
 
 def is_live(teacher: object) -> bool:

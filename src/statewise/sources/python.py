@@ -56,7 +56,9 @@ class PythonSource:
         self, prompts: Sequence[Prompt], *, student: Policy, seed: int, progress: float = 0.0
     ) -> list[Trajectory]:
         """The user's trajectories."""
-        extra = self.arguments if self.teacher is None else self.arguments | {"teacher": self.teacher}
+        extra = (
+            self.arguments if self.teacher is None else self.arguments | {"teacher": self.teacher}
+        )
         function = load(self.function, self.sha256)
         rows = function(prompts, student=student, seed=seed, progress=progress, **extra)
         wanted = len(prompts) * self.samples_per_prompt
