@@ -77,9 +77,10 @@ def _backward(
 ) -> float:
     """One micro-batch: returns its share of the loss, already normalised."""
     terms = part.stream.terms
+    # Where a term does not speak its weight is 0: a signal need not exist there.
     signals = [
-        term.supervision.signal(states, label)
-        for term, label in zip(terms, part.labels, strict=True)
+        term.supervision.signal(replace(states, weights=factor), label)
+        for term, label, factor in zip(terms, part.labels, factors, strict=True)
     ]
     hidden = student.hidden(states.token_ids, states.lengths)[states.row, states.column - 1]
     detached = hidden.detach().requires_grad_()

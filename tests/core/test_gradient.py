@@ -89,6 +89,20 @@ def sampled_rows(student, shift: float = 0.3) -> list[Trajectory]:
     return [replace(t, behaviour_logprobs=b) for t, b in zip(rows, moved, strict=True)]
 
 
+def half_sampled_rows() -> list[Trajectory]:
+    """Student roots with log-probs, and branches of which nobody knows any."""
+    drawn = [np.full(n, -1.5, np.float32) for n in (1, 2)]
+    return [
+        row(
+            prompt(A, B), Segment("student@1", ids(B), drawn[0]), Segment("teacher:mild@9", ids(A))
+        ),
+        row(
+            prompt(B), Segment("student@1", ids(A, A), drawn[1]), Segment("teacher:mild@9", ids(B))
+        ),
+        row(prompt(ONE), Segment("student@1", ids(ONE), drawn[0])),
+    ]
+
+
 def branch_rows() -> list[Trajectory]:
     """Student roots and teacher branches; both weigh here, so that `on` has work to do."""
     return [
@@ -145,7 +159,8 @@ def row_losses(student, term: Term, t: Trajectory, label: Labels, old) -> list:
     objective = term.objective
     if isinstance(objective, SequenceRatio):
         gaps = [w * (n - b) for w, n, b in zip(weights, new, before, strict=True)]
-        ratio = (sum(gaps) / sum(weights)).exp() if places else None
+        shrunk = 1.0 if objective.over == "sum" else sum(weights)
+        ratio = (sum(gaps) / shrunk).exp() if places else None
         values = [bounded(objective, ratio, a) for a in advantages]
     elif isinstance(objective, ClippedSurrogate):
         values = [
@@ -435,6 +450,11 @@ def policy_gradients(student, teacher, one, near, far) -> dict[str, tuple]:
         "masked by sequence": grouped(Cispo(), importance=Importance(rule="mask", **whole)),
         "log ratio": ratio(),
         "log ratio, clipped, to go": ratio(clip=0.5, discount=0.5),
+        "log ratio, on": one(
+            Continuation(teacher=teacher, branch_tokens=2, max_new_tokens=4),
+            Term(TeacherLogRatio(teacher, discount=1.0), Reinforce(), on=("student",)),
+            half_sampled_rows(),
+        ),
         "process": (student, [process]),
     }
 
@@ -583,6 +603,22 @@ def test_a_teacher_gets_no_gradient_and_keeps_its_mode(training):
     assert student.module.training is training
     assert all(p.grad is None and p.requires_grad for p in teacher.module.parameters())
     assert all(map(torch.equal, before, teacher.module.parameters()))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_live_student_as_teacher_gives_the_gradient_of_a_frozen_copy(training):
+    """Its teacher pass comes first, without gradient and without noise, and leaves no trace."""
+    student = tiny(0, architecture="gpt2")
+    exam = [replace(t, prompt=replace(t.prompt, reference="ab")) for t in learner_rows()]
+    found = []
+    for teacher in (student.view("teacher:student"), student.snapshot("teacher:copy")):
+        student.module.train(training)
+        told = TeacherDistribution(teacher, context=Context("{question}{demonstration}"))
+        part = rollout(stream(LEARNER, Term(told, KLStudentTeacher())), exam)
+        found.append(gradient(student, replace(part, labels=[told.label(exam)])))
+        assert student.module.training is training
+    assert found[0][0] == found[1][0] > 0
+    assert_same(found[0][1], found[1][1], atol=0)
 
 
 def test_a_teacher_reads_without_its_dropout_while_it_is_in_training_mode():

@@ -30,6 +30,7 @@ from statewise.objectives import (
     SequenceRatio,
 )
 from statewise.objectives.divergence import kl
+from statewise.objectives.rows import row_means
 from statewise.signals import (
     Actions,
     Advantages,
@@ -408,6 +409,19 @@ def test_sequence_ratio_by_hand(row, worth, loss, share):
     value.sum().backward()
     assert value.item() == pytest.approx(loss, abs=1e-15)
     assert logits.grad[0, 0].item() == pytest.approx(share * 0.7, abs=1e-15)
+
+
+def test_the_ratio_of_a_sum_is_the_completions_own_likelihood_ratio():
+    """Log-ratios 0.1 and 0.2 of a row: 0.15 on the mean, 0.3 in sum; the other row has 0.4 alone."""
+    here = replace(
+        sampled(0.0, 0.0, 0.0, rows=(0, 0, 1)),
+        logprobs=torch.tensor([-0.9, -0.8, -0.6], dtype=torch.float64),
+        old_logprobs=-torch.ones(3, dtype=torch.float64),
+    )
+    for over, expected in (("mean", [0.15, 0.15, 0.4]), ("sum", [0.3, 0.3, 0.4])):
+        gaps = SequenceRatio(over=over).log_ratios(here, advantage(1.0))
+        found = row_means(gaps, torch.ones(3), here.row)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
 
 
 def sampled(*gaps: float, rows: tuple[int, ...]) -> States:

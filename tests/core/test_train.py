@@ -17,9 +17,15 @@ from statewise.arms import (
     Budget,
     Stream,
     Term,
+    anchored_grpo,
     continuation_opd,
     grpo,
+    gspo,
+    iw_sft,
     opd,
+    policies,
+    sampled_opd,
+    self_distillation,
     sft,
 )
 from statewise.data import Prompts
@@ -73,6 +79,20 @@ def methods(**options) -> dict[str, Arm]:
             **each,
         ),
         "grpo": grpo("grpo", PROMPTS, twice, max_new_tokens=5, samples_per_prompt=4, **each),
+        "iw_sft": iw_sft("iw_sft", PROMPTS, spend, reference=TEACHER, **each),
+        "sampled_opd": sampled_opd(
+            "sampled", PROMPTS, spend, teacher=TEACHER, max_new_tokens=5, clip=1.0, **each
+        ),
+        "gspo": gspo("gspo", PROMPTS, twice, max_new_tokens=5, samples_per_prompt=4, **each),
+        "anchored_grpo": anchored_grpo(
+            "anchored",
+            PROMPTS,
+            twice,
+            max_new_tokens=5,
+            samples_per_prompt=4,
+            anchor=TEACHER,
+            **each,
+        ),
         "two streams": Arm(
             "both",
             (
@@ -346,6 +366,42 @@ def test_old_logprobs_are_taken_only_where_a_term_needs_them():
     stream = methods()["opd"].streams[0]
     part = roll_out(stream, student(), seed=0, step=0, place=0)
     assert with_old_logprobs(part, student(), budget()) is part
+
+
+# ---- the student as its own teacher -------------------------------------------------------------
+
+
+def own_teacher(policy: Policy, context: str, **options) -> Arm:
+    teacher = policy.view("teacher:student")
+    return self_distillation(
+        "self",
+        PROMPTS,
+        budget(**options),
+        context=context,
+        teacher=teacher,
+        max_new_tokens=5,
+        prompts_per_step=2,
+    )
+
+
+def test_a_live_teacher_in_the_students_own_context_would_teach_nothing():
+    """Which is why that is refused; a context that adds nothing gives loss 0 and gradient 0."""
+    policy = student(dtype=torch.float64)
+    rows = run(own_teacher(policy, "{question}", steps=2, weight_decay=0.0), policy)
+    assert max(abs(r["loss"]) for r in rows) < 1e-14
+    assert max(r["grad_norm"] for r in rows) < 1e-12
+
+
+def test_a_live_teacher_moves_with_the_student_and_is_charged_apart():
+    policy = student()
+    arm = own_teacher(policy, "{question}{demonstration}", steps=2)
+    (teacher,) = policies(arm)
+    rows = run(arm, policy)
+    assert all(r["loss"] > 1e-6 for r in rows)
+    assert all(map(torch.equal, weights(policy), weights(teacher)))
+    for r in rows:
+        assert r["teacher_tokens"] > r["tokens_sampled"] > 0, "it reads a longer prompt"
+    assert teacher.tokens_written == 0
 
 
 # ---- figures ------------------------------------------------------------------------------------

@@ -33,6 +33,30 @@ def kl(log_p: Float[Tensor, "N S"], log_q: Float[Tensor, "N S"]) -> Float[Tensor
     return (log_p.exp() * (log_p - log_q).masked_fill(log_p == -math.inf, 0.0)).sum(-1)
 
 
+def jsd(
+    student: Float[Tensor, "N S"], teacher: Float[Tensor, "N S"], beta: float
+) -> Float[Tensor, " N"]:
+    """`beta kl(T||M) + (1 - beta) kl(S||M)`, `M = beta T + (1 - beta) S`, from log-probabilities, nats.
+
+    >>> student, teacher = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.75]]).log()
+    >>> [round(jsd(student, teacher, beta).item(), 4) for beta in (0.0, 0.5, 1.0)]
+    [0.1308, 0.0338, 0.1438]
+    """
+    if beta in (0, 1):
+        return kl(student, teacher) if beta else kl(teacher, student)
+    middle = torch.logaddexp(teacher + math.log(beta), student + math.log(1 - beta))
+    return beta * kl(teacher, middle) + (1 - beta) * kl(student, middle)
+
+
+def entropy(log_p: Float[Tensor, "N S"]) -> Float[Tensor, " N"]:
+    """`-sum_v p_v log p_v`, nats.
+
+    >>> round(entropy(torch.tensor([[0.5, 0.25, 0.25]]).log()).item(), 4)    # 1.5 log 2
+    1.0397
+    """
+    return -kl(log_p, torch.zeros_like(log_p))
+
+
 @dataclass(frozen=True)
 class KLStudentTeacher:
     """`kl(pi_S || pi_T)`: mode-seeking, the divergence of MiniLLM and of most OPD recipes (eq. 7)."""
@@ -71,7 +95,7 @@ class KLTeacherStudent:
 class JSD:
     """`beta kl(T||M) + (1 - beta) kl(S||M)`, `M = beta T + (1 - beta) S`: the generalised JSD.
 
-    GKD (Agarwal et al., 2024, arXiv 2306.13649, eq. 1). At beta 0 and 1 the formula is 0; there it
+    GKD (Agarwal et al., 2024, arXiv 2306.13649, section 2). At beta 0 and 1 the formula is 0; there it
     stands for its limits over beta and over 1 - beta, as in TRL: 0 is `kl(T||S)`, 1 is `kl(S||T)`.
     At 0.5 it is symmetric and at most log 2.
     """
@@ -91,10 +115,7 @@ class JSD:
         signal: TeacherHidden | Mixture | TopK,
     ) -> Float[Tensor, " N"]:
         student, teacher = signal.compare(logits.log_softmax(-1))
-        if self.beta in (0, 1):
-            return kl(student, teacher) if self.beta else kl(teacher, student)
-        middle = torch.logaddexp(teacher + math.log(self.beta), student + math.log(1 - self.beta))
-        return self.beta * kl(teacher, middle) + (1 - self.beta) * kl(student, middle)
+        return jsd(student, teacher, self.beta)
 
 
 @dataclass(frozen=True)
@@ -118,12 +139,3 @@ class EntropyGated:
         student, teacher = signal.compare(logits.log_softmax(-1))
         hesitates = entropy(teacher) > self.threshold_nats
         return kl(student, teacher) + torch.where(hesitates, kl(teacher, student), 0.0)
-
-
-def entropy(log_p: Float[Tensor, "N S"]) -> Float[Tensor, " N"]:
-    """`-sum_v p_v log p_v`, nats.
-
-    >>> round(entropy(torch.tensor([[0.5, 0.25, 0.25]]).log()).item(), 4)    # 1.5 log 2
-    1.0397
-    """
-    return -kl(log_p, torch.zeros_like(log_p))

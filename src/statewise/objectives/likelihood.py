@@ -55,7 +55,7 @@ class DynamicFineTuning:
 class ImportanceWeighted:
     """`-w log pi(a_n | s_n)`, `w = clip(sg(pi / pi_ref), low, high)`: a tighter bound on the return.
 
-    iw-SFT (Qin & Springenberg, 2025, arXiv 2507.12856, eq. 9), whose auxiliary policy `q` is here the
+    iw-SFT (Qin & Springenberg, 2025, arXiv 2507.12856), whose auxiliary policy `q` is here the
     student itself. `level: sequence` takes one weight a row, the geometric mean of its tokens'
     ratios, and `token` one a token. The published code clips to [0, 16] and to [0.2, 1.8].
     """

@@ -42,7 +42,7 @@ class ClippedSurrogate:
     """`-min(r A, clip(r, 1 - clip_low, 1 + clip_high) A)`, `r = pi(a|s) / pi_old(a|s)`.
 
     Schulman et al., 2017 (arXiv 1707.06347, eq. 7); `clip_high > clip_low` is DAPO's clip-higher
-    (arXiv 2503.14476, eq. 10).
+    (arXiv 2503.14476, section 3.1).
     """
 
     kind: ClassVar[str] = "clipped_surrogate"
@@ -65,7 +65,7 @@ class ClippedSurrogate:
 class Cispo:
     """`-sg(clip(r, 1 - clip_low, 1 + clip_high)) A log pi(a|s)`: the weight is clipped, not the gradient.
 
-    MiniMax, 2025 (arXiv 2506.13585, eq. 4-5). A token whose ratio has left the clip keeps a gradient,
+    MiniMax, 2025 (arXiv 2506.13585, section 3.1). A token whose ratio has left the clip keeps a gradient,
     which the surrogate would drop. `clip_low` None leaves the ratio unbounded below, as they run it.
     """
 

@@ -24,11 +24,15 @@ class PythonObjective:
     """
 
     kind: ClassVar[str] = "python"
-    reads: ClassVar[tuple[str, ...]] = ("old_logprobs",)
     function: str
     takes: Takes
     arguments: dict[str, Any] = field(default_factory=dict)
     sha256: str | None = None
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """A function of advantages may have a ratio to the old policy."""
+        return ("old_logprobs",) if self.takes == "advantages" else ()
 
     def __call__(
         self, logits: Float[Tensor, "N V"], states: States, signal: Signal

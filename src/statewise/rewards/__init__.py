@@ -4,12 +4,12 @@ A token reward is a value `(trajectory) -> one float a completion token`. Either
 fault and stops the run; it never becomes a score of 0.
 """
 
+from statewise.rewards.completion import Reward
 from statewise.rewards.exact import ExactAnswer, final_answer, last_number
 from statewise.rewards.math import MathVerify
 from statewise.rewards.python import PythonReward, PythonTokenReward
 from statewise.rewards.tokens import Outcome
 
-Reward = ExactAnswer | MathVerify | PythonReward
 TokenReward = Outcome | PythonTokenReward
 
 __all__ = [

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
+import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +14,9 @@ from typing import Any, ClassVar
 
 from statewise.errors import ConfigError, DataError
 from statewise.trajectory import Prompt
+
+LAST_RESORT_SECONDS = 60
+"""Beyond math-verify's own three limits: the time to start a worker."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +39,15 @@ class MathVerify:
         if prompt.reference is None:
             raise DataError(f"prompt {prompt.id!r} has no reference to verify against")
         gold = prompt.reference.rsplit("####", 1)[-1].strip()
+        work = _pool().submit(equal, gold, completion, self.timeout_seconds)
         try:
-            # Twice the inner limit and the time to start a worker: this one is the last resort.
-            work = _pool().submit(equal, gold, completion, self.timeout_seconds)
-            return float(work.result(timeout=2 * self.timeout_seconds + 60))
+            return float(work.result(timeout=3 * self.timeout_seconds + LAST_RESORT_SECONDS))
         except ModuleNotFoundError as error:
             raise ConfigError(
                 "reward math_verify needs math-verify: pip install 'statewise[math]'"
             ) from error
         except Exception as error:
+            _end_pool()
             raise DataError(
                 f"math-verify failed on prompt {prompt.id!r} ({type(error).__name__}: {error}); "
                 f"reference {gold[:80]!r}, completion ending {completion[-80:]!r}"
@@ -63,4 +69,28 @@ def equal(gold: str, completion: str, timeout_seconds: int) -> bool:
 @cache
 def _pool() -> ProcessPoolExecutor:
     """One pool for the process: spawned, for a fork would inherit the locks of torch's threads."""
-    return ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(
+        2, mp_context=context, initializer=_end_with_parent, initargs=(os.getpid(),)
+    )
+
+
+def _end_pool() -> None:
+    """Leave nothing behind that could hang: a stuck worker would keep the interpreter from ending."""
+    pool = _pool()
+    _pool.cache_clear()
+    processes = list((getattr(pool, "_processes", None) or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.kill()
+
+
+def _end_with_parent(parent: int) -> None:
+    """A worker whose parent was killed would wait for work for ever."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

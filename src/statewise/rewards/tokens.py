@@ -8,9 +8,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float32
 
-from statewise.rewards.exact import ExactAnswer
-from statewise.rewards.math import MathVerify
-from statewise.rewards.python import PythonReward
+from statewise.rewards.completion import Reward
 from statewise.trajectory import Trajectory
 
 
@@ -19,7 +17,7 @@ class Outcome:
     """The reward of the whole completion, at its last token: 0, 0, ..., r."""
 
     kind: ClassVar[str] = "outcome"
-    reward: ExactAnswer | MathVerify | PythonReward
+    reward: Reward
 
     def __call__(self, trajectory: Trajectory) -> Float32[np.ndarray, " L"]:
         values = np.zeros(len(trajectory.completion_ids), np.float32)

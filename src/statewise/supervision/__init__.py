@@ -1,7 +1,8 @@
 """Axis 2. What is said at each state.
 
 `label` runs once a rollout and may read text and whole groups; `signal` runs once a micro-batch on
-the device and may run a teacher. The type of the signal decides which objectives accept it.
+the device and may run a teacher; `states.weights` is 0 where its term does not speak. The type of the
+signal decides which objectives accept it.
 """
 
 from statewise.supervision.actions import OwnActions, ReferenceActions

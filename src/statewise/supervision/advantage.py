@@ -58,7 +58,7 @@ class GroupAdvantage:
 class LeaveOneOut:
     """`A_i = r_i - mean_{j != i}(r_j)` over the samples of one occurrence of a prompt.
 
-    RLOO (Kool et al., 2019; Ahmadian et al., 2024, arXiv 2402.14740, eq. 8). Unbiased: the baseline does
+    RLOO (Kool et al., 2019; Ahmadian et al., 2024, arXiv 2402.14740). Unbiased: the baseline does
     not hold the completion itself. It is Dr.GRPO's advantage times `n / (n - 1)`.
     """
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -51,13 +52,15 @@ class TeacherLogRatio:
 
     def signal(self, states: States, labels: Labels) -> Advantages:
         """One trunk pass of the teacher; its head by chunk."""
-        if unknown := int(states.behaviour_logprobs.isnan().sum()):
+        spoken = states.weights != 0
+        if unknown := int((states.behaviour_logprobs.isnan() & spoken).sum()):
             raise DataError(
                 f"teacher_log_ratio compares with the log-prob that a token was sampled with; {unknown} of "
-                f"{len(states)} states have none: use a source that samples, or teacher_distribution"
+                f"{int(spoken.sum())} states have none: use a source that samples, or teacher_distribution"
             )
         told = read_teacher(self.teacher, states, labels)
         gaps = told.of_actions(states.action_ids, states.temperature) - states.behaviour_logprobs
+        gaps = torch.where(spoken, gaps, 0.0)
         if self.clip is not None:
             gaps = gaps.clamp(-self.clip, self.clip)
         return Advantages(returns_to_go(gaps, states, self.discount))
