@@ -532,7 +532,9 @@ def test_bind_puts_policies_and_prompts_in_place_and_leaves_the_start_to_the_cal
 def test_bind_asks_for_averages_too_and_gives_stores_of_their_own():
     average, asked = tiny(1, name="teacher:ema"), []
     arm = arms.with_replay(
-        arms.opd("x", DATA, BUDGET, teacher=Ema(0.9), max_new_tokens=8, **GIVEN), share=0.5, age_limit=1
+        arms.opd("x", DATA, BUDGET, teacher=Ema(0.9), max_new_tokens=8, **GIVEN),
+        share=0.5,
+        age_limit=1,
     )
 
     def find(ref):
