@@ -39,6 +39,7 @@ LAYERS = {
     "supervision": 4,
     "objectives": 4,
     "arms": 5,
+    "memory": 5,
     "gradient": 5,
     "train": 6,
     "probes": 6,

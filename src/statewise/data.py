@@ -175,13 +175,14 @@ def load(
     context_tokens: int,
     max_new_tokens: int | None,
     prefix_ids: Sequence[int] | np.ndarray = (),
+    with_completion: bool = False,
 ) -> Prompts:
     """Read, fill in, tokenise and check. Every prompt begins with `prefix_ids` (a bos token).
 
     A row needs room for its prompt and `max_new_tokens` generated ones, or, with None, for its own
-    completion and a stop token. What does not fit `context_tokens` is refused, dropped or
-    truncated (completions on the right, prompts that are generated from on the left), as
-    `data.too_long` says, and counted.
+    completion and a stop token; `with_completion` asks for room for either. What does not fit
+    `context_tokens` is refused, dropped or truncated (completions on the right, prompts that are
+    generated from on the left), as `data.too_long` says, and counted.
 
     Raises DataError with the row for a bad record, and for a set that ends up empty.
     """
@@ -206,7 +207,9 @@ def load(
         token_ids = np.concatenate([prefix, encode(text)])
         if max_new_tokens is not None and len(token_ids) == 0:
             raise DataError(f"{where}, row {number}: the prompt has no tokens to continue from")
-        tail = max_new_tokens if max_new_tokens is not None else len(encode(completion)) + 1
+        tail = max_new_tokens or 0
+        if with_completion or max_new_tokens is None:
+            tail = max(tail, len(encode(completion)) + 1)
         excess = len(token_ids) + tail - context_tokens
         if excess > 0:
             if data.too_long == "refuse":

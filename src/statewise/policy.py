@@ -17,6 +17,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Int, Int32
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -27,7 +28,7 @@ from transformers import (
 )
 
 from statewise.errors import ConfigError, ModelError, at_least_one
-from statewise.rollout import Completion, Request, decode
+from statewise.rollout import Bend, Completion, Guide, Request, decode
 from statewise.seeding import seed_for
 from statewise.trajectory import Prompt, Sampling, Segment, Trajectory, assemble
 
@@ -50,6 +51,27 @@ class PolicyRef:
 
     plain: ClassVar[str] = "scalar"
     name: str
+
+
+@dataclass(frozen=True)
+class Ema:
+    """A teacher that follows the student: `teacher <- decay * teacher + (1 - decay) * student`.
+
+    It starts as the student and moves after each update (Tarvainen and Valpola, 2017, arXiv
+    1703.01780, section 2). Its weights are saved with every checkpoint.
+
+    Raises ConfigError where `decay` is not strictly between 0 and 1.
+    """
+
+    kind: ClassVar[str] = "ema"
+    decay: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.decay < 1:
+            raise ConfigError(
+                f"decay must lie between 0 and 1, found {self.decay}; 0 would be the policy {LIVE!r}, "
+                "and 1 the policy that the arm starts from"
+            )
 
 
 @dataclass(frozen=True)
@@ -92,6 +114,10 @@ class Policy:
         self.name = name
         self.version = version
         self.precision: Precision = precision
+        self.decay: float | None = None
+        """How slowly it follows the student (see `Ema`); None = it stays."""
+        self.followed: tuple[str, ...] = ()
+        """Names of the weights that follow: those that may move in the student."""
         self.tokens_written = 0
         """Tokens sampled so far, whether they were kept or not."""
         self.tokens_read = 0
@@ -164,6 +190,13 @@ class Policy:
             self.module, self.tokenizer, name=name, version=self.version, precision=self.precision
         )
 
+    def average(self, ema: Ema) -> Policy:
+        """A teacher that starts as this policy and moves when `follow` is called."""
+        teacher = self.snapshot(f"teacher:{Ema.kind}")
+        teacher.decay = ema.decay
+        teacher.followed = tuple(name for name, _ in self.trainable_parameters())
+        return teacher
+
     def with_adapter(self, lora: Lora, *, seed: int) -> Policy:
         """The same model with a fresh low-rank adapter; only the adapter trains.
 
@@ -213,6 +246,42 @@ class Policy:
         """Names and tensors that an optimiser may move."""
         return [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
 
+    # ---- following a student ----------------------------------------------------------------
+
+    def begin(self, student: Policy) -> None:
+        """At the start of a run, what follows stands where the student stands."""
+        self._move(student, keep=0.0)
+
+    def follow(self, student: Policy) -> None:
+        """After an update: `own <- decay * own + (1 - decay) * student` for the weights that follow."""
+        self._move(student, keep=self.decay or 0.0)
+
+    @torch.no_grad()
+    def _move(self, student: Policy, *, keep: float) -> None:
+        theirs = dict(student.module.named_parameters())
+        for name, mine in self._following().items():
+            # Exactly the student's where nothing is kept: x + (y - x) need not round to y.
+            mine.copy_(theirs[name]) if keep == 0 else mine.lerp_(theirs[name], 1 - keep)
+
+    def save_state(self, directory: Path) -> None:
+        """Write the weights that follow a student; a policy that stays has none."""
+        if self.followed:
+            directory.mkdir(parents=True)
+            weights = {name: p.detach().contiguous() for name, p in self._following().items()}
+            save_file(weights, directory / "average.safetensors")
+
+    @torch.no_grad()
+    def restore_state(self, directory: Path) -> None:
+        """Read back what `save_state` wrote."""
+        if self.followed:
+            weights = load_file(directory / "average.safetensors")
+            for name, mine in self._following().items():
+                mine.copy_(weights[name])
+
+    def _following(self) -> dict[str, nn.Parameter]:
+        own = dict(self.module.named_parameters())
+        return {name: own[name] for name in self.followed}
+
     # ---- forward passes ---------------------------------------------------------------------
 
     def hidden(
@@ -259,15 +328,27 @@ class Policy:
         max_new_tokens: Sequence[int] | int,
         seeds: Sequence[int],
         stop_strings: tuple[str, ...] = (),
+        guide: Policy | None = None,
+        bend: Bend | None = None,
     ) -> list[Completion]:
         """Continue token prefixes. One seed a row: a row's tokens never depend on its neighbours.
 
-        As many rows at once as `CACHE_BYTES` of keys and values allow.
+        A row ends at its limit or at the end of the context. As many rows at once as `CACHE_BYTES`
+        of keys and values allow. `guide` reads along, and `bend` makes of both policies' logits
+        those that are sampled from; give both or neither.
         """
+        if (guide is None) != (bend is None):
+            raise ValueError("a guide is nothing without a bend, nor a bend without a guide")
         limits = (
             [max_new_tokens] * len(prefixes) if isinstance(max_new_tokens, int) else max_new_tokens
         )
-        with self.frozen(), self._autocast():
+        readers = [self] if guide is None else [self, guide]
+        context = min(reader.context_tokens for reader in readers)
+        limits = [max(0, min(n, context - len(p))) for n, p in zip(limits, prefixes, strict=True)]
+        with contextlib.ExitStack() as modes:
+            for reader in readers:
+                modes.enter_context(reader.frozen())
+            modes.enter_context(self._autocast())
             completions = decode(
                 self._trunk,
                 self.head,
@@ -279,14 +360,23 @@ class Policy:
                     stop_token_ids=self.stop_token_ids,
                     stop_strings=stop_strings,
                     to_text=self.to_text,
-                    max_rows=self._rows_that_fit(prefixes, limits),
+                    max_rows=min(r.rows_that_fit(prefixes, limits) for r in readers),
+                    guide=guide.as_guide(bend) if guide and bend else None,
                 ),
             )
-        self.tokens_read += sum(len(prefix) for prefix in prefixes)
-        self.tokens_written += sum(len(completion.token_ids) for completion in completions)
+        read = sum(len(prefix) for prefix in prefixes)
+        written = sum(len(completion.token_ids) for completion in completions)
+        self.tokens_read += read
+        self.tokens_written += written
+        if guide is not None:
+            guide.tokens_read += read + written
         return completions
 
-    def _rows_that_fit(
+    def as_guide(self, bend: Bend) -> Guide:
+        """This policy as one that reads along while another writes; `bend` joins their logits."""
+        return Guide(self._trunk, self.head, bend)
+
+    def rows_that_fit(
         self, prefixes: Sequence[Int32[np.ndarray, " _"]], limits: Sequence[int]
     ) -> int:
         """How many rows of the longest prefix and limit the key-value cache may hold at once."""
@@ -363,6 +453,10 @@ class Policy:
         if self.precision == "bf16":
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return contextlib.nullcontext()
+
+
+PolicyLike = PolicyRef | Ema | Policy
+"""A teacher as a study file names it, or as an arm that runs holds it."""
 
 
 def _causal_lm(module: nn.Module) -> nn.Module:

@@ -18,8 +18,11 @@ from statewise.arms import Arm, Budget, Stream, policies
 from statewise.data import Prompts
 from statewise.errors import RunError
 from statewise.gradient import Rollout, accumulate_gradient, student_logprobs
+from statewise.memory import memories
 from statewise.policy import Policy
 from statewise.seeding import permutation, seed_for
+from statewise.sources import Replay
+from statewise.trajectory import Trajectory, student_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +51,22 @@ def train(
     """Run `arm` from step `start`; yield a row after each step.
 
     Every draw is a function of `(seed, step)`, so a run that continues at `start` with the saved
-    student and optimiser gives the rows that it would have given uninterrupted.
+    student and optimiser, and the restored `memories` of the arm, gives the rows that it would have
+    given uninterrupted. A run that starts at 0 forgets what the arm's parts remember of another.
     """
     budget, steps, teachers = arm.budget, arm.steps, list(policies(arm.streams))
+    followers = [teacher for teacher in teachers if teacher.decay is not None]
+    if start == 0:
+        for part in memories(arm).values():
+            part.begin(student)
     for step in range(start, steps):
         # A student that was loaded to resume signs its tokens as the one that was saved.
-        student.version = step
+        for policy in (student, *followers):
+            policy.version = step
         began, before = time.perf_counter(), _meter(student, teachers)
         torch.manual_seed(seed_for(seed, "dropout", step))
         rollouts = [
-            roll_out(stream, student, seed=seed, step=step, place=i)
+            roll_out(stream, student, seed=seed, step=step, place=i, progress=step / steps)
             for i, stream in enumerate(arm.streams)
         ]
         if budget.passes * budget.minibatches > 1:
@@ -81,6 +90,8 @@ def train(
                 )
             if figures["states"]:
                 optimizer.step()
+                for teacher in followers:
+                    teacher.follow(student)
             optimizer.zero_grad(set_to_none=True)
             updates.append(figures | {"grad_norm": float(norm)})
         student.module.eval()
@@ -89,20 +100,25 @@ def train(
             step + 1,
             {"learning_rate": rate}
             | _summary(updates)
-            | _describe(rollouts, budget)
+            | _describe(rollouts, budget, step)
             | {key: value - before[key] for key, value in _meter(student, teachers).items()},
             time.perf_counter() - began,
         )
 
 
-def roll_out(stream: Stream, student: Policy, *, seed: int, step: int, place: int) -> Rollout:
+def roll_out(
+    stream: Stream, student: Policy, *, seed: int, step: int, place: int, progress: float = 0.0
+) -> Rollout:
     """One step's trajectories of a stream, labelled."""
     assert isinstance(stream.prompts, Prompts)
     prompts = stream.prompts.batch(
         step, stream.prompts_per_step, seed=seed_for(seed, "prompts", place)
     )
     trajectories = stream.source(
-        prompts, student=student, seed=seed_for(seed, "rollout", place, step)
+        prompts,
+        student=student,
+        seed=seed_for(seed, "rollout", place, step),
+        progress=progress,
     )
     return Rollout(
         stream, trajectories, [term.supervision.label(trajectories) for term in stream.terms]
@@ -173,16 +189,31 @@ def _meter(student: Policy, teachers: Sequence[Policy]) -> dict[str, int]:
     }
 
 
-def _describe(rollouts: Sequence[Rollout], budget: Budget) -> dict[str, float | int]:
-    """What the step's trajectories were; a token trained in two passes counts twice."""
+def _describe(rollouts: Sequence[Rollout], budget: Budget, step: int) -> dict[str, float | int]:
+    """What the step's trajectories were; a token trained in two passes counts twice.
+
+    `taught_share` is the share of trajectories with a supervised state; a lag is the number of
+    versions by which the student that wrote a trajectory is older than the one that learns from it.
+    """
     every = [t for rollout in rollouts for t in rollout.trajectories]
     figures = {
         "tokens_trained": budget.passes * sum(t.supervised_tokens for t in every),
         "completion_tokens_mean": sum(len(t) - t.prompt_tokens for t in every) / len(every),
         "stopped_share": sum(t.stopped for t in every) / len(every),
+        "taught_share": sum(t.supervised_tokens > 0 for t in every) / len(every),
     }
+    # Only a replay trains on its own past; the student of a stored sample is another run's.
+    replays = [rollout for rollout in rollouts if isinstance(rollout.stream.source, Replay)]
+    if lags := [lag for r in replays for t in r.trajectories if (lag := _lag(t, step)) is not None]:
+        figures |= {"lag_versions_mean": sum(lags) / len(lags), "lag_versions_max": max(lags)}
     for place, rollout in enumerate(rollouts):
         stream = f"stream{place}." if len(rollouts) > 1 else ""
         for label in rollout.labels:
             figures |= {f"{stream}{key}": value for key, value in label.figures.items()}
     return figures
+
+
+def _lag(trajectory: Trajectory, step: int) -> int | None:
+    """Versions since the student wrote in a trajectory; None where it wrote nothing."""
+    versions = [v for name in trajectory.owners if (v := student_version(name)) is not None]
+    return step - min(versions) if versions else None

@@ -12,6 +12,7 @@ its id.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,7 @@ from statewise.errors import ConfigError
 
 PROMPT = "prompt"
 DATASET = "dataset"
+_STUDENT_VERSION = re.compile(r"(?:blend:)?student@(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,8 @@ class Trajectory:
         weights             [L] float32   supervision weight of the state *before* the token; 0 = none
         owner_codes         [L] int16     index into `owners`
         behaviour_logprobs  [L] float32   nats, under `sampling`; nan = unknown, or another transform
-    `owners` names who chose the tokens: `prompt`, `dataset`, `student@7`, `teacher:stress@300`.
+    `owners` names who chose the tokens: `prompt`, `dataset`, `student@7`, `teacher:stress@300`,
+    `blend:student@7+teacher:stress@300` (a distribution between the two, which is neither).
     `group_id` is unique per occurrence of a prompt in a rollout: equal prompts never merge.
     `stopped` is True where the completion ended by its own stop token and was not cut.
     """
@@ -174,6 +177,16 @@ def role(owner: str) -> str:
     ['prompt', 'dataset', 'student', 'teacher']
     """
     return owner.split("@")[0].split(":")[0]
+
+
+def student_version(owner: str) -> int | None:
+    """The version of the student that had a part in choosing a token; None where it had none.
+
+    >>> [student_version(owner) for owner in ("student@7", "blend:student@7+teacher:mild@3", "dataset")]
+    [7, 7, None]
+    """
+    match = _STUDENT_VERSION.match(owner)
+    return None if match is None else int(match[1])
 
 
 def origins(trajectory: Trajectory) -> list[str]:

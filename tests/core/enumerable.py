@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.optimize import brentq
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor, nn
 from transformers import (
@@ -30,6 +31,7 @@ from statewise.arms import Stream
 from statewise.gradient import Rollout, accumulate_gradient
 from statewise.policy import Policy
 from statewise.signals import Labels
+from statewise.sources import PrefixReset
 from statewise.trajectory import Prompt, Sampling, Segment, Trajectory, assemble
 
 A, B, ONE, EOS = range(4)
@@ -251,6 +253,28 @@ def probabilities(
     return out
 
 
+def blended_step(
+    student: Policy, teacher: Policy, prefix: Sequence[int], epsilon: float, temperature: float
+) -> Tensor:
+    """Log-probs of `mu ~ pi_S^(1-b) pi_T^b` after one prefix, b by Brent's method on KL = epsilon."""
+    tokens = torch.tensor([[int(t) for t in prefix]])
+    with torch.no_grad():
+        own, told = (
+            (p.module(input_ids=tokens).logits[0, -1] / temperature).log_softmax(-1)
+            for p in (student, teacher)
+        )
+
+    def mu(b: float) -> Tensor:
+        return ((1 - b) * own + b * told).log_softmax(-1)
+
+    def excess(b: float) -> float:
+        return float((mu(b).exp() * (mu(b) - own)).sum()) - epsilon
+
+    if excess(1.0) <= 0:
+        return mu(1.0)
+    return mu(brentq(excess, 0.0, 1.0, xtol=1e-14)) if epsilon else mu(0.0)
+
+
 def transformed(logits: Tensor, sampling: Sampling) -> Tensor:
     """Temperature, top-k, top-p from their definitions, a token at a time; -inf where excluded."""
     probs = (logits / sampling.temperature).softmax(-1)
@@ -266,6 +290,14 @@ def transformed(logits: Tensor, sampling: Sampling) -> Tensor:
     keep = torch.zeros_like(probs)
     keep[nucleus] = 1.0
     return (probs * keep / (probs * keep).sum()).log()
+
+
+# ---- a user's own source ------------------------------------------------------------------------
+
+
+def turns(prompts, *, student, seed, progress, teacher):
+    """Most of a rollout by the teacher, and the student takes over."""
+    return PrefixReset(6, teacher, low=0.9)(prompts, student=student, seed=seed, progress=progress)
 
 
 # ---- gradients ----------------------------------------------------------------------------------

@@ -36,9 +36,20 @@ from statewise.objectives import (
     SequenceRatio,
 )
 from statewise.plain import from_plain, to_plain
-from statewise.policy import LIVE, Lora, PolicyRef
+from statewise.policy import LIVE, Ema, Lora, PolicyRef
 from statewise.rewards import ExactAnswer, Outcome
-from statewise.sources import Continuation, Dataset, Learner
+from statewise.sources import (
+    Blended,
+    Continuation,
+    Dataset,
+    Filtered,
+    Learner,
+    Mixture,
+    PrefixReset,
+    Replay,
+    Stored,
+    Teacher,
+)
 from statewise.supervision import (
     ConstantAdvantage,
     Context,
@@ -88,6 +99,12 @@ DATA = JsonLines("train.jsonl")
 BUDGET = Budget(1e-3, steps=2)
 LEARNER = Learner(8, samples_per_prompt=4)
 BRANCH = Continuation(teacher=MILD, branch_tokens=2, max_new_tokens=8)
+RESET = PrefixReset(8, samples_per_prompt=4)
+BLEND = Blended(MILD, 0.1, 8)
+SAMPLE = Stored("states.parquet", "learner", samples_per_prompt=4)
+TEACHES = Teacher(MILD, 8, samples_per_prompt=4)
+MIXED = Mixture((Learner(8), Dataset()), (0.5,))
+KEPT = Filtered(LEARNER, ExactAnswer())
 
 
 def stream(source, *terms: Term, **options) -> Stream:
@@ -113,6 +130,7 @@ def test_the_signal_decides_which_objective_fits_and_a_refusal_names_both_sides(
 SURROGATE = Term(GROUPED, ClippedSurrogate())
 DISTIL = Term(TOLD, KLStudentTeacher())
 LIKELIHOOD = Term(OWN, CrossEntropy())
+REWEIGHED = Term(GROUPED, ClippedSurrogate(), on=("student",), importance=Importance())
 
 
 @pytest.mark.parametrize(
@@ -125,6 +143,25 @@ LIKELIHOOD = Term(OWN, CrossEntropy())
         (Learner(8, top_p=0.9), DISTIL),
         (BRANCH, LIKELIHOOD),
         (BRANCH, DISTIL),
+        (TEACHES, LIKELIHOOD),
+        (TEACHES, DISTIL),
+        (MIXED, DISTIL),
+        (MIXED, Term(OWN, CrossEntropy(), on=("dataset",))),
+        (KEPT, LIKELIHOOD),
+        (Mixture((KEPT, LEARNER), (0.5,)), DISTIL),
+        (Mixture((KEPT, TEACHES), (0.5,)), LIKELIHOOD),
+        (Replay(KEPT, 0.5, 2), LIKELIHOOD),
+        (RESET, SURROGATE),
+        (Mixture((LEARNER, RESET), (0.5,)), SURROGATE),
+        (Replay(LEARNER, 0.5, 2), SURROGATE),
+        (Replay(MIXED, 0.5, 2), DISTIL),
+        (BLEND, DISTIL),
+        (BLEND, Term(TOLD, KLStudentTeacher(), on=("blend",))),
+        (SAMPLE, LIKELIHOOD),
+        (SAMPLE, DISTIL),
+        (SAMPLE, REWEIGHED),
+        (LEARNER, Term(TeacherDistribution(Ema(0.9)), KLStudentTeacher())),
+        (Mixture((LEARNER, TEACHES), (0.5,)), Term(GROUPED, ClippedSurrogate(), on=("student",))),
         (Learner(8), Term(RewardBaseline(REWARD), Reinforce())),
         (Learner(8), Term(ConstantAdvantage(), Reinforce(), importance=Importance())),
         (
@@ -149,6 +186,25 @@ def test_a_source_and_a_term_that_fit_are_accepted(source, term):
         (Learner(8, 4, top_p=0.9), SURROGATE, ["policy gradient", "top_p"]),
         (Learner(8, 4, top_k=5), SURROGATE, ["policy gradient", "top_k"]),
         (Learner(8, 4, temperature=0.0), SURROGATE, ["policy gradient", "temperature"]),
+        (MIXED, LIKELIHOOD, ["own_actions", "learner"]),
+        (RESET, LIKELIHOOD, ["own_actions", "prefix_reset"]),
+        (Replay(LEARNER, 0.5, 2), LIKELIHOOD, ["own_actions", "learner"]),
+        (Mixture((KEPT, LEARNER), (0.5,)), LIKELIHOOD, ["own_actions", "learner"]),
+        (TEACHES, SURROGATE, ["group_advantage", "teacher"]),
+        (BLEND, SURROGATE, ["group_advantage", "blended"]),
+        (Mixture((LEARNER, TEACHES), (0.5,)), SURROGATE, ["group_advantage", "teacher"]),
+        (PrefixReset(8), SURROGATE, ["group_advantage", "samples_per_prompt"]),
+        (Filtered(Learner(8, 4, top_p=0.9), ExactAnswer()), SURROGATE, ["policy gradient"]),
+        (Replay(Learner(8, 4, top_k=3), 0.5, 2), SURROGATE, ["policy gradient"]),
+        (SAMPLE, Term(GROUPED, ClippedSurrogate(), on=("student",)), ["stored", "importance"]),
+        (Teacher(PolicyRef(LIVE), 8), LIKELIHOOD, ["learner source"]),
+        (
+            Mixture((Blended(PolicyRef(LIVE), 0.1, 8), Dataset()), (0.5,)),
+            DISTIL,
+            ["learner source"],
+        ),
+        (Filtered(Teacher(PolicyRef(LIVE), 8), ExactAnswer()), LIKELIHOOD, ["learner source"]),
+        (MIXED, Term(TOLD, KLStudentTeacher(), on=("teacher",)), ["`on` names teacher"]),
         (LEARNER, Term(ReferenceActions(MILD), ImportanceWeighted()), ["reference_actions"]),
         (Learner(8), Term(LeaveOneOut(REWARD), Reinforce()), ["leave_one_out", "2 or more"]),
         (Dataset(), Term(ConstantAdvantage(), Reinforce()), ["constant_advantage", "dataset"]),
@@ -322,6 +378,13 @@ OPTIONS = {
     "anchored_grpo": GROUP,
     "rl_with_opd": GROUP | TAUGHT,
     "negative_advantage": WALK,
+    "sequence_kd": WALK | TAUGHT,
+    "offline_kd": WALK | TAUGHT,
+    "gkd": WALK | TAUGHT,
+    "blended_opd": WALK | TAUGHT | {"epsilon": 0.1},
+    "rejection_sft": GROUP,
+    "iterative_sft": GROUP,
+    "prefix_reset_rl": GROUP,
 }
 METHODS = {name: getattr(arms, name)("x", DATA, BUDGET, **o) for name, o in OPTIONS.items()}
 ROWS = {
@@ -345,11 +408,19 @@ ROWS = {
     "anchored_grpo": ("learner", "group_advantage", "clipped_surrogate", "sequence"),
     "rl_with_opd": ("learner", "group_advantage", "clipped_surrogate", "sequence"),
     "negative_advantage": ("learner", "constant_advantage", "clipped_surrogate", "sequence"),
+    "sequence_kd": ("teacher", "own_actions", "cross_entropy", "token"),
+    "offline_kd": ("teacher", "teacher_distribution", "kl_teacher_student", "token"),
+    "gkd": ("mixture", "teacher_distribution", "jsd", "token"),
+    "blended_opd": ("blended", "teacher_distribution", "kl_student_teacher", "token"),
+    "rejection_sft": ("filtered", "own_actions", "cross_entropy", "token"),
+    "iterative_sft": ("filtered", "own_actions", "cross_entropy", "token"),
+    "prefix_reset_rl": ("prefix_reset", "group_advantage", "clipped_surrogate", "sequence"),
 }
 
 
 def test_every_method_of_the_package_is_in_the_table():
     values = {"Arm", "Budget", "Stream", "Term", "bind", "policies", "references"}
+    values |= {"with_rehearsal", "with_replay"}
     assert set(arms.__all__) - values == set(METHODS) == set(ROWS)
 
 
@@ -395,6 +466,27 @@ def test_what_tells_two_methods_apart_that_share_their_kinds():
 
 def test_continuation_distillation_speaks_of_the_teachers_tokens_alone():
     assert METHODS["continuation_opd"].streams[0].terms[0].on == ("teacher",)
+
+
+def test_rejection_samples_a_frozen_policy_and_iterative_fine_tuning_the_learner():
+    inner = [METHODS[name].streams[0].source.source for name in ("rejection_sft", "iterative_sft")]
+    assert [source.kind for source in inner] == ["teacher", "learner"]
+    assert named(METHODS["rejection_sft"]) == ["base", "base"]
+    assert named(METHODS["iterative_sft"]) == ["base"]
+
+
+def test_rehearsal_is_a_second_stream_and_replay_leaves_it_alone():
+    other = JsonLines("retention.jsonl")
+    arm = arms.with_rehearsal(METHODS["sft"], other, prompts_per_step=2, share=0.3)
+    first, second = arm.streams
+    assert first == METHODS["sft"].streams[0]
+    assert (second.prompts, second.prompts_per_step, second.share) == (other, 2, 0.3)
+    assert (second.source, second.terms) == (Dataset(), first.terms)
+    both = arms.with_replay(
+        arms.with_rehearsal(METHODS["opd"], other, prompts_per_step=2), share=0.5, age_limit=1
+    )
+    assert [s.source.kind for s in both.streams] == ["replay", "dataset"]
+    assert arms.with_replay(both, share=0.1, age_limit=9) == both
 
 
 # ---- names --------------------------------------------------------------------------------------
@@ -443,6 +535,27 @@ def test_bind_puts_policies_and_prompts_in_place_and_leaves_the_start_to_the_cal
     assert (bound.start, bound.budget, second.share) == (arm.start, BUDGET, 0.5)
     assert named(arm) == ["mild", "mild", "base"], "the arm itself was changed"
     assert bind(bound, find, lambda _: loaded) == bound
+
+
+def test_bind_asks_for_averages_too_and_gives_stores_of_their_own():
+    average, asked = tiny(1, name="teacher:ema"), []
+    arm = arms.with_replay(
+        arms.opd("x", DATA, BUDGET, teacher=Ema(0.9), max_new_tokens=8, **GIVEN),
+        share=0.5,
+        age_limit=1,
+    )
+
+    def find(ref):
+        asked.append(ref)
+        return average
+
+    first, second = (bind(arm, find, lambda _: Prompts([prompt(A)])) for _ in range(2))
+    assert asked == [Ema(0.9)] * 2
+    assert first.streams[0].terms[0].supervision.teacher is average
+    stores = [x.streams[0].source.stored for x in (arm, first, second)]
+    assert stores == [[], [], []]
+    assert len({id(store) for store in stores}) == 3
+    assert named(arm) == ["base"]
 
 
 def test_bind_does_not_load_prompts_twice():

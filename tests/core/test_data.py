@@ -200,6 +200,20 @@ def test_a_completion_is_truncated_on_the_right_and_a_prompt_without_room_for_on
     assert ([len(p.token_ids) for p in kept.items], kept.dropped) == ([3], 2)
 
 
+def test_where_both_are_read_a_row_needs_room_for_either(tmp_path):
+    path = write(tmp_path / "d.jsonl", {"q": "abc", "a": "defgh"})
+    data = JsonLines(path, template=PLAIN)
+    options = {"context_tokens": 8, "max_new_tokens": 5}
+    assert len(load(data, encode, **options)) == 1, (
+        "a learner needs no room for the gold completion"
+    )
+    for options, needs in (({"max_new_tokens": 5}, 9), ({"max_new_tokens": 7}, 10)):
+        given = options | {"with_completion": True}
+        assert len(load(data, encode, context_tokens=needs, **given)) == 1
+        with pytest.raises(DataError, match=f"exceed the context of {needs - 1}"):
+            load(data, encode, context_tokens=needs - 1, **given)
+
+
 def test_a_prompt_without_tokens_cannot_be_generated_from(tmp_path):
     path = write(tmp_path / "d.jsonl", {"q": "a", "a": "b"}, {"q": "", "a": "b"})
     with pytest.raises(DataError, match=r"row 2: .*no tokens"):

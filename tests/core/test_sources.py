@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
 import numpy as np
 import pytest
+import torch
+import yaml
 from enumerable import (
     CONTEXT,
     EOS,
     ONE,
     A,
     B,
+    blended_step,
     ids,
     prompt,
     step_logprobs,
@@ -17,9 +26,27 @@ from enumerable import (
     tokenizer,
 )
 
-from statewise.errors import DataError
-from statewise.sources import Continuation, Dataset, Learner
+from statewise.errors import ConfigError, DataError
+from statewise.plain import dump_yaml, from_plain, to_plain
+from statewise.policy import Ema, PolicyRef
+from statewise.rewards import ExactAnswer
+from statewise.sources import (
+    Blended,
+    Continuation,
+    Dataset,
+    Filtered,
+    Learner,
+    Mixture,
+    PrefixReset,
+    PythonSource,
+    Replay,
+    Schedule,
+    Source,
+    Stored,
+    Teacher,
+)
 from statewise.sources.continuation import cut_position
+from statewise.states import write_states
 from statewise.trajectory import Prompt, Sampling, gather_states, origins, role
 
 STUDENT = tiny(0, name="student", version=7)
@@ -28,15 +55,49 @@ SAMPLED = [
     Learner(max_new_tokens=6, samples_per_prompt=3),
     Continuation(teacher=TEACHER, branch_tokens=5, max_new_tokens=6, samples_per_prompt=3),
 ]
-SOURCES = [Dataset(), *SAMPLED]
+MILD = PolicyRef("mild")
+STORE = Path(tempfile.mkdtemp(prefix="statewise-sources-")) / "states.parquet"
+RESET = PrefixReset(6, TEACHER, 0.7, samples_per_prompt=3)
+SOURCES = [
+    Dataset(),
+    *SAMPLED,
+    Teacher(TEACHER, 6, samples_per_prompt=3),
+    PrefixReset(6, samples_per_prompt=3),
+    RESET,
+    Blended(TEACHER, 0.1, 6, samples_per_prompt=3),
+    Stored(str(STORE), "learner", samples_per_prompt=3),
+    Filtered(SAMPLED[0], ExactAnswer()),
+    Mixture((SAMPLED[0], Teacher(TEACHER, 6, 3), RESET), (0.4, 0.3)),
+    Mixture((SAMPLED[0], Teacher(TEACHER, 6, 3)), (0.5,), per="step"),
+    Replay(SAMPLED[0], 0.5, age_limit=2),
+    PythonSource("enumerable:turns", ("student",), given=("teacher",), teacher=TEACHER),
+]
+FIXED = (Dataset, Stored)
 
 
-def gold(*tokens: int, reference: str = "ab", name: str = "p") -> Prompt:
-    return prompt(*tokens, name=name, reference=reference)
+def every(test):
+    return pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.kind)(test)
 
 
-def walk(source, prompts, seed: int = 0):
-    return source(prompts, student=STUDENT, seed=seed)
+def gold(*tokens: int, reference: str = "ab#### 1", name: str | None = None) -> Prompt:
+    return prompt(*tokens, name=name or f"p{tokens}", reference=reference)
+
+
+LONG = [A] * (CONTEXT - 6)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stored():
+    """A sample of the learner's rollouts, for every prompt that the contract uses."""
+    prompts = [gold(A), gold(B), gold(B, ONE), gold(B, ONE, A), gold(*LONG)]
+    write_states(STORE, {"learner": SAMPLED[0](prompts, student=STUDENT, seed=99)})
+    yield
+    shutil.rmtree(STORE.parent)
+
+
+def walk(source, prompts, seed: int = 0, progress: float = 0.0):
+    """Replaced, so that what remembers starts anew."""
+    return replace(source)(prompts, student=STUDENT, seed=seed, progress=progress)
 
 
 def tokens_of(rows) -> list[list[int]]:
@@ -46,9 +107,9 @@ def tokens_of(rows) -> list[list[int]]:
 # ---- contract -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.kind)
+@every
 def test_contract_every_row_is_whole_and_within_the_context(source):
-    prompts = [gold(A), gold(B, ONE, A), gold(*[A] * (CONTEXT - 6))]
+    prompts = [gold(A), gold(B, ONE, A), gold(*LONG)]
     for made in walk(source, prompts):
         arrays = (made.weights, made.owner_codes, made.behaviour_logprobs)
         assert {len(a) for a in arrays} == {len(made)}
@@ -65,7 +126,7 @@ def test_contract_every_row_is_whole_and_within_the_context(source):
         assert len(gather_states([made])) == made.supervised_tokens
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.kind)
+@every
 def test_contract_equal_prompts_never_merge_and_groups_follow_the_prompts(source):
     rows = walk(source, [gold(A), gold(A), gold(B)])
     samples = len(rows) // 3
@@ -73,26 +134,176 @@ def test_contract_equal_prompts_never_merge_and_groups_follow_the_prompts(source
     for i in range(3):
         assert len(set(groups[i * samples : (i + 1) * samples])) == 1
     assert len(set(groups)) == 3
-    assert [r.prompt.token_ids.tolist() for r in rows[:: max(1, samples)]] == [[A], [A], [B]]
+    starts = [r.prompt.token_ids.tolist() for r in rows[:: max(1, samples)]]
+    # A mixture gives its rows source by source.
+    assert (sorted(starts) if isinstance(source, Mixture) else starts) == [[A], [A], [B]]
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.kind)
+@every
 def test_contract_rows_are_a_function_of_the_seed(source):
     prompts = [gold(A), gold(B, ONE)]
     first = walk(source, prompts)
     assert tokens_of(first) == tokens_of(walk(source, prompts))
     other = tokens_of(walk(source, prompts, seed=1))
-    assert (tokens_of(first) == other) is isinstance(source, Dataset)
+    assert (tokens_of(first) == other) is isinstance(source, FIXED)
     # Other groups, whatever the source: two rollouts never share one.
     assert not {r.group_id for r in first} & {r.group_id for r in walk(source, prompts, seed=1)}
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.kind)
+@every
+def test_contract_a_row_does_not_depend_on_its_neighbours(source):
+    def mine(prompts, seed):
+        rows = [r for r in walk(source, prompts, seed) if r.prompt.id == gold(B).id]
+        return [(r.token_ids.tolist(), r.weights.tolist(), r.owners, r.group_id) for r in rows], [
+            r.behaviour_logprobs for r in rows
+        ]
+
+    for seed in range(4):
+        one, two = (
+            mine([left, gold(B), right], seed)
+            for left, right in ((gold(A), gold(A)), (gold(B, ONE, A), gold(*LONG)))
+        )
+        assert one[0] == two[0]
+        for x, y in zip(one[1], two[1], strict=True):
+            np.testing.assert_allclose(x, y, rtol=0, atol=1e-6)
+
+
+@every
+def test_contract_the_stop_token_is_supervised_as_the_token_before_it(source):
+    prompts = [gold(A), gold(B)] * 8
+    stopped = [r for r in walk(source, prompts) if r.stopped and len(r.completion_ids) > 1]
+    assert sum(r.weights[-1] == 1 for r in stopped) > 2, "no stop token is supervised"
+    for made in stopped:
+        before, last = made.weights[-2:].tolist()
+        reached = made.owner_codes[-1] != made.owner_codes[-2]  # the last author's first token
+        assert last == before or reached
+        assert made.weights[-1] == 1 or not made.weights.any()
+
+
+@every
+def test_contract_behaviour_logprobs_are_those_of_the_policy_that_chose(source):
+    """The whole row through the model again: the full softmax, for all of them sample at 1."""
+    recomputed = 0
+    for made in walk(source, [gold(A), gold(B, ONE)] * 3):
+        for column in range(made.prompt_tokens, len(made)):
+            owner = made.owners[made.owner_codes[column]]
+            prefix, token = made.token_ids[:column].tolist(), int(made.token_ids[column])
+            match role(owner):
+                case "dataset":
+                    assert np.isnan(made.behaviour_logprobs[column])
+                    continue
+                case "blend":
+                    assert owner == "blend:student@7+teacher:mild@3"
+                    exact = float(blended_step(STUDENT, TEACHER, prefix, 0.1, 1.0)[token])
+                case name:
+                    policy = {"student": STUDENT, "teacher": TEACHER}[name]
+                    assert owner == policy.owner
+                    (exact,) = step_logprobs(policy, prefix, [token], Sampling())
+            assert made.behaviour_logprobs[column] == pytest.approx(exact, abs=1e-6)
+            recomputed += 1
+    assert (recomputed > 20) is (source.owners != ("dataset",))
+
+
+@every
+def test_contract_a_source_says_truly_who_chooses_and_who_is_supervised(source):
+    rows = [r for seed in range(4) for r in walk(source, [gold(A), gold(B)] * 4, seed)]
+    chosen = {role(r.owners[c]) for r in rows for c in r.owner_codes[r.prompt_tokens :]}
+    weighed = {role(r.owners[c]) for r in rows for c in r.owner_codes[r.weights > 0]}
+    if isinstance(source, Stored):  # it cannot know before it reads
+        assert chosen <= set(source.owners)
+        assert weighed <= set(source.supervised)
+    else:
+        assert chosen == set(source.owners)
+        assert weighed == set(source.supervised)
+    assert len(walk(source, [gold(A), gold(B)])) == 2 * source.samples_per_prompt
+    for made in rows:
+        authors = [role(made.owners[c]) for c in made.owner_codes]
+        for author in {"student", "teacher", "blend"} & set(authors):
+            assert authors.count(author) <= 6
+
+
+@every
 def test_contract_walking_leaves_the_policies_as_they_are(source):
-    before = STUDENT.module.training, TEACHER.module.training
+    def snapshot():
+        return [
+            (p.module.training, {k: v.clone() for k, v in p.module.state_dict().items()})
+            for p in (STUDENT, TEACHER)
+        ]
+
+    before = snapshot()
     walk(source, [gold(A)])
-    assert (STUDENT.module.training, TEACHER.module.training) == before
+    for (training, weights), (mode, now) in zip(before, snapshot(), strict=True):
+        assert training == mode
+        assert all(torch.equal(weights[k], now[k]) for k in weights)
     assert all(p.grad is None for x in (STUDENT, TEACHER) for p in x.module.parameters())
+
+
+@every
+def test_contract_no_prompts_are_no_rows(source):
+    assert walk(source, []) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"supervised": ("student", "teacher"), "given": ()}, None),
+        ({"supervised": ("teacher",), "given": ("student",)}, "tokens of student"),
+        ({"supervised": ("student",), "given": ()}, "tokens of teacher"),
+        ({"supervised": ("student",), "given": ("teacher",), "samples_per_prompt": 2}, "2 traj"),
+    ],
+    ids=str,
+)
+def test_a_users_source_is_held_to_what_it_says(options, says):
+    source = PythonSource("enumerable:turns", teacher=TEACHER, **options)
+    if says is None:
+        assert len(walk(source, [gold(A)] * 4)) == 4
+        return
+    with pytest.raises(ConfigError, match=says):
+        walk(source, [gold(A)] * 4)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        Teacher(MILD, 6, top_p=0.9),
+        PrefixReset(6, Ema(0.9), Schedule(0.2, 0.8, "cosine"), low=0.3),
+        Blended(MILD, 0.1, 6),
+        Stored("states.parquet", "learner", 4),
+        Filtered(Teacher(MILD, 6), ExactAnswer(), 0.5),
+        Mixture(
+            (Learner(6), Filtered(Learner(6), ExactAnswer()), Dataset()), (0.4, 0.2), per="step"
+        ),
+        Replay(Mixture((Learner(6), Dataset()), (Schedule(1.0, 0.0),)), 0.5, capacity=9),
+        PythonSource("my.module:walk", ("student",), teacher=MILD, arguments={"depth": 3}),
+    ],
+    ids=lambda s: s.kind,
+)
+def test_every_source_is_a_value_in_a_study_file(source):
+    assert from_plain(Source, yaml.safe_load(dump_yaml(to_plain(source)))) == source
+
+
+def test_the_contract_runs_over_every_source():
+    assert {type(source) for source in SOURCES} == set(get_args(Source))
+
+
+RISING = Blended(TEACHER, Schedule(0.0, 2.0, "step"), 6)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        RISING,
+        Filtered(RISING, ExactAnswer()),
+        Mixture((RISING, Learner(6)), (1.0,)),
+        Replay(RISING, 0.5, 1),
+    ],
+    ids=lambda s: s.kind,
+)
+def test_progress_reaches_the_schedules_inside(source):
+    for progress, follows in ((0.0, True), (0.49, True), (0.5, False), (0.99, False)):
+        (made,) = walk(source, [gold(A, B)], progress=progress)
+        exact = step_logprobs(STUDENT, [A, B], made.completion_ids, Sampling())
+        assert np.allclose(made.behaviour_logprobs[2:], exact, rtol=0, atol=1e-6) is follows
 
 
 # ---- dataset ------------------------------------------------------------------------------------
@@ -111,7 +322,8 @@ def test_dataset_supervises_the_gold_tokens_and_the_stop_token_and_nothing_else(
 
 def test_dataset_supervises_the_stop_token_where_pad_is_eos():
     shared = tiny(0, tokenizer=tokenizer(pad="<eos>"))
-    rows = Dataset()([gold(A), gold(A, reference="abab")], student=shared, seed=0)
+    starts = [gold(A, reference="ab"), gold(A, reference="abab")]
+    rows = Dataset()(starts, student=shared, seed=0)
     states = gather_states(rows)
     assert states.action_ids.tolist() == [A, B, EOS, A, B, A, B, EOS]
 

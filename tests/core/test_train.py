@@ -349,6 +349,19 @@ def test_old_logprobs_belong_to_the_start_of_the_updates_and_stay():
             np.testing.assert_array_equal(old, before[index])
 
 
+def test_progress_is_the_share_of_the_steps_that_are_done(monkeypatch):
+    arm, seen = methods(steps=4)["opd"], []
+    walk = Learner.__call__
+
+    def spy(self, prompts, *, progress, **rest):
+        seen.append(progress)
+        return walk(self, prompts, progress=progress, **rest)
+
+    monkeypatch.setattr(Learner, "__call__", spy)
+    run(arm, student())
+    assert seen == [0.0, 0.25, 0.5, 0.75]
+
+
 def test_old_logprobs_are_taken_only_where_a_term_needs_them():
     stream = methods()["opd"].streams[0]
     part = roll_out(stream, student(), seed=0, step=0, place=0)

@@ -10,17 +10,29 @@ from dataclasses import replace
 import pytest
 from safetensors.torch import load_file
 
+from statewise.arms import (
+    Budget,
+    blended_opd,
+    gkd,
+    opd,
+    sequence_kd,
+    with_rehearsal,
+    with_replay,
+)
 from statewise.errors import RunError
-from statewise.policy import Lora
+from statewise.plain import from_plain, to_plain
+from statewise.policy import Ema, Lora, PolicyRef
 from statewise.report import write_report
 from statewise.report.tables import flat
 from statewise.rewards import ExactAnswer
+from statewise.sources import Schedule
 from statewise.store import RunFolder, exclusive, read_json, read_rows
 from statewise.study import folder
 from statewise.study.executor import plan, plan_training, run_jobs, run_study
 from statewise.study.folder import claim_folder
 from statewise.study.jobs import tokens_per_second, train_arm
 from statewise.study.results import RANDOM_BASE, write_results
+from statewise.study.spec import Study
 from statewise.study.table import table_text
 from statewise.train import Row
 
@@ -205,6 +217,63 @@ def test_a_job_that_fails_ends_the_others_at_once(tiny_study, tmp_path):
     for child in children:
         child.join(10)
         assert not child.is_alive()
+
+
+@pytest.fixture(scope="module")
+def remembering(tiny_study):
+    """Arms that carry a state: averaged teachers, stores, a filter, resets, a blend."""
+    prompts = tiny_study.arm("grpo").streams[0].prompts
+    spend = Budget(1e-2, steps=6)
+    each = {"max_new_tokens": 8, "prompts_per_step": 4}
+    ema = opd("ema", prompts, spend, teacher=Ema(0.8), **each)
+    frozen = opd("stale", prompts, spend, teacher=PolicyRef("base"), **each)
+    mixed = gkd("mixed", prompts, spend, teacher=Ema(0.9), learner_share=Schedule(0.0, 1.0), **each)
+    blend = blended_opd("blend", prompts, spend, teacher=Ema(0.5), epsilon=0.05, **each)
+    arms = (
+        ema,
+        with_replay(frozen, share=0.5, age_limit=3),
+        with_replay(mixed, share=0.5, capacity=6),
+        blend,
+        with_rehearsal(
+            sequence_kd("kd", prompts, spend, teacher=PolicyRef("base"), **each),
+            prompts,
+            prompts_per_step=2,
+            share=0.5,
+        ),
+    )
+    return replace(
+        tiny_study,
+        arms=arms,
+        varies=("prompts", "source", "supervision", "objective", "term", "budget"),
+        claims=(),
+        doses={},
+        search=None,
+        drift=None,
+    )
+
+
+@pytest.mark.parametrize("name", ["ema", "stale", "mixed", "blend", "kd"])
+def test_an_arm_that_remembers_is_killed_and_continued_to_the_bit(remembering, tmp_path, name):
+    study = from_plain(Study, to_plain(remembering))
+    assert study == remembering
+    whole, run = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
+    train_arm(study, whole, name, 0, nobody)
+
+    def kill_after_five_steps(phase: str, done: int, total: int, rate: float) -> None:
+        if done == 5:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train_arm(study, run, name, 0, kill_after_five_steps)
+    saved = {p.name for p in (run.arm(name, 0) / "checkpoint").glob("state-*/*")}
+    kept = {"ema": "average", "stale": "replay", "mixed": "both", "blend": "average", "kd": ""}
+    both = {"average.safetensors", "replay.parquet"}
+    assert saved == {file for file in both if kept[name] in ("both", file.split(".")[0])}
+    train_arm(study, run, name, 0, nobody)
+    mine, theirs = run.arm(name, 0), whole.arm(name, 0)
+    assert (mine / "metrics.jsonl").read_text() == (theirs / "metrics.jsonl").read_text()
+    a, b = (load_file(f / "policy" / "model.safetensors") for f in (mine, theirs))
+    assert all(a[key].equal(b[key]) for key in b)
 
 
 def test_two_processes_never_write_into_one_folder(tmp_path):

@@ -57,11 +57,26 @@ def test_teachers_come_before_their_students():
         ("search.trials.grpo=[{budget.learning_rate: 1.0}]", "the same number of trials"),
         ("varies=[source]", "differ in prompts"),
         ("arms.mild_sft.name=base", "arm name 'base' is taken"),
+        ("arms.mild_sft.name=student", "arm name 'student' is taken"),
+        ("arms.grpo.start=student", "'student' is what the start becomes"),
+        ("arms.opd_from_mild.streams.0.source.teacher={decay: 1.0}", "decay must lie between 0 and 1"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_in_a_study_is_named(assignment, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         read_study("pocket", [assignment])
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ("one_step_opd_from_stress.streams.0.terms.0.supervision", "live student"),
+        ("opd_from_mild.streams.0.source", "that is the learner source"),
+    ],
+)
+def test_the_student_as_its_own_teacher_is_refused(place, says):
+    with pytest.raises(PairingError, match=says):
+        read_study("pocket", [f"arms.{place}.teacher=student"])
 
 
 def test_a_signal_that_does_not_fit_the_objective_is_refused_with_its_path():

@@ -7,11 +7,15 @@ and `reinforcement` are the methods: each is a line or two that says which value
 from statewise.arms.arm import Arm, Budget, Stream, Term
 from statewise.arms.binding import bind, policies, references
 from statewise.arms.distillation import (
+    blended_opd,
     continuation_opd,
+    gkd,
     jsd_opd,
+    offline_kd,
     opd,
     sampled_opd,
     self_distillation,
+    sequence_kd,
     topk_opd,
 )
 from statewise.arms.reinforcement import (
@@ -22,11 +26,20 @@ from statewise.arms.reinforcement import (
     grpo,
     gspo,
     negative_advantage,
+    prefix_reset_rl,
     reinforce,
     rl_with_opd,
     rloo,
 )
-from statewise.arms.supervised import dft, iw_sft, pretraining, sft
+from statewise.arms.supervised import (
+    dft,
+    iterative_sft,
+    iw_sft,
+    pretraining,
+    rejection_sft,
+    sft,
+)
+from statewise.arms.variants import with_rehearsal, with_replay
 
 __all__ = [
     "Arm",
@@ -35,25 +48,34 @@ __all__ = [
     "Term",
     "anchored_grpo",
     "bind",
+    "blended_opd",
     "cispo",
     "continuation_opd",
     "dapo",
     "dft",
     "dr_grpo",
+    "gkd",
     "grpo",
     "gspo",
+    "iterative_sft",
     "iw_sft",
     "jsd_opd",
     "negative_advantage",
+    "offline_kd",
     "opd",
     "policies",
+    "prefix_reset_rl",
     "pretraining",
     "references",
     "reinforce",
+    "rejection_sft",
     "rl_with_opd",
     "rloo",
     "sampled_opd",
     "self_distillation",
+    "sequence_kd",
     "sft",
     "topk_opd",
+    "with_rehearsal",
+    "with_replay",
 ]

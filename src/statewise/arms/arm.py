@@ -34,7 +34,7 @@ class Term:
     coefficient: float = 1.0
     normaliser: Literal["token", "sequence", "constant"] = "token"
     constant_tokens: float | None = None
-    on: tuple[Literal["dataset", "student", "teacher"], ...] = ()
+    on: tuple[Literal["dataset", "student", "teacher", "blend"], ...] = ()
     importance: Importance | None = None
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from statewise.arms.arm import Arm, Stream
 from statewise.data import Prompts
-from statewise.policy import Policy, PolicyRef
+from statewise.policy import Ema, Policy, PolicyRef
 
 
 def references(value: object) -> Iterator[PolicyRef]:
@@ -42,10 +42,12 @@ def policies(value: object) -> Iterator[Policy]:
 
 
 def bind(
-    value: Any, policy: Callable[[PolicyRef], Policy], prompts: Callable[[Stream], Prompts]
+    value: Any,
+    policy: Callable[[PolicyRef | Ema], Policy],
+    prompts: Callable[[Stream], Prompts],
 ) -> Any:
-    """The same value with every named policy and every named data set in place."""
-    if isinstance(value, PolicyRef):
+    """The same value with every named policy and every named data set in place, remembering nothing."""
+    if isinstance(value, PolicyRef | Ema):
         return policy(value)
     if isinstance(value, Stream) and not isinstance(value.prompts, Prompts):
         value = replace(value, prompts=prompts(value))
@@ -55,7 +57,7 @@ def bind(
         changed = {
             field.name: bind(getattr(value, field.name), policy, prompts)
             for field in fields(value)
-            if not (isinstance(value, Arm) and field.name == "start")
+            if field.init and not (isinstance(value, Arm) and field.name == "start")
         }
         return replace(value, **changed)
     return value

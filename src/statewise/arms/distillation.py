@@ -12,9 +12,9 @@ from statewise.objectives import (
     Objective,
     Reinforce,
 )
-from statewise.policy import LIVE, Policy, PolicyRef
+from statewise.policy import LIVE, PolicyLike, PolicyRef
 from statewise.signals import Support
-from statewise.sources import Continuation, Learner
+from statewise.sources import Blended, Continuation, Dataset, Learner, Mixture, Scheduled, Teacher
 from statewise.supervision import Context, OwnActions, TeacherDistribution, TeacherLogRatio
 
 
@@ -23,7 +23,7 @@ def opd(
     prompts: Data | Prompts,
     budget: Budget,
     *,
-    teacher: PolicyRef | Policy,
+    teacher: PolicyLike,
     max_new_tokens: int,
     prompts_per_step: int,
     objective: Objective = KLStudentTeacher(),
@@ -39,7 +39,7 @@ def jsd_opd(
     prompts: Data | Prompts,
     budget: Budget,
     *,
-    teacher: PolicyRef | Policy,
+    teacher: PolicyLike,
     max_new_tokens: int,
     prompts_per_step: int,
     beta: float = 0.5,
@@ -61,7 +61,7 @@ def topk_opd(
     prompts: Data | Prompts,
     budget: Budget,
     *,
-    teacher: PolicyRef | Policy,
+    teacher: PolicyLike,
     max_new_tokens: int,
     prompts_per_step: int,
     top_k: int = 32,
@@ -79,7 +79,7 @@ def sampled_opd(
     prompts: Data | Prompts,
     budget: Budget,
     *,
-    teacher: PolicyRef | Policy,
+    teacher: PolicyLike,
     max_new_tokens: int,
     prompts_per_step: int,
     clip: float | None = None,
@@ -98,7 +98,7 @@ def self_distillation(
     context: str,
     max_new_tokens: int,
     prompts_per_step: int,
-    teacher: PolicyRef | Policy = PolicyRef(LIVE),
+    teacher: PolicyLike = PolicyRef(LIVE),
     objective: Objective = KLStudentTeacher(),
 ) -> Arm:
     """Privileged self-teacher: the student with the answer in its context teaches the one without.
@@ -115,7 +115,7 @@ def continuation_opd(
     prompts: Data | Prompts,
     budget: Budget,
     *,
-    teacher: PolicyRef | Policy,
+    teacher: PolicyLike,
     max_new_tokens: int,
     branch_tokens: int,
     prompts_per_step: int,
@@ -125,4 +125,70 @@ def continuation_opd(
         teacher=teacher, branch_tokens=branch_tokens, max_new_tokens=max_new_tokens
     )
     term = Term(OwnActions(), CrossEntropy(), on=("teacher",))
+    return Arm(name, (Stream(prompts, source, (term,), prompts_per_step),), budget)
+
+
+def sequence_kd(
+    name: str,
+    prompts: Data | Prompts,
+    budget: Budget,
+    *,
+    teacher: PolicyLike,
+    max_new_tokens: int,
+    prompts_per_step: int,
+    samples_per_prompt: int = 1,
+) -> Arm:
+    """Sequence-level distillation: teacher states, the teacher's tokens, cross-entropy (arXiv 1606.07947)."""
+    source = Teacher(teacher, max_new_tokens, samples_per_prompt)
+    term = Term(OwnActions(), CrossEntropy())
+    return Arm(name, (Stream(prompts, source, (term,), prompts_per_step),), budget)
+
+
+def offline_kd(
+    name: str,
+    prompts: Data | Prompts,
+    budget: Budget,
+    *,
+    teacher: PolicyLike,
+    max_new_tokens: int,
+    prompts_per_step: int,
+    objective: Objective = KLTeacherStudent(),
+) -> Arm:
+    """Offline distillation: teacher states, the teacher's distribution, a divergence."""
+    source = Teacher(teacher, max_new_tokens)
+    term = Term(TeacherDistribution(teacher), objective)
+    return Arm(name, (Stream(prompts, source, (term,), prompts_per_step),), budget)
+
+
+def gkd(
+    name: str,
+    prompts: Data | Prompts,
+    budget: Budget,
+    *,
+    teacher: PolicyLike,
+    max_new_tokens: int,
+    prompts_per_step: int,
+    learner_share: Scheduled = 0.5,
+    objective: Objective = JSD(),
+) -> Arm:
+    """GKD: learner states with share lambda, else dataset states; JSD to the teacher's distribution (2306.13649)."""
+    source = Mixture((Learner(max_new_tokens), Dataset()), (learner_share,))
+    term = Term(TeacherDistribution(teacher), objective)
+    return Arm(name, (Stream(prompts, source, (term,), prompts_per_step),), budget)
+
+
+def blended_opd(
+    name: str,
+    prompts: Data | Prompts,
+    budget: Budget,
+    *,
+    teacher: PolicyLike,
+    epsilon: Scheduled,
+    max_new_tokens: int,
+    prompts_per_step: int,
+    objective: Objective = KLStudentTeacher(),
+) -> Arm:
+    """Trust-region blending: states of a behaviour near the learner, the teacher's distribution (arXiv 2605.31159)."""
+    source = Blended(teacher, epsilon, max_new_tokens)
+    term = Term(TeacherDistribution(teacher), objective)
     return Arm(name, (Stream(prompts, source, (term,), prompts_per_step),), budget)

@@ -6,7 +6,7 @@ the tokens: each rule below is a sentence about owners.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -14,7 +14,7 @@ from statewise.errors import PairingError
 from statewise.objectives import Importance, Objective, PythonObjective
 from statewise.policy import LIVE, Policy, PolicyRef
 from statewise.signals import SIGNALS, Advantages
-from statewise.sources import Learner, Source
+from statewise.sources import Filtered, Mixture, Replay, Source, Stored
 from statewise.supervision import (
     GroupAdvantage,
     LeaveOneOut,
@@ -64,15 +64,45 @@ def check_source(
             f"`on` names {', '.join(strangers)}, but the tokens of source {source.kind!r} are "
             f"chosen by {' and '.join(source.owners)}: the term would speak of no state"
         )
-    spoken = tuple(on) or source.owners
-    if isinstance(supervision, OwnActions | ReferenceActions) and isinstance(source, Learner):
-        raise PairingError(
-            f"{supervision.kind} at learner states would teach the learner what it does already; "
-            "give a teacher, a reward, or the dataset source"
-        )
     _check_teacher(supervision)
-    if Advantages in gives(supervision):
-        _check_policy_gradient(source, supervision, spoken)
+    for part in _parts(source):
+        _check_part(part, supervision, importance, on)
+
+
+def _parts(source: Source) -> Iterator[Source]:
+    """The sources that a composed one passes its prompts to; a filter makes another source of its own."""
+    if isinstance(source, Mixture):
+        for part in source.sources:
+            yield from _parts(part)
+    elif isinstance(source, Replay):
+        yield from _parts(source.source)
+    else:
+        yield source
+
+
+def _check_part(
+    source: Source,
+    supervision: Supervision,
+    importance: Importance | None,
+    on: Sequence[str],
+) -> None:
+    """Refuse what a term would say at the states of one source, if it speaks of them at all."""
+    inner = source.source if isinstance(source, Filtered) else source
+    if is_live(getattr(inner, "teacher", None)):
+        raise PairingError(
+            f"the teacher of source {inner.kind!r} is the student itself: that is the learner source; "
+            "name another policy, or an average of its past (kind: ema)"
+        )
+    spoken = [owner for owner in source.supervised if not on or owner in on]
+    # A filter says more than the learner does already, and a stored sample is a data set by now.
+    own = "student" in spoken and not isinstance(source, Filtered | Stored)
+    if isinstance(supervision, OwnActions | ReferenceActions) and own:
+        raise PairingError(
+            f"{supervision.kind} at the learner's own states (source {source.kind!r}) would teach the learner "
+            "what it does already; give a teacher, a reward, a filter, or the dataset source"
+        )
+    if Advantages in gives(supervision) and (spoken or not on):
+        _check_policy_gradient(source, supervision, importance, spoken)
     if importance and "dataset" in spoken:
         raise PairingError(
             f"importance weights need the log-prob that a token was sampled with, and nobody sampled the "
@@ -80,21 +110,31 @@ def check_source(
         )
 
 
-def _check_policy_gradient(source: Source, supervision: Supervision, spoken: Sequence[str]) -> None:
+def _check_policy_gradient(
+    source: Source,
+    supervision: Supervision,
+    importance: Importance | None,
+    spoken: Sequence[str],
+) -> None:
     """The likelihood-ratio gradient holds for tokens that the policy itself drew, whole."""
     if set(spoken) != {"student"}:
         raise PairingError(
             f"{supervision.kind} needs the learner's own samples, found source {source.kind!r} with tokens "
             f"of {' and '.join(spoken)}; another owner's tokens have no policy gradient"
         )
-    sampling = getattr(source, "sampling", None)
+    inner = source.source if isinstance(source, Filtered) else source
+    if isinstance(inner, Stored) and importance is None:
+        raise PairingError(
+            f"the student of a stored sample is another run's, so {supervision.kind} needs its tokens weighed "
+            "by what they were sampled with: give the term an `importance`"
+        )
+    sampling = getattr(inner, "sampling", None)
     if sampling is not None and not sampling.is_full:
         raise PairingError(
             "a policy gradient needs ratios of the sampled distribution: sample with temperature > 0, "
             "top_p 1 and top_k 0"
         )
-    samples = getattr(source, "samples_per_prompt", 1)
-    if isinstance(supervision, GroupAdvantage | LeaveOneOut) and samples < 2:
+    if isinstance(supervision, GroupAdvantage | LeaveOneOut) and source.samples_per_prompt < 2:
         raise PairingError(
             f"{supervision.kind} compares the samples of a prompt: samples_per_prompt must be 2 or more"
         )
@@ -104,18 +144,19 @@ def _check_teacher(supervision: Supervision) -> None:
     """A policy that is its own teacher must see something that the student does not."""
     asked = supervision.teachers if isinstance(supervision, TeacherMixture) else (supervision,)
     for one in asked:
-        if isinstance(one, TeacherDistribution | TeacherLogRatio) and one.context is None:
-            teacher = one.teacher
-            if isinstance(teacher, Policy | PolicyRef) and is_live(teacher):
-                raise PairingError(
-                    f"{one.kind} with the live student as teacher, in the student's own context, says what "
-                    "the student says already; give it a `context`, or name another policy"
-                )
+        told = isinstance(one, TeacherDistribution | TeacherLogRatio)
+        if told and one.context is None and is_live(one.teacher):
+            raise PairingError(
+                f"{one.kind} with the live student as teacher, in the student's own context, says what "
+                "the student says already; give it a `context`, or name another policy"
+            )
 
 
-def is_live(teacher: Policy | PolicyRef) -> bool:
+def is_live(teacher: object) -> bool:
     """True for the student itself as a teacher, named or bound."""
-    return teacher.name == (LIVE if isinstance(teacher, PolicyRef) else f"teacher:{LIVE}")
+    if isinstance(teacher, PolicyRef):
+        return teacher.name == LIVE
+    return isinstance(teacher, Policy) and teacher.name == f"teacher:{LIVE}"
 
 
 def _members(annotation: Any) -> tuple[type, ...]:

@@ -12,9 +12,9 @@ from statewise.objectives import (
     Reinforce,
     SequenceRatio,
 )
-from statewise.policy import Policy, PolicyRef
+from statewise.policy import PolicyLike, PolicyRef
 from statewise.rewards import ExactAnswer, Reward
-from statewise.sources import Learner
+from statewise.sources import Learner, PrefixReset, Scheduled
 from statewise.supervision import (
     ConstantAdvantage,
     GroupAdvantage,
@@ -172,7 +172,7 @@ def anchored_grpo(
     prompts_per_step: int,
     reward: Reward = ExactAnswer(),
     clip: float = 0.2,
-    anchor: PolicyRef | Policy = PolicyRef("base"),
+    anchor: PolicyLike = PolicyRef("base"),
     coefficient: float = 0.04,
 ) -> Arm:
     """GRPO with `kl(student||anchor)` as a second term: the divergence itself, no sampled estimate."""
@@ -195,7 +195,7 @@ def rl_with_opd(
     prompts: Data | Prompts,
     budget: Budget,
     *,
-    teacher: PolicyRef | Policy,
+    teacher: PolicyLike,
     max_new_tokens: int,
     samples_per_prompt: int,
     prompts_per_step: int,
@@ -231,6 +231,27 @@ def negative_advantage(
     return _on_policy(
         name, prompts, budget, prompts_per_step, max_new_tokens, samples_per_prompt, term
     )
+
+
+def prefix_reset_rl(
+    name: str,
+    prompts: Data | Prompts,
+    budget: Budget,
+    *,
+    max_new_tokens: int,
+    samples_per_prompt: int,
+    prompts_per_step: int,
+    teacher: PolicyLike | None = None,
+    probability: Scheduled = 0.5,
+    reward: Reward = ExactAnswer(),
+    clip: float = 0.2,
+) -> Arm:
+    """RL with resets: the learner continues gold or teacher prefixes, group advantage (arXiv 2306.11816)."""
+    source = PrefixReset(
+        max_new_tokens, teacher, probability, samples_per_prompt=samples_per_prompt
+    )
+    term = Term(GroupAdvantage(reward), ClippedSurrogate(clip, clip), normaliser="sequence")
+    return Arm(name, (Stream(prompts, source, (term,), prompts_per_step),), budget)
 
 
 def _on_policy(

@@ -1,12 +1,13 @@
-"""Methods on dataset states, with gold tokens."""
+"""Methods with labels: gold tokens on dataset states, and tokens that earned it."""
 
 from __future__ import annotations
 
 from statewise.arms.arm import Arm, Budget, Stream, Term
 from statewise.data import Data, Prompts
 from statewise.objectives import CrossEntropy, DynamicFineTuning, ImportanceWeighted
-from statewise.policy import Policy, PolicyRef
-from statewise.sources import Dataset
+from statewise.policy import PolicyLike, PolicyRef
+from statewise.rewards import ExactAnswer, Reward
+from statewise.sources import Dataset, Filtered, Learner, Teacher
 from statewise.supervision import OwnActions, ReferenceActions
 
 
@@ -28,7 +29,7 @@ def iw_sft(
     budget: Budget,
     *,
     prompts_per_step: int,
-    reference: PolicyRef | Policy = PolicyRef("base"),
+    reference: PolicyLike = PolicyRef("base"),
 ) -> Arm:
     """Importance-weighted fine-tuning: cross-entropy weighed by pi / pi_ref, clipped (2507.12856)."""
     term = Term(ReferenceActions(reference), ImportanceWeighted())
@@ -40,3 +41,41 @@ def pretraining(
 ) -> Arm:
     """Pretraining is supervised fine-tuning over documents."""
     return sft(name, documents, budget, prompts_per_step=prompts_per_step)
+
+
+def rejection_sft(
+    name: str,
+    prompts: Data | Prompts,
+    budget: Budget,
+    *,
+    max_new_tokens: int,
+    samples_per_prompt: int,
+    prompts_per_step: int,
+    sampler: PolicyLike = PolicyRef("base"),
+    reward: Reward = ExactAnswer(),
+    threshold: float = 1.0,
+) -> Arm:
+    """Rejection fine-tuning: a frozen policy's samples that are correct, cross-entropy (arXiv 2308.01825)."""
+    source = Filtered(Teacher(sampler, max_new_tokens, samples_per_prompt), reward, threshold)
+    term = Term(OwnActions(), CrossEntropy())
+    return Arm(name, (Stream(prompts, source, (term,), prompts_per_step),), budget)
+
+
+def iterative_sft(
+    name: str,
+    prompts: Data | Prompts,
+    budget: Budget,
+    *,
+    max_new_tokens: int,
+    samples_per_prompt: int,
+    prompts_per_step: int,
+    reward: Reward = ExactAnswer(),
+    threshold: float = 1.0,
+) -> Arm:
+    """Iterative fine-tuning: the learner's own correct samples, cross-entropy (arXiv 2203.14465, without restarts).
+
+    A round is a step: its rollout serves `budget.passes` passes of `budget.minibatches` updates.
+    """
+    source = Filtered(Learner(max_new_tokens, samples_per_prompt), reward, threshold)
+    term = Term(OwnActions(), CrossEntropy())
+    return Arm(name, (Stream(prompts, source, (term,), prompts_per_step),), budget)

@@ -4,6 +4,6 @@ An engine is a function `(module, prefixes, request) -> completions`; `decode` i
 call it, nothing else does.
 """
 
-from statewise.rollout.decode import Completion, Request, decode
+from statewise.rollout.decode import Bend, Completion, Guide, Request, decode
 
-__all__ = ["Completion", "Request", "decode"]
+__all__ = ["Bend", "Completion", "Guide", "Request", "decode"]

@@ -19,6 +19,9 @@ from statewise.rollout.cache import keep_rows, reserve_cache
 from statewise.seeding import uniforms
 from statewise.trajectory import Sampling, pad
 
+Bend = Callable[[Float[Tensor, "M V"], Float[Tensor, "M V"]], Float[Tensor, "M V"]]
+"""From the logits of the policy and of its guide to those that are sampled from."""
+
 STOP_STRING_EVERY = 8
 """Decode text and look for stop strings once in so many tokens: decoding costs more than a step."""
 
@@ -38,6 +41,19 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Guide:
+    """A second policy that reads every row in lockstep and bends the logits before a token is drawn.
+
+    `bend` maps the logits of both policies, `[M, V]` each, to those that the sampling transform is
+    applied to. An engine that cannot read two policies at once refuses a request that has a guide.
+    """
+
+    trunk: nn.Module
+    head: Callable[[Tensor], Tensor]
+    bend: Bend
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Request:
     """How to continue the prefixes: one limit and one seed a row, one transform for all."""
 
@@ -48,6 +64,7 @@ class Request:
     stop_strings: tuple[str, ...] = ()
     to_text: Callable[[Sequence[int]], str] | None = None
     max_rows: int = 256
+    guide: Guide | None = None
 
 
 @dataclass(slots=True)
@@ -121,20 +138,28 @@ def _decode_batch(
         len(prefixes), longest + max(r.limit for r in rows), dtype=torch.long, device=device
     )
     mask[:, :longest] = torch.arange(longest, device=device) >= (longest - lengths)[:, None]
-    cache = reserve_cache(trunk.config, mask.shape[1])  # pyright: ignore[reportArgumentType]
+    guide = request.guide
+    trunks = [trunk] if guide is None else [trunk, guide.trunk]
+    caches = [reserve_cache(t.config, mask.shape[1]) for t in trunks]  # pyright: ignore[reportArgumentType]
     positions = (mask[:, :longest].cumsum(1) - 1).clamp(min=0)
     live, width = list(rows), longest
     while live:
-        hidden = trunk(
-            input_ids=token_ids,
-            attention_mask=mask[:, :width],
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state[:, -1]
+        hidden = [
+            read(
+                input_ids=token_ids,
+                attention_mask=mask[:, :width],
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state[:, -1]
+            for read, cache in zip(trunks, caches, strict=True)
+        ]
+        logits = head(hidden[0])
+        if guide is not None:
+            logits = guide.bend(logits, guide.head(hidden[1]))
         depth = len(live[0].token_ids)
         draws = torch.tensor(np.array([row.draws[depth] for row in live]), device=device)
-        actions, logprobs = choose(head(hidden), request.sampling, draws)
+        actions, logprobs = choose(logits, request.sampling, draws)
         for row, action, logprob in zip(live, actions.tolist(), logprobs.tolist(), strict=True):
             row.token_ids.append(action)
             row.logprobs.append(logprob)
@@ -148,7 +173,8 @@ def _decode_batch(
         if len(kept) < len(live):
             live = [live[i] for i in kept]
             if live:
-                keep_rows(cache, kept)
+                for cache in caches:
+                    keep_rows(cache, kept)
                 token_ids, positions, mask = token_ids[kept], positions[kept], mask[kept]
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from statewise.errors import ConfigError, at_least_one
-from statewise.policy import Policy, PolicyRef
+from statewise.policy import Policy, PolicyLike
 from statewise.seeding import seed_for, uniforms
 from statewise.trajectory import Prompt, Sampling, Segment, Trajectory, assemble
 
@@ -29,7 +29,9 @@ class Continuation:
 
     kind: ClassVar[str] = "continuation"
     owners: ClassVar[tuple[str, ...]] = ("student", "teacher")
-    teacher: PolicyRef | Policy
+    supervised: ClassVar[tuple[str, ...]] = ("teacher",)
+    reads_gold: ClassVar[bool] = False
+    teacher: PolicyLike
     branch_tokens: int
     max_new_tokens: int
     cut_low: float = 0.0
@@ -53,7 +55,7 @@ class Continuation:
         return self.max_new_tokens + self.branch_tokens
 
     def __call__(
-        self, prompts: Sequence[Prompt], *, student: Policy, seed: int
+        self, prompts: Sequence[Prompt], *, student: Policy, seed: int, progress: float = 0.0
     ) -> list[Trajectory]:
         """`samples_per_prompt` trajectories a prompt: root by the student, branch by the teacher."""
         assert isinstance(self.teacher, Policy)
@@ -72,11 +74,13 @@ class Continuation:
             root.token_ids[: root.prompt_tokens + cut]
             for root, cut in zip(roots, cuts, strict=True)
         ]
-        context = min(student.context_tokens, self.teacher.context_tokens)
         branches = self.teacher.complete(
             prefixes,
             sampling=Sampling(self.teacher_temperature),
-            max_new_tokens=[max(0, min(self.branch_tokens, context - len(p))) for p in prefixes],
+            # A teacher may read longer rows than the student that will be trained on them.
+            max_new_tokens=[
+                min(self.branch_tokens, student.context_tokens - len(p)) for p in prefixes
+            ],
             seeds=[seed_for(seed, "branch", i) for i in range(len(roots))],
         )
         return [

@@ -25,11 +25,14 @@ class Dataset:
 
     kind: ClassVar[str] = "dataset"
     owners: ClassVar[tuple[str, ...]] = ("dataset",)
+    supervised: ClassVar[tuple[str, ...]] = ("dataset",)
+    reads_gold: ClassVar[bool] = True
+    samples_per_prompt: ClassVar[int] = 1
     room_tokens: ClassVar[None] = None
     """It needs room for its own completion, which differs by row."""
 
     def __call__(
-        self, prompts: Sequence[Prompt], *, student: Policy, seed: int
+        self, prompts: Sequence[Prompt], *, student: Policy, seed: int, progress: float = 0.0
     ) -> list[Trajectory]:
         """One trajectory a prompt. Raises DataError where a prompt has no reference."""
         return [self._walk(prompt, student, f"{seed}/{i}") for i, prompt in enumerate(prompts)]

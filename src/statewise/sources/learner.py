@@ -17,6 +17,8 @@ class Learner:
 
     kind: ClassVar[str] = "learner"
     owners: ClassVar[tuple[str, ...]] = ("student",)
+    supervised: ClassVar[tuple[str, ...]] = ("student",)
+    reads_gold: ClassVar[bool] = False
     max_new_tokens: int
     samples_per_prompt: int = 1
     temperature: float = 1.0
@@ -39,7 +41,7 @@ class Learner:
         return Sampling(self.temperature, self.top_p, self.top_k)
 
     def __call__(
-        self, prompts: Sequence[Prompt], *, student: Policy, seed: int
+        self, prompts: Sequence[Prompt], *, student: Policy, seed: int, progress: float = 0.0
     ) -> list[Trajectory]:
         """`samples_per_prompt` trajectories a prompt, one group each."""
         return student.sample(

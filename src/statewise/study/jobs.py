@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from statewise.arms import Arm, bind, policies
 from statewise.data import Prompts, load
 from statewise.evaluate import evaluate, write_items
-from statewise.policy import LIVE, Policy, PolicyRef
+from statewise.memory import memories
+from statewise.policy import LIVE, Ema, Policy, PolicyRef
 from statewise.probes import (
     Drift,
     drift_between,
@@ -75,11 +76,13 @@ def train_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Prog
             return
         arm = study.arm(name)
         recover_directory(folder / "checkpoint")
-        student, state, start = _begin(study, run, arm, seed)
+        student, checkpoint, start = _begin(study, run, arm, seed)
         bound = _bind(study, run, arm, student, seed)
         optimizer = make_optimizer(student, arm.budget)
-        if state is not None:
-            restore_optimizer(optimizer, state)
+        if checkpoint is not None:
+            restore_optimizer(optimizer, checkpoint / "optimizer.safetensors")
+            for part, memory in memories(bound).items():
+                memory.restore_state(checkpoint / part)
         for file in ("metrics.jsonl", "timing.jsonl", "dev.jsonl"):
             cut_rows(folder / file, start if start else -1)
         progress("training", start, bound.steps, 0.0)
@@ -92,7 +95,7 @@ def train_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Prog
             if study.dev and (last or row.step % study.dev.every_steps == 0):
                 _measure_dev(study.dev, student, folder, name, seed, step=row.step)
             if not last and row.step % study.checkpoint_every_steps == 0:
-                save_checkpoint(folder / "checkpoint", student, optimizer, row.step)
+                save_checkpoint(folder / "checkpoint", bound, student, optimizer, row.step)
         with whole_directory(folder / "policy") as beside:
             student.save(beside)
             facts = _card(study, bound, seed)
@@ -102,7 +105,7 @@ def train_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Prog
 
 
 def _begin(study: Study, run: RunFolder, arm: Arm, seed: int) -> tuple[Policy, Path | None, int]:
-    """The student, the optimiser state to restore, and the step to start from."""
+    """The student, the checkpoint to restore the rest from, and the step to start from."""
     checkpoint = run.arm(arm.name, seed) / "checkpoint"
     if checkpoint.is_dir():
         ref = PolicyRef(str(checkpoint))
@@ -110,7 +113,7 @@ def _begin(study: Study, run: RunFolder, arm: Arm, seed: int) -> tuple[Policy, P
             "student", ref, study, run, seed=seed, trainable=True, precision=arm.budget.precision
         )
         student.version = step = int(read_json(checkpoint / "state.json")["step"])
-        return student, checkpoint / "optimizer.safetensors", step
+        return student, checkpoint, step
     student = load_role(
         "student", arm.start, study, run, seed=seed, trainable=True, precision=arm.budget.precision
     )
@@ -122,19 +125,18 @@ def _begin(study: Study, run: RunFolder, arm: Arm, seed: int) -> tuple[Policy, P
 
 def _bind(study: Study, run: RunFolder, arm: Arm, student: Policy, seed: int) -> Arm:
     """The arm with its teachers loaded and its prompts tokenised."""
-    teachers: dict[str, Policy] = {}
+    teachers: dict[PolicyRef | Ema, Policy] = {PolicyRef(LIVE): student.view(f"teacher:{LIVE}")}
 
-    def teacher(ref: PolicyRef) -> Policy:
-        if ref.name == LIVE:
-            return student.view(f"teacher:{LIVE}")
-        if ref.name not in teachers:
-            precision = arm.budget.precision
-            policy = load_role(
-                f"teacher:{ref.name}", ref, study, run, seed=seed, precision=precision
-            )
-            check_same_encoding(student, policy)
-            teachers[ref.name] = policy
-        return teachers[ref.name]
+    def load_teacher(ref: PolicyRef) -> Policy:
+        name, precision = f"teacher:{ref.name}", arm.budget.precision
+        policy = load_role(name, ref, study, run, seed=seed, precision=precision)
+        check_same_encoding(student, policy)
+        return policy
+
+    def teacher(ref: PolicyRef | Ema) -> Policy:
+        if ref not in teachers:
+            teachers[ref] = student.average(ref) if isinstance(ref, Ema) else load_teacher(ref)
+        return teachers[ref]
 
     return bind(arm, teacher, lambda stream: load_prompts(stream, student))
 
@@ -170,9 +172,9 @@ def _measure_dev(
 
 
 def save_checkpoint(
-    folder: Path, student: Policy, optimizer: torch.optim.Optimizer, step: int
+    folder: Path, arm: Arm, student: Policy, optimizer: torch.optim.Optimizer, step: int
 ) -> None:
-    """A Hugging Face directory, the optimiser's moments and the step: all that a continuation needs."""
+    """A Hugging Face directory, the optimiser's moments, what the arm's parts remember, and the step."""
     moments = {
         f"{index}.{key}": value.contiguous()
         for index, entry in optimizer.state_dict()["state"].items()
@@ -181,6 +183,8 @@ def save_checkpoint(
     with whole_directory(folder) as beside:
         student.save(beside)
         save_file(moments, beside / "optimizer.safetensors")
+        for part, memory in memories(arm).items():
+            memory.save_state(beside / part)
         write_json(beside / "state.json", {"step": step})
 
 

@@ -32,6 +32,7 @@ def load_prompts(stream: Stream, student: Policy) -> Prompts:
         context_tokens=student.context_tokens,
         max_new_tokens=stream.source.room_tokens,
         prefix_ids=student.prefix_ids,
+        with_completion=stream.source.reads_gold,
     )
 
 

@@ -117,7 +117,7 @@ def pretrain(
             )
             watch(row, arm.steps)
             if row.step % checkpoint_every_steps == 0 and row.step < arm.steps:
-                save_checkpoint(work / "checkpoint", student, optimizer, row.step)
+                save_checkpoint(work / "checkpoint", arm, student, optimizer, row.step)
         student.precision = "fp32"
         figures = dev_figures(student, recipe.world_seed)
         with whole_directory(directory) as beside:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from statewise.policy import Policy, PolicyRef
+from statewise.policy import PolicyLike
 from statewise.signals import Actions, Labels, Reference
 from statewise.supervision.teacher import read_teacher
 from statewise.trajectory import States, Trajectory
@@ -35,7 +35,7 @@ class ReferenceActions:
     """
 
     kind: ClassVar[str] = "reference_actions"
-    reference: PolicyRef | Policy
+    reference: PolicyLike
 
     def label(self, trajectories: Sequence[Trajectory]) -> Labels:
         """Nothing to prepare."""

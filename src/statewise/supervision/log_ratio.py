@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from statewise.errors import ConfigError, DataError
-from statewise.policy import Policy, PolicyRef
+from statewise.policy import Policy, PolicyLike
 from statewise.signals import Advantages, Labels
 from statewise.supervision.context import Context
 from statewise.supervision.teacher import read_teacher
@@ -33,7 +33,7 @@ class TeacherLogRatio:
     """
 
     kind: ClassVar[str] = "teacher_log_ratio"
-    teacher: PolicyRef | Policy
+    teacher: PolicyLike
     clip: float | None = None
     discount: float = 0.0
     context: Context | None = None

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 
 from statewise.errors import ConfigError
-from statewise.policy import Policy, PolicyRef
+from statewise.policy import Policy, PolicyLike
 from statewise.signals import Labels, Mixture, Support, TeacherHidden, TopK
 from statewise.supervision.context import Context
 from statewise.trajectory import States, Trajectory, pad
@@ -29,7 +29,7 @@ class TeacherDistribution:
     """
 
     kind: ClassVar[str] = "teacher_distribution"
-    teacher: PolicyRef | Policy
+    teacher: PolicyLike
     temperature: float = 1.0
     top_k: int | None = None
     support: Support = "teacher"
@@ -97,7 +97,7 @@ class TeacherMixture:
 
 
 def read_teacher(
-    teacher: PolicyRef | Policy, states: States, labels: Labels, *, temperature: float = 1.0
+    teacher: PolicyLike, states: States, labels: Labels, *, temperature: float = 1.0
 ) -> TeacherHidden:
     """The teacher's hidden states at the states, on the rows that it reads, and its head."""
     assert isinstance(teacher, Policy)
