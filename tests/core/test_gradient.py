@@ -452,9 +452,6 @@ def policy_gradients(student, teacher, one, near, far) -> dict[str, tuple]:
         "truncated by sequence": grouped(
             SequenceRatio(0.2, 0.25), old=near, importance=Importance(**whole)
         ),
-        "gspo, truncated by token": grouped(
-            SequenceRatio(0.2, 0.25), old=near, importance=Importance(1.2)
-        ),
         "masked by sequence": grouped(Cispo(), importance=Importance(rule="mask", **whole)),
         "log ratio": ratio(),
         "log ratio, clipped, to go": ratio(clip=0.5, discount=0.5),
