@@ -180,7 +180,7 @@ def test_the_live_student_is_refused_when_it_is_bound_too():
 
 
 def test_a_ratio_of_rows_takes_weights_of_rows():
-    with pytest.raises(PairingError, match="importance.level"):
+    with pytest.raises(PairingError, match=r"importance\.level"):
         Term(GROUPED, SequenceRatio(), importance=Importance())
     Term(GROUPED, SequenceRatio(), importance=Importance(level="sequence"))
 
