@@ -235,6 +235,12 @@ def test_the_live_student_is_refused_when_it_is_bound_too():
     assert stream(LEARNER, Term(told, JSD())).terms[0].supervision is told
 
 
+def test_a_ratio_of_rows_takes_weights_of_rows():
+    with pytest.raises(PairingError, match=r"importance\.level"):
+        Term(GROUPED, SequenceRatio(), importance=Importance())
+    Term(GROUPED, SequenceRatio(), importance=Importance(level="sequence"))
+
+
 def test_every_term_of_a_stream_is_checked():
     with pytest.raises(PairingError):
         stream(LEARNER, DISTIL, LIKELIHOOD)

@@ -89,6 +89,11 @@ def sampled_rows(student, shift: float = 0.3) -> list[Trajectory]:
     return [replace(t, behaviour_logprobs=b) for t, b in zip(rows, moved, strict=True)]
 
 
+def uneven(t: Trajectory) -> Trajectory:
+    """Weights 1 and 3 by turns, so that a row's weighted mean is not its mean."""
+    return t.with_weights(t.weights * (1 + 2 * (np.arange(len(t)) % 2)).astype(np.float32))
+
+
 def half_sampled_rows() -> list[Trajectory]:
     """Student roots with log-probs, and branches of which nobody knows any."""
     drawn = [np.full(n, -1.5, np.float32) for n in (1, 2)]
@@ -386,7 +391,7 @@ def cases() -> dict[str, tuple]:
 
 def likelihoods(student, one, gold, fixed) -> dict[str, tuple]:
     reference = ReferenceActions(tiny(2, name="base"))
-    weighted = [t.with_weights(t.weights * np.float32(2.0 - i % 2)) for i, t in enumerate(gold)]
+    weighted = [uneven(t) for t in gold]
     return {
         "dft": one(Dataset(), Term(OwnActions(), DynamicFineTuning()), gold),
         "iw-sft, token": one(
@@ -425,7 +430,7 @@ def policy_gradients(student, teacher, one, near, far) -> dict[str, tuple]:
     reward, sampled = GroupAdvantage(ExactAnswer()), sampled_rows(student)
     paid = ProcessReward(Outcome(ExactAnswer()), discount=0.5)
     whole = {"level": "sequence", "cap": 1.25}
-    weighted = [t.with_weights(t.weights * np.float32(2.0 - i % 2)) for i, t in enumerate(sampled)]
+    weighted = [uneven(t) for t in sampled]
     part = rollout(stream(LEARNER, Term(paid, Reinforce())), sampled)
     tokens = [np.linspace(-1, 1, len(t)).astype(np.float32) for t in sampled]
     process = replace(part, labels=[Labels(np.zeros(4, np.float32), per_token=tokens)])

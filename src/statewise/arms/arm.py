@@ -8,8 +8,8 @@ from typing import Literal
 
 from statewise.arms.pairing import check_signal, check_source
 from statewise.data import Data, Prompts
-from statewise.errors import ConfigError
-from statewise.objectives import Importance, Objective
+from statewise.errors import ConfigError, PairingError
+from statewise.objectives import Importance, Objective, SequenceRatio
 from statewise.policy import Lora, PolicyRef, Precision
 from statewise.sources import Source
 from statewise.supervision import Supervision
@@ -39,6 +39,12 @@ class Term:
 
     def __post_init__(self) -> None:
         check_signal(self.supervision, self.objective)
+        token_level = self.importance is not None and self.importance.level == "token"
+        if token_level and isinstance(self.objective, SequenceRatio):
+            raise PairingError(
+                "sequence_ratio has one ratio a row: weights by token would give its states unequal shares of "
+                "the row's gradient; set importance.level to sequence"
+            )
         if (self.normaliser == "constant") != (self.constant_tokens is not None):
             raise ConfigError(
                 "normaliser 'constant' and `constant_tokens` go together: give both or neither"
