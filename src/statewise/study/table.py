@@ -53,7 +53,8 @@ def _table(results: Results) -> Table:
     columns = results.columns()
     for task, decoding in columns:
         name = escape(task.name).replace("_", "\n")
-        table.add_column(f"{name}\nT=1" if decoding == "sampled" else name, justify="right")
+        head = f"{name}\nT=1" if decoding == "sampled" else name
+        table.add_column(head, justify="right", overflow="fold")
     for head in ("forget", "ratio", "MMD²", "no\nans", "cut", "n"):
         table.add_column(head, justify="right")
     for arm in results.arms:
