@@ -235,6 +235,16 @@ def test_the_live_student_is_refused_when_it_is_bound_too():
     assert stream(LEARNER, Term(told, JSD())).terms[0].supervision is told
 
 
+def test_the_student_is_no_other_author_of_its_states_and_its_bare_name_makes_nobody_live():
+    for mirror in (PolicyRef(LIVE), tiny(0).view(f"teacher:{LIVE}")):
+        with pytest.raises(PairingError, match="is the student itself: that is the learner source"):
+            stream(Teacher(mirror, 8), LIKELIHOOD)
+    other = tiny(1)  # another model, whose role nobody has named
+    assert other.name == LIVE
+    stream(Teacher(other, 8), LIKELIHOOD)
+    stream(LEARNER, Term(TeacherDistribution(other), JSD()))
+
+
 def test_a_ratio_of_rows_takes_weights_of_rows():
     with pytest.raises(PairingError, match=r"importance\.level"):
         Term(GROUPED, SequenceRatio(), importance=Importance())
