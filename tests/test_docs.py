@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -81,7 +82,7 @@ def written_in(path: Path) -> list[Any]:
     if path.suffix == ".parquet":
         return [dict.fromkeys(pq.read_schema(path).names)]
     text = path.read_text("utf-8")
-    return [json.loads(line) for line in text.splitlines()] if path.suffix == ".jsonl" else [json.loads(text)]
+    return [json.loads(part) for part in (text.splitlines() if path.suffix == ".jsonl" else [text])]
 
 
 def written(*roots: Path) -> dict[str, set[str]]:
@@ -98,8 +99,8 @@ def written(*roots: Path) -> dict[str, set[str]]:
             keys = {re.sub(r"^stream\d+\.", "", key) for key in keys_of(record, "", quantities)}
             found.setdefault(name, set()).update(keys)
         for quantity in quantities:
-            plain = {"over": None, "estimate": quantity["estimate"]}
-            found[QUANTITY] |= {"over", *(f"estimate.{key}" for key in plain["estimate"])}
+            found[QUANTITY] |= {f"estimate.{key}" for key in quantity["estimate"]}
+            found[QUANTITY] |= quantity.keys() - {"estimate"}
     return found
 
 
@@ -127,19 +128,30 @@ class Heads(HTMLParser):
             self.found[-1] += data
 
 
+def heads_of_markdown(text: str) -> list[str]:
+    """Column heads of every table of a Markdown page, as a reader sees them."""
+    lines = text.splitlines()
+    tables = [above for above, rule in itertools.pairwise(lines) if rule.startswith("| ---")]
+    return [re.sub(r"\\(.)", r"\1", cell) for table in tables for cell in cells(table)]
+
+
+def heads_of_html(text: str) -> list[str]:
+    """Column heads of every table of a page."""
+    heads = Heads()
+    heads.feed(text)
+    return heads.found
+
+
 def shown(root: Path) -> set[str]:
     """Column heads of every table that a report shows, names of tasks replaced."""
     results = write_report(root)
-    heads = Heads()
-    heads.feed((root / "report.html").read_text("utf-8"))
-    lines = (root / "report.md").read_text("utf-8").splitlines()
-    tables = [above for above, rule in zip(lines, lines[1:], strict=False) if rule.startswith("| ---")]
-    texts = [*heads.found, *(re.sub(r"\\(.)", r"\1", c) for t in tables for c in cells(t.replace(r"\|", "¦")))]
+    texts = heads_of_html((root / "report.html").read_text("utf-8"))
+    texts += heads_of_markdown((root / "report.md").read_text("utf-8"))
     terminal = [str(column.header) for column in _table(results).columns]
     texts += terminal[1 + len(results.columns()) :]  # the arm, then each task over several lines
     for task in results.tasks:
         texts = [text.replace(task.name, "<task>") for text in texts]
-    return {text.replace("¦", "|") for text in texts} - {""}
+    return set(texts) - {""}
 
 
 @pytest.fixture(scope="module")
@@ -192,10 +204,10 @@ def test_the_glossary_names_nothing_that_no_run_writes(found):
 
 
 def test_a_planted_gap_is_found():
-    entries = {"metrics.jsonl": ["loss", "*.best", "."]}
-    assert unexplained({"metrics.jsonl": {"loss", "a.best", "a.worst"}}, entries) == ["metrics.jsonl: a.worst"]
+    entries = {"rows": ["loss", "*.best", "."]}
+    assert unexplained({"rows": {"loss", "a.best", "a.worst"}}, entries) == ["rows: a.worst"]
     assert unexplained({"new.json": {"loss"}}, entries) == ["new.json: loss"]
-    assert unwritten({"metrics.jsonl": {"a.best"}}, entries) == ["metrics.jsonl: .", "metrics.jsonl: loss"]
+    assert unwritten({"rows": {"a.best"}}, entries) == ["rows: .", "rows: loss"]
 
 
 def test_every_entry_has_a_unit_a_meaning_and_a_file_that_exists():
@@ -204,7 +216,7 @@ def test_every_entry_has_a_unit_a_meaning_and_a_file_that_exists():
             assert len(row) == 4, f"{name}: {row}"
             assert all(row), f"{name}: {row[0]} has an empty cell"
             (file,) = re.findall(r"`([^`]+)`", row[3])
-            assert (SOURCE / file).is_file(), f"{name}: {row[0]} is computed in {file}, which is not there"
+            assert (SOURCE / file).is_file(), f"{name}: {row[0]} names {file}, which is not there"
 
 
 def test_no_entry_stands_twice():
@@ -217,7 +229,7 @@ def test_no_entry_stands_twice():
 OPEN = ("not applicable here, because ", "not covered yet")
 
 
-def tests_in(file: Path) -> set[str]:
+def names_of_tests(file: Path) -> set[str]:
     """Names of the test functions of a file."""
     return {
         node.name
@@ -229,7 +241,9 @@ def tests_in(file: Path) -> set[str]:
 def test_every_test_that_a_pitfall_names_exists():
     named = re.findall(r"`(tests/[^`:]+\.py)::([^`]+)`", PITFALLS.read_text("utf-8"))
     assert len(named) > 20
-    missing = [f"{file}::{name}" for file, name in named if name not in tests_in(REPOSITORY / file)]
+    missing = [
+        f"{file}::{name}" for file, name in named if name not in names_of_tests(REPOSITORY / file)
+    ]
     assert missing == []
 
 

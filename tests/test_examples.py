@@ -67,10 +67,9 @@ def test_an_example_runs_and_says_what_it_gained(name, example, monkeypatch, cap
     monkeypatch.setattr(example("sft"), "DEV_ITEMS", 8)
     example(name).main(["--steps", "2"])
     said = capsys.readouterr().out
-    before, after = (re.search(rf"dev accuracy {when}: +([\d.]+)", said) for when in ("before", "after"))
-    assert before is not None
-    assert after is not None
-    assert 0 <= float(before[1]) <= 1
+    scores = dict(re.findall(r"dev accuracy (\w+): +([\d.]+)", said))
+    assert scores.keys() == {"before", "after"}
+    assert all(0 <= float(score) <= 1 for score in scores.values())
     assert "step 2:" in said
 
 
