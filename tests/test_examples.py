@@ -124,6 +124,7 @@ def sft(example) -> ModuleType:
     return example("sft")
 
 
+@pytest.mark.slow
 def test_sft_has_the_gradient_of_the_package(sft):
     student = exact(sft.load_base("student"))
     prompts = sft.problems("demonstrations", student)[:20]  # 16 at once, and 4 more
@@ -138,6 +139,7 @@ def test_sft_has_the_gradient_of_the_package(sft):
     assert_is_the_packages(loss, student, Dataset(), term, rows, Labels.none(len(rows)))
 
 
+@pytest.mark.slow
 def test_grpo_has_the_advantages_and_the_gradient_of_the_package(sft, example):
     grpo = example("grpo")
     student = exact(sft.load_base("student"))
@@ -165,6 +167,7 @@ def test_grpo_has_the_advantages_and_the_gradient_of_the_package(sft, example):
     assert_is_the_packages(loss, student, source, term, rows, labels, packages_old)
 
 
+@pytest.mark.slow
 def test_opd_has_the_gradient_of_the_package(sft, example):
     opd = example("opd")
     student, teacher = exact(sft.load_base("student")), exact(sft.load_base("teacher"))
