@@ -1,7 +1,8 @@
 # make study [SEEDS=1]   the embedded study, from nothing to report.html
 # make test              every test            make check   format, lint, types
 # make fmt               mend format and lint  make bench   benchmarks
-# make venv              only the set-up       make clean   remove the set-up and caches (never runs/)
+# make venv              only the set-up       make wheel   the wheel alone in an empty venv runs a study
+# make clean             remove the set-up and caches (never runs/)
 #
 # Variables: PYTHON (default python3), TORCH (default 2.13.0), SEEDS, OUT (default runs/pocket),
 # ARGS (passed on to `statewise run` or pytest).
@@ -10,7 +11,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv study test check fmt bench clean
+.PHONY: help venv study test check fmt bench wheel clean
 
 PYTHON ?= python3
 TORCH ?= 2.13.0
@@ -68,6 +69,18 @@ fmt: .venv/.installed-dev
 bench: .venv/.installed-dev
 	@test -f benchmarks/run.py || { echo 'make bench: there is no benchmarks/run.py yet, so nothing was measured' >&2; exit 1; }
 	$(call step,benchmarks,$(BIN)/python benchmarks/run.py $(ARGS))
+
+# A study of a few items: what it shows is that study files, tasks, base and assets are in the wheel.
+SHRINK := seeds=[0] search=null doses={} dev=null drift.prompts.limit=8 drift.permutations=9 \
+    tasks.pocket_gsm.limit=8 tasks.pocket_mmlu.limit=8 tasks.pocket_truthfulqa_mc1.limit=8 \
+    arms.mild_sft.budget.epochs=0.05 arms.stress_sft.budget.epochs=1 arms.opd_from_mild.budget.steps=2 \
+    arms.opd_from_stress.budget.steps=2 arms.one_step_opd_from_stress.budget.steps=2 arms.grpo.budget.steps=2
+
+wheel: .venv/.installed-run
+	rm -rf build/wheel && mkdir -p build/wheel
+	$(call step,building the wheel,$(BIN)/python -m pip --disable-pip-version-check wheel -q --no-deps -w build/wheel .)
+	$(call step,installing it into an empty venv,$(PYTHON) -m venv build/wheel/venv && build/wheel/venv/bin/python -m pip --disable-pip-version-check install -q -c .venv/constraints.txt build/wheel/*.whl)
+	$(call step,running a shrunk study from it,cd build/wheel && venv/bin/statewise run pocket --out run $(foreach s,$(SHRINK),--set '$(s)') && test -s run/report.html)
 
 clean:
 	rm -rf .venv build dist .pytest_cache .ruff_cache src/*.egg-info

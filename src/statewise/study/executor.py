@@ -162,6 +162,7 @@ def _run_side_by_side(
                 for wanted in waiting.values():
                     wanted.discard(job)
                 watch(Event(job, "ended"))
+        pool.shutdown()  # idle by now: they end by themselves and leave nothing behind
     except BrokenProcessPool as error:
         raise RunError(
             "a worker process died (out of memory?); run the same command again to continue, "

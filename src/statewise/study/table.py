@@ -32,7 +32,7 @@ def table_text(results: Results, *, width: int = 100, colour: bool = False) -> s
         console.print(
             "± half a 95 % interval over seeds and items, or its two ends; * over items alone, one "
             "checkpoint. MMD² of hidden states against base, interval over seeds only, ° = p ≤ 0.05 "
-            "for every seed. noans, cut: greedy target completions without an answer, and cut at "
+            "for every seed. no ans, cut: greedy target completions without an answer, and cut at "
             "the length limit. n: seeds.",
             style="dim",
         )
@@ -49,12 +49,13 @@ def table_text(results: Results, *, width: int = 100, colour: bool = False) -> s
 
 def _table(results: Results) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=escape(results.study))
-    table.add_column("arm", overflow="fold")
+    table.add_column("arm", no_wrap=True)
     columns = results.columns()
     for task, decoding in columns:
         name = escape(task.name).replace("_", "\n")
-        table.add_column(f"{name}\nT=1" if decoding == "sampled" else name, justify="right")
-    for head in ("forget", "ratio", "MMD²", "noans", "cut", "n"):
+        head = f"{name}\nT=1" if decoding == "sampled" else name
+        table.add_column(head, justify="right", overflow="fold")
+    for head in ("forget", "ratio", "MMD²", "no\nans", "cut", "n"):
         table.add_column(head, justify="right")
     for arm in results.arms:
         scores = [arm.score(task.name, decoding) for task, decoding in columns]
