@@ -147,7 +147,7 @@ def shown(root: Path) -> set[str]:
     results = write_report(root)
     texts = heads_of_html((root / "report.html").read_text("utf-8"))
     texts += heads_of_markdown((root / "report.md").read_text("utf-8"))
-    terminal = [str(column.header) for column in _table(results).columns]
+    terminal = [str(column.header).replace("\n", " ") for column in _table(results).columns]
     texts += terminal[1 + len(results.columns()) :]  # the arm, then each task over several lines
     for task in results.tasks:
         texts = [text.replace(task.name, "<task>") for text in texts]
