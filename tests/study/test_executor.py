@@ -46,9 +46,9 @@ def nobody(*_: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(tiny_study, tmp_path_factory):
+def finished(tiny_study, tiny_run):
     """The study and its finished run."""
-    return tiny_study, run_study(tiny_study, tmp_path_factory.mktemp("run") / "run", workers=0)
+    return tiny_study, tiny_run
 
 
 def test_every_arm_is_trained_and_measured_and_nothing_is_left(finished):

@@ -1,0 +1,284 @@
+"""`docs/glossary.md` names what a run writes and nothing else; `docs/pitfalls.md` names tests that exist."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from statewise.arms import Budget, opd, with_replay
+from statewise.policy import PolicyRef
+from statewise.report import write_report
+from statewise.store import RunFolder
+from statewise.study.jobs import train_arm
+from statewise.study.search import search
+from statewise.study.spec import Search, Study
+from statewise.study.table import _table
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SOURCE = REPOSITORY / "src" / "statewise"
+GLOSSARY = REPOSITORY / "docs" / "glossary.md"
+PITFALLS = REPOSITORY / "docs" / "pitfalls.md"
+DATA = {".json", ".jsonl", ".parquet"}
+NOT_OURS = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}
+"""Hugging Face's own files beside a policy."""
+QUANTITY, COLUMNS, EMBEDDED = "A quantity", "Columns of tables", "world/base/statewise.json"
+
+
+# ---- reading the pages --------------------------------------------------------------------------
+
+
+def cells(line: str) -> list[str]:
+    r"""Cells of a table row; an escaped `\|` is a character of its cell."""
+    return [c.strip().replace(r"\|", "|") for c in re.split(r"(?<!\\)\|", line.strip())[1:-1]]
+
+
+def sections(page: Path) -> dict[str, list[list[str]]]:
+    """Body rows of the tables under each heading, headings without backticks."""
+    found: dict[str, list[list[str]]] = {}
+    name = ""
+    for line in page.read_text("utf-8").splitlines():
+        if line.startswith("#"):
+            name = line.lstrip("# ").replace("`", "")
+            found[name] = []
+        elif line.startswith("|"):
+            found[name].append(cells(line))
+    return {name: rows[2:] for name, rows in found.items() if rows}
+
+
+def glossary() -> dict[str, list[str]]:
+    """The keys that the glossary explains, by section."""
+    return {
+        name: [key for row in rows for key in re.findall(r"`([^`]+)`", row[0])]
+        for name, rows in sections(GLOSSARY).items()
+    }
+
+
+# ---- reading a run ------------------------------------------------------------------------------
+
+
+def keys_of(value: Any, prefix: str, quantities: list[Any]) -> Iterator[str]:
+    """Dotted keys of nested plain data; a quantity is a leaf, and is put aside."""
+    if isinstance(value, Mapping) and {"estimate", "over"} <= value.keys():
+        quantities.append(value)
+        yield prefix
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from keys_of(item, f"{prefix}.{key}" if prefix else key, quantities)
+    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        for item in value:
+            yield from keys_of(item, f"{prefix}[]", quantities)
+    else:
+        yield prefix or "."
+
+
+def written_in(path: Path) -> list[Any]:
+    """The records of a data file."""
+    if path.suffix == ".parquet":
+        return [dict.fromkeys(pq.read_schema(path).names)]
+    text = path.read_text("utf-8")
+    return [json.loads(part) for part in (text.splitlines() if path.suffix == ".jsonl" else [text])]
+
+
+def written(*roots: Path) -> dict[str, set[str]]:
+    """Keys by the section that should explain them, of every data file of ours under `roots`."""
+    found: dict[str, set[str]] = {QUANTITY: set()}
+    for path in (p for root in roots for p in root.rglob("*") if p.suffix in DATA):
+        if path.name in NOT_OURS:
+            continue
+        name = f"policy/{path.name}" if path.parent.name == "policy" else path.name
+        quantities: list[Any] = []
+        for record in written_in(path):
+            if name == "results.json":
+                record["environment"] = None  # a copy of environment.json
+            keys = {re.sub(r"^stream\d+\.", "", key) for key in keys_of(record, "", quantities)}
+            found.setdefault(name, set()).update(keys)
+        for quantity in quantities:
+            found[QUANTITY] |= {f"estimate.{key}" for key in quantity["estimate"]}
+            found[QUANTITY] |= quantity.keys() - {"estimate"}
+    return found
+
+
+class Heads(HTMLParser):
+    """Texts of the column heads of a page, without what stands small beside them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.inside = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "th" and ("scope", "col") in attrs:
+            self.inside = True
+            self.found.append("")
+        elif tag == "small":
+            self.inside = False
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "th":
+            self.inside = False
+
+    def handle_data(self, data: str) -> None:
+        if self.inside:
+            self.found[-1] += data
+
+
+def heads_of_markdown(text: str) -> list[str]:
+    """Column heads of every table of a Markdown page, as a reader sees them."""
+    lines = text.splitlines()
+    tables = [above for above, rule in itertools.pairwise(lines) if rule.startswith("| ---")]
+    return [re.sub(r"\\(.)", r"\1", cell) for table in tables for cell in cells(table)]
+
+
+def heads_of_html(text: str) -> list[str]:
+    """Column heads of every table of a page."""
+    heads = Heads()
+    heads.feed(text)
+    return heads.found
+
+
+def shown(root: Path) -> set[str]:
+    """Column heads of every table that a report shows, names of tasks replaced."""
+    results = write_report(root)
+    texts = heads_of_html((root / "report.html").read_text("utf-8"))
+    texts += heads_of_markdown((root / "report.md").read_text("utf-8"))
+    terminal = [str(column.header).replace("\n", " ") for column in _table(results).columns]
+    texts += terminal[1 + len(results.columns()) :]  # the arm, then each task over several lines
+    for task in results.tasks:
+        texts = [text.replace(task.name, "<task>") for text in texts]
+    return set(texts) - {""}
+
+
+def replaying(study: Study) -> Study:
+    """One arm that trains on its own past, whose steps log its age."""
+    prompts = study.arm("grpo").streams[0].prompts
+    fresh = opd(
+        "stale",
+        prompts,
+        Budget(1e-2, steps=3),
+        teacher=PolicyRef("base"),
+        max_new_tokens=8,
+        prompts_per_step=4,
+    )
+    arms = (with_replay(fresh, share=0.5, age_limit=2),)
+    return replace(study, arms=arms, claims=(), doses={}, search=None)
+
+
+@pytest.fixture(scope="module")
+def found(tiny_study, tiny_run, tmp_path_factory) -> dict[str, set[str]]:
+    """What a tiny study, its report and a tiny search write and show."""
+    columns = shown(tiny_run.root)
+    task = replace(tiny_study.dev.task, limit=2)
+    trials = {"mild_sft": ({"budget.learning_rate": 0.001}, {"budget.learning_rate": 0.002})}
+    searched = tmp_path_factory.mktemp("search")
+    search(replace(tiny_study, search=Search((100,), task, trials)), searched, workers=0)
+    replayed = tmp_path_factory.mktemp("replay")
+    train_arm(replaying(tiny_study), RunFolder(replayed), "stale", 0, lambda *_: None)
+    keys = written(tiny_run.root, searched, replayed)
+    keys[EMBEDDED] = written(SOURCE / "world" / "base")["statewise.json"]
+    return keys | {COLUMNS: columns}
+
+
+# ---- the glossary -------------------------------------------------------------------------------
+
+
+def means(pattern: str, key: str) -> bool:
+    """True where a glossary entry, `*` for any name, explains a key."""
+    return re.fullmatch(re.escape(pattern).replace(r"\*", ".+"), key) is not None
+
+
+def unexplained(found: Mapping[str, set[str]], explained: Mapping[str, list[str]]) -> list[str]:
+    """Keys that are written and have no entry."""
+    return sorted(
+        f"{section}: {key}"
+        for section, keys in found.items()
+        for key in keys
+        if not any(means(pattern, key) for pattern in explained.get(section, ()))
+    )
+
+
+def unwritten(found: Mapping[str, set[str]], explained: Mapping[str, list[str]]) -> list[str]:
+    """Entries that no key of a run answers to."""
+    return sorted(
+        f"{section}: {pattern}"
+        for section, patterns in explained.items()
+        for pattern in patterns
+        if not any(means(pattern, key) for key in found.get(section, ()))
+    )
+
+
+def test_every_number_that_is_written_or_shown_is_in_the_glossary(found):
+    assert unexplained(found, glossary()) == []
+
+
+def test_the_glossary_names_nothing_that_no_run_writes(found):
+    assert unwritten(found, glossary()) == []
+
+
+def test_a_planted_gap_is_found():
+    entries = {"rows": ["loss", "*.best", "."]}
+    assert unexplained({"rows": {"loss", "a.best", "a.worst"}}, entries) == ["rows: a.worst"]
+    assert unexplained({"new.json": {"loss"}}, entries) == ["new.json: loss"]
+    assert unwritten({"rows": {"a.best"}}, entries) == ["rows: .", "rows: loss"]
+
+
+def test_every_entry_has_a_unit_a_meaning_and_a_file_that_exists():
+    for name, rows in sections(GLOSSARY).items():
+        for row in rows:
+            assert len(row) == 4, f"{name}: {row}"
+            assert all(row), f"{name}: {row[0]} has an empty cell"
+            (file,) = re.findall(r"`([^`]+)`", row[3])
+            assert (SOURCE / file).is_file(), f"{name}: {row[0]} names {file}, which is not there"
+
+
+def test_no_entry_stands_twice():
+    for name, keys in glossary().items():
+        assert len(keys) == len(set(keys)), name
+
+
+# ---- the pitfalls -------------------------------------------------------------------------------
+
+OPEN = ("not applicable here, because ", "not covered yet")
+
+
+def names_of_tests(file: Path) -> set[str]:
+    """Names of the test functions of a file."""
+    return {
+        node.name
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    }
+
+
+def test_every_test_that_a_pitfall_names_exists():
+    named = re.findall(r"`(tests/[^`:]+\.py)::([^`]+)`", PITFALLS.read_text("utf-8"))
+    assert len(named) > 20
+    missing = [
+        f"{file}::{name}" for file, name in named if name not in names_of_tests(REPOSITORY / file)
+    ]
+    assert missing == []
+
+
+def test_every_pitfall_says_what_covers_it():
+    rows = [row for table in sections(PITFALLS).values() for row in table]
+    assert len(rows) > 30
+    for row in rows:
+        assert len(row) == 3, row
+        what, _, covered = row
+        assert what
+        assert "`tests/" in covered or covered.startswith(OPEN), f"{what}: {covered}"
+
+
+def test_the_readme_leads_to_both_pages_and_the_examples():
+    text = (REPOSITORY / "README.md").read_text("utf-8")
+    for place in ("docs/glossary.md", "docs/pitfalls.md", "examples/"):
+        assert place in text
