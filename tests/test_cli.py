@@ -61,9 +61,10 @@ def test_bad_input_ends_with_one_line_and_exit_code_2(
     ("arguments", "words"),
     [
         (["run", "pocket", "--out", "mine/README.md"], "README.md is a file, not a folder"),
-        (["random-model", "mine"], "mine is not empty and holds no model of statewise"),
+        (["random-model", "mine"], "mine is not empty and was not written by this command"),
         (["random-model", "mine/README.md"], "mine/README.md is a file"),
-        (["world", "pretrain", "mine"], "mine is not empty and holds no model of statewise"),
+        (["random-model", "new", "--set", "layers=0"], "layers must be 1 or more, found 0"),
+        (["world", "pretrain", "mine"], "mine is not empty and was not written by this command"),
     ],
 )
 def test_what_statewise_did_not_write_is_left_alone(
@@ -78,6 +79,12 @@ def test_what_statewise_did_not_write_is_left_alone(
     assert len(error.splitlines()) == 1
     assert [path.name for path in tmp_path.rglob("*")] == ["mine", "README.md"]
     assert (tmp_path / "mine" / "README.md").read_text() == "mine"
+
+
+def test_a_trained_policy_is_no_random_model_to_write_over(tmp_path, capsys):
+    (tmp_path / "statewise.json").write_text('{"arm": "mild_sft", "steps": 63}')
+    assert main(["random-model", str(tmp_path)]) == 2
+    assert "no 'randomly_initialised' in its statewise.json" in capsys.readouterr().err
 
 
 def test_a_random_model_may_be_written_again(tmp_path, capsys):

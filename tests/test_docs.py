@@ -282,3 +282,18 @@ def test_the_readme_leads_to_both_pages_and_the_examples():
     text = (REPOSITORY / "README.md").read_text("utf-8")
     for place in ("docs/glossary.md", "docs/pitfalls.md", "examples/"):
         assert place in text
+
+
+# ---- README -------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from statewise.study.models import world_base
+
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+    code = "\n".join(blocks).replace("runs/pocket/arms/mild_sft/seed-0/policy", world_base())
+    assert "steps=60" in code
+    exec(code.replace("steps=60", "steps=1"), {})
+    assert (tmp_path / "my-policy" / "model.safetensors").is_file()

@@ -7,6 +7,7 @@ Heavy imports stand inside the commands, so that `--help` answers at once.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Its retries would bury our one line; the error that ends them reaches the user as that line.
+    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
@@ -310,7 +313,7 @@ def _random_model(options: argparse.Namespace) -> None:
     from statewise.store import write_json
     from statewise.study.models import MARKER, refuse_foreign, world_base
 
-    refuse_foreign(options.directory)
+    refuse_foreign(options.directory, "randomly_initialised")
     plain = to_plain(QWEN3_06B if options.shape == "qwen3-0.6b" else Shape())
     for assignment in options.assignments:
         plain = override(plain, assignment)

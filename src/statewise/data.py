@@ -204,6 +204,8 @@ def load(
             )
         except DataError as error:
             raise DataError(f"{where}, row {number}: {error}") from None
+        if data.template.completion.strip() and not completion.strip():
+            raise DataError(f"{where}, row {number}: the completion is empty")
         token_ids = np.concatenate([prefix, encode(text)])
         if max_new_tokens is not None and len(token_ids) == 0:
             raise DataError(f"{where}, row {number}: the prompt has no tokens to continue from")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
 from transformers import AutoTokenizer, GenerationConfig, Qwen3Config, Qwen3ForCausalLM
 
-from statewise.errors import ConfigError, ModelError
+from statewise.errors import ConfigError, ModelError, at_least_one
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Shape:
     rope_theta: float = 10_000.0
 
     def __post_init__(self) -> None:
+        at_least_one(self, *(field.name for field in fields(self)))
         if self.heads % self.key_value_heads:
             raise ConfigError(
                 f"{self.heads} heads cannot share {self.key_value_heads} key-value heads evenly"

@@ -16,7 +16,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from statewise.arms import Arm, Budget, Stream, policies
 from statewise.data import Prompts
-from statewise.errors import RunError
+from statewise.errors import ConfigError, RunError
 from statewise.gradient import Rollout, accumulate_gradient, student_logprobs
 from statewise.memory import memories
 from statewise.policy import Policy
@@ -110,7 +110,10 @@ def roll_out(
     stream: Stream, student: Policy, *, seed: int, step: int, place: int, progress: float = 0.0
 ) -> Rollout:
     """One step's trajectories of a stream, labelled."""
-    assert isinstance(stream.prompts, Prompts)
+    if not isinstance(stream.prompts, Prompts):
+        raise ConfigError(
+            f"the stream names prompts ({stream.prompts.kind}) that are not loaded: bind the arm first"
+        )
     prompts = stream.prompts.batch(
         step, stream.prompts_per_step, seed=seed_for(seed, "prompts", place)
     )

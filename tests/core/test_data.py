@@ -109,6 +109,13 @@ def test_a_value_that_is_no_text_is_refused_with_file_and_row(tmp_path, value):
         read(JsonLines(path, template=PLAIN))
 
 
+@pytest.mark.parametrize("value", ["", "  "])
+def test_an_empty_completion_is_no_row_to_learn_from(tmp_path, value):
+    path = write(tmp_path / "d.jsonl", {"q": "a", "a": "b"}, {"q": "a", "a": value})
+    with pytest.raises(DataError, match=r"d\.jsonl, row 2: the completion is empty"):
+        read(JsonLines(path, template=PLAIN))
+
+
 def test_skipped_rows_are_left_out_and_the_others_keep_their_numbers(tmp_path):
     path = write(tmp_path / "d.jsonl", *({"q": str(i), "a": "b"} for i in range(5)))
     found = read(JsonLines(path, skip=2, limit=2, template=PLAIN))

@@ -28,8 +28,8 @@ from statewise.arms import (
     self_distillation,
     sft,
 )
-from statewise.data import Prompts
-from statewise.errors import RunError
+from statewise.data import Prompts, WorldProblems
+from statewise.errors import ConfigError, RunError
 from statewise.gradient import accumulate_gradient, student_logprobs
 from statewise.objectives import ClippedSurrogate, CrossEntropy, KLTeacherStudent
 from statewise.policy import Lora, Policy
@@ -490,3 +490,16 @@ def test_two_streams_log_their_rewards_apart():
     both = Arm("both", (stream, stream), budget(steps=1))
     (figures,) = run(both, student())
     assert {"stream0.reward_mean", "stream1.reward_mean"} <= set(figures)
+
+
+def test_an_arm_that_is_not_bound_says_so():
+    arm = opd(
+        "opd",
+        WorldProblems("prompts"),
+        budget(steps=1),
+        teacher=TEACHER,
+        max_new_tokens=4,
+        prompts_per_step=1,
+    )
+    with pytest.raises(ConfigError, match="bind the arm first"):
+        run(arm, student())

@@ -110,13 +110,13 @@ def fingerprints(study: Study) -> dict[str, str]:
     return {name: fingerprint(location) for name, location in places.items()}
 
 
-def refuse_foreign(directory: Path) -> None:
-    """Refuse to write a model over what statewise did not write."""
+def refuse_foreign(directory: Path, key: str) -> None:
+    """Refuse to write a model over anything but one of its own kind, whose marker holds `key`."""
     if directory.exists() and not directory.is_dir():
         raise RunError(f"{directory} is a file; give a directory")
-    if directory.is_dir() and any(directory.iterdir()) and not (directory / MARKER).is_file():
+    if directory.is_dir() and any(directory.iterdir()) and key not in marker(str(directory)):
         raise RunError(
-            f"{directory} is not empty and holds no model of statewise (no {MARKER} in it); "
+            f"{directory} is not empty and was not written by this command (no {key!r} in its {MARKER}); "
             "give a new directory"
         )
 

@@ -81,7 +81,7 @@ def pretrain(
     The directory ends up as a Hugging Face model with its card (`README.md`) and nothing else.
     Raises RunError where it holds anything that statewise did not write.
     """
-    refuse_foreign(directory)
+    refuse_foreign(directory, "recipe")
     work = directory.with_name(f".{directory.name}.work")
     with exclusive(work / ".lock"):
         plain = to_plain(recipe)

@@ -7,7 +7,7 @@ Nothing is invented for what a run lacks: an arm, a seed or a file that is not t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -254,16 +254,21 @@ def _score(arm: str, task: str, decoding: str, items: pd.DataFrame) -> Score:
 def _quantity(tables: list[np.ndarray], unit: str = "share") -> Quantity:
     """Mean over tasks of tables [seeds, clusters], with the interval that their seeds allow."""
     if len(tables[0]) == 1 and len(tables) == 1:
-        return Quantity(stats.item_mean(tables[0][0], unit), "items")
+        return Quantity(_bounded(stats.item_mean(tables[0][0], unit)), "items")
     one = len(tables[0]) == 1
     effect = stats.item_effect([t[0] for t in tables]) if one else stats.crossed_effect(tables)
     low, high = stats.interval(effect, 0.025) or (None, None)
-    if unit == "share" and low is not None and high is not None:
-        low, high = max(low, 0.0), min(high, 1.0)  # t knows no bounds, a share does
     stderr = max((scale.stderr for scale in effect.scales), default=None)
     n = effect.n_clusters if one else effect.n_seeds
     estimate = Estimate(effect.value, stderr, n, unit, low, high)
-    return Quantity(estimate, "items" if one else "seeds")
+    return Quantity(_bounded(estimate), "items" if one else "seeds")
+
+
+def _bounded(estimate: Estimate) -> Estimate:
+    """The same estimate with its interval inside [0, 1] if it is a share: t knows no bounds."""
+    if estimate.unit != "share" or estimate.low is None or estimate.high is None:
+        return estimate
+    return replace(estimate, low=max(estimate.low, 0.0), high=min(estimate.high, 1.0))
 
 
 def _share(column: Any) -> float | None:

@@ -158,7 +158,8 @@ class Study:
                 if not math.isclose(found, wanted):
                     raise ConfigError(
                         f"doses.{name}: {path} is declared as {dose.multiples[path]:g} times that of "
-                        f"{dose.of!r}, {wanted:g}, but the arm has {found:g}"
+                        f"{dose.of!r}, {wanted:g}, but the arm has {found:g}; set that too, or "
+                        "give up the dose: --set 'doses={}'"
                     )
 
     def _check_varies(self) -> None:

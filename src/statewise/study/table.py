@@ -56,7 +56,7 @@ def _table(results: Results) -> Table:
         head = f"{name}\nT=1" if decoding == "sampled" else name
         table.add_column(head, justify="right", overflow="fold")
     for head in ("forget", "ratio", "MMD²", "no\nans", "cut", "n"):
-        table.add_column(head, justify="right")
+        table.add_column(head, justify="right", overflow="fold")
     for arm in results.arms:
         scores = [arm.score(task.name, decoding) for task, decoding in columns]
         table.add_row(
