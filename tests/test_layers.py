@@ -41,6 +41,7 @@ LAYERS = {
     "arms": 5,
     "memory": 5,
     "gradient": 5,
+    "ranks": 5,
     "train": 6,
     "probes": 6,
     "evaluate": 6,

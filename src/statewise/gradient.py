@@ -2,8 +2,8 @@
 
     loss = sum over streams and terms of  share * coefficient * sum over states of  w * objective / normaliser
 
-Micro-batch size, order, padding and chunk size never change the result: the normalisers are
-computed over the whole update before the first forward pass.
+Micro-batch size, order, padding, chunk size and number of ranks never change the result: the
+normalisers are computed over the whole update, of every rank, before the first forward pass.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from statewise.arms import Stream, Term
 from statewise.objectives.policy_gradient import sampling_logprobs
 from statewise.objectives.rows import or_now, reads_rows, row_means
 from statewise.policy import Policy
+from statewise.ranks import over_ranks
 from statewise.signals import CHUNK_ELEMENTS, Labels, Signal
 from statewise.trajectory import States, Trajectory, gather_states, pad, role
 
@@ -53,10 +54,17 @@ def accumulate_gradient(
     In each micro-batch: teachers first, then the student's trunk once, then head, signal and
     objective chunk by chunk on detached hidden states with a backward per chunk, then the trunk's
     backward once. Nothing is recomputed and no `[N, V]` tensor of a micro-batch exists.
+
+    Where torch.distributed runs, `minibatch` is this rank's share, of the same streams on every
+    rank (it may be empty of trajectories); loss and states are of all ranks, and the gradient is
+    this rank's part of a sum that `ranks.sum_gradients` takes.
     """
     loss, states_seen = 0.0, 0
     for rollout in minibatch:
-        factors = [state_factors(term, rollout.trajectories) for term in rollout.stream.terms]
+        factors = [
+            state_factors(term, rollout.trajectories, student.device)
+            for term in rollout.stream.terms
+        ]
         for indices in microbatches(rollout.trajectories, tokens_per_microbatch):
             part = rollout.select(indices)
             states = gather_states(
@@ -69,7 +77,8 @@ def accumulate_gradient(
             ]
             loss += _backward(student, part, states, at_states)
             states_seen += len(states)
-    return {"loss": loss, "states": states_seen}
+    loss, states = over_ranks([loss, states_seen], student.device)
+    return {"loss": loss, "states": int(states)}
 
 
 def _backward(
@@ -122,9 +131,11 @@ def _with_rows(
 
 
 def state_factors(
-    term: Term, trajectories: Sequence[Trajectory]
+    term: Term, trajectories: Sequence[Trajectory], device: torch.device | str = "cpu"
 ) -> list[Float32[np.ndarray, " _"]]:
-    """`w / normaliser` of every token of every trajectory, over the whole update.
+    """`w / normaliser` of every token of every trajectory, over the whole update of all ranks.
+
+    `device` is where ranks exchange their sums.
 
     >>> from statewise.objectives import CrossEntropy
     >>> from statewise.supervision import OwnActions
@@ -141,14 +152,14 @@ def state_factors(
     """
     weights = [_weights_on(term, trajectory) for trajectory in trajectories]
     sums = [float(w.sum()) for w in weights]
+    weight, taught, rows = over_ranks([sum(sums), sum(s > 0 for s in sums), len(sums)], device)
     match term.normaliser:
         case "token":
-            divisors = [sum(sums)] * len(weights)
+            divisors = [weight] * len(weights)
         case "sequence":
-            rows = sum(s > 0 for s in sums)
-            divisors = [s * rows for s in sums]
+            divisors = [s * taught for s in sums]
         case "constant":
-            divisors = [(term.constant_tokens or 0.0) * len(weights)] * len(weights)
+            divisors = [(term.constant_tokens or 0.0) * rows] * len(weights)
     return [w / np.float32(d) if d > 0 else w for w, d in zip(weights, divisors, strict=True)]
 
 

@@ -20,6 +20,7 @@ from statewise.errors import ConfigError, RunError
 from statewise.gradient import Rollout, accumulate_gradient, student_logprobs
 from statewise.memory import memories
 from statewise.policy import Policy
+from statewise.ranks import sum_gradients
 from statewise.seeding import permutation, seed_for
 from statewise.sources import Replay
 from statewise.trajectory import Trajectory, student_version
@@ -80,9 +81,9 @@ def train(
             figures = accumulate_gradient(
                 student, minibatch, tokens_per_microbatch=budget.tokens_per_microbatch
             )
-            norm = clip_grad_norm_(
-                [p for _, p in student.trainable_parameters()], budget.max_grad_norm
-            )
+            parameters = [p for _, p in student.trainable_parameters()]
+            sum_gradients(parameters)
+            norm = clip_grad_norm_(parameters, budget.max_grad_norm)
             if not (math.isfinite(figures["loss"]) and math.isfinite(norm)):
                 raise RunError(
                     f"arm {arm.name!r} diverged at step {step + 1}: loss {figures['loss']:g}, gradient norm "

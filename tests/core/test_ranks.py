@@ -1,0 +1,44 @@
+"""Two processes with a share of the rows each give the gradient of one process with them all."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from enumerable import assert_same, gradient
+from test_gradient import CASES, cases
+from two_ranks import SHARES
+
+import statewise
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory) -> list[dict]:
+    """What each rank found: loss and summed gradient, by case and split."""
+    folder = tmp_path_factory.mktemp("ranks")
+    paths = [str(HERE), str(Path(statewise.__file__).parents[1])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, str(HERE / "two_ranks.py")]
+    running = [
+        subprocess.Popen([*command, str(rank), str(folder)], env=environment) for rank in (0, 1)
+    ]
+    assert [process.wait(timeout=300) for process in running] == [0, 0]
+    return [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("split", SHARES)
+@pytest.mark.parametrize("name", CASES)
+def test_gradient_does_not_depend_on_the_number_of_ranks(name, split, ranks):
+    student, minibatch = cases()[name]
+    loss, whole = gradient(student, *minibatch)
+    for found in ranks:
+        summed, grads = found[name, split]
+        assert abs(summed - loss) < 1e-12
+        # The divisor of a share is a sum in another order: exact where the sums are, as they are here.
+        assert_same(grads, whole, atol=1e-12)
