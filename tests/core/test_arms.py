@@ -107,6 +107,11 @@ MIXED = Mixture((Learner(8), Dataset()), (0.5,))
 KEPT = Filtered(LEARNER, ExactAnswer())
 
 
+def users(gives, teacher=None, context=None) -> PythonSupervision:
+    """A user's own supervision; nothing is imported before it is asked."""
+    return PythonSupervision("x:y", gives, teacher, context)
+
+
 def stream(source, *terms: Term, **options) -> Stream:
     return Stream(DATA, source, terms, **({"prompts_per_step": 1} | options))
 
@@ -169,6 +174,11 @@ REWEIGHED = Term(GROUPED, ClippedSurrogate(), on=("student",), importance=Import
             Term(TeacherDistribution(PolicyRef(LIVE), context=Context("{answer}")), JSD()),
         ),
         (BRANCH, Term(OWN, CrossEntropy(), on=("teacher",), importance=Importance())),
+        (LEARNER, Term(users("distribution", MILD), JSD())),
+        (LEARNER, Term(users("distribution", Ema(0.9)), JSD())),
+        (LEARNER, Term(users("distribution", PolicyRef(LIVE), Context("{answer}")), JSD())),
+        # A number made of the student's own distribution (how sure it is) says something new.
+        (LEARNER, Term(users("advantages", PolicyRef(LIVE)), Reinforce())),
     ],
     ids=lambda x: getattr(x, "kind", None) or x.supervision.kind,
 )
@@ -216,6 +226,18 @@ def test_a_source_and_a_term_that_fit_are_accepted(source, term):
         (
             LEARNER,
             Term(TeacherMixture((TOLD, TeacherDistribution(PolicyRef(LIVE))), (0.5, 0.5)), JSD()),
+            ["live student", "context"],
+        ),
+        (
+            Dataset(),
+            Term(ReferenceActions(PolicyRef(LIVE)), ImportanceWeighted()),
+            ["reference_actions", "every ratio is 1"],
+        ),
+        (LEARNER, Term(users("distribution", PolicyRef(LIVE)), JSD()), ["live student", "context"]),
+        (Dataset(), Term(users("advantages", MILD), Reinforce()), ["python", "dataset"]),
+        (
+            Dataset(),
+            Term(users("reference", PolicyRef(LIVE)), ImportanceWeighted()),
             ["live student", "context"],
         ),
     ],
@@ -322,6 +344,11 @@ def test_a_stream_needs_terms_and_prompts_and_an_arm_streams():
         (lambda: Continuation(MILD, 2, 8, teacher_temperature=float("inf")), "temperature"),
         (lambda: TeacherDistribution(MILD, temperature=0.0), "temperature"),
         (lambda: Lora(rank=0), "rank"),
+        (lambda: users("advantages", None, Context("{answer}")), "give `teacher` too"),
+        (
+            lambda: PythonSupervision("x:y", "actions", MILD, arguments={"teacher": 1}),
+            "teacher stands in `arguments` too",
+        ),
         (lambda: Lora(dropout=1.0), "dropout"),
     ],
 )

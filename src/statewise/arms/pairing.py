@@ -144,12 +144,32 @@ def _check_teacher(supervision: Supervision) -> None:
     """A policy that is its own teacher must see something that the student does not."""
     asked = supervision.teachers if isinstance(supervision, TeacherMixture) else (supervision,)
     for one in asked:
-        told = isinstance(one, TeacherDistribution | TeacherLogRatio)
-        if told and one.context is None and is_live(one.teacher):
+        if _echoes(one):
             raise PairingError(
                 f"{one.kind} with the live student as teacher, in the student's own context, says what "
                 "the student says already; give it a `context`, or name another policy"
             )
+    if isinstance(supervision, ReferenceActions) and is_live(supervision.reference):
+        raise PairingError(
+            "reference_actions with the live student as reference: every ratio is 1; name the policy that "
+            "the ratios are to, or give own_actions"
+        )
+
+
+def _echoes(supervision: Supervision) -> bool:
+    """True where the live student would be told what it says.
+
+    A user's own supervision is trusted with the student where it makes a number of it (how sure it
+    is, for one); a distribution or log-probs in the student's own context are the student's own.
+    """
+    match supervision:
+        case TeacherDistribution() | TeacherLogRatio():
+            repeats = True
+        case PythonSupervision():
+            repeats = supervision.gives in ("distribution", "reference")
+        case _:
+            return False
+    return repeats and supervision.context is None and is_live(supervision.teacher)
 
 
 def is_live(teacher: object) -> bool:
