@@ -56,11 +56,14 @@ SAMPLED = [
     Continuation(teacher=TEACHER, branch_tokens=5, max_new_tokens=6, samples_per_prompt=3),
 ]
 MILD = PolicyRef("mild")
+BRANCHED = SAMPLED[1]
 STORE = Path(tempfile.mkdtemp(prefix="statewise-sources-")) / "states.parquet"
 RESET = PrefixReset(6, TEACHER, 0.7, samples_per_prompt=3)
 SOURCES = [
     Dataset(),
     *SAMPLED,
+    replace(BRANCHED, supervised=("student", "teacher")),
+    replace(BRANCHED, supervised=("student",)),
     Teacher(TEACHER, 6, samples_per_prompt=3),
     PrefixReset(6, samples_per_prompt=3),
     RESET,

@@ -190,16 +190,11 @@ def test_a_users_supervision_is_given_the_teacher_that_it_names(
     """To the bit what our own kind does, tokens of the teacher included; and a study like any other."""
     prompts = tiny_study.arm("grpo").streams[0].prompts
     spend = Budget(0.01, steps=3)
-    ours = opd("ours", prompts, spend, teacher=teacher, max_new_tokens=8, prompts_per_step=2)
+    walk = {"max_new_tokens": 8, "prompts_per_step": 2}
     if context:
-        ours = self_distillation(
-            "ours",
-            prompts,
-            spend,
-            context=context.template,
-            max_new_tokens=8,
-            prompts_per_step=2,
-        )
+        ours = self_distillation("ours", prompts, spend, context=context.template, **walk)
+    else:
+        ours = opd("ours", prompts, spend, teacher=teacher, **walk)
     mild = tiny_study.arm("mild_sft")
     mine = told_by(tiny_study, file, teacher, context=context)
     study = as_file(with_arms(tiny_study, mild, ours, mine), tmp_path / "study.yaml")
