@@ -29,21 +29,37 @@ from statewise.supervision import (
 
 
 def gives(supervision: Supervision) -> tuple[type, ...]:
-    """The types of signal that a supervision may give."""
+    """The types of signal that a supervision may give.
+
+    >>> [t.__name__ for t in gives(TeacherDistribution(PolicyRef("mild")))]
+    ['TeacherHidden', 'TopK']
+    """
     if isinstance(supervision, PythonSupervision):
         return SIGNALS[supervision.gives]
     return _members(get_type_hints(type(supervision).signal)["return"])
 
 
 def takes(objective: Objective) -> tuple[type, ...]:
-    """The types of signal that an objective accepts."""
+    """The types of signal that an objective accepts.
+
+    >>> from statewise.objectives import Reinforce
+    >>> [t.__name__ for t in takes(Reinforce())]
+    ['Advantages']
+    """
     if isinstance(objective, PythonObjective):
         return SIGNALS[objective.takes]
     return _members(get_type_hints(type(objective).__call__)["signal"])
 
 
 def check_signal(supervision: Supervision, objective: Objective) -> None:
-    """Refuse an objective that does not take what the supervision gives."""
+    """Refuse an objective that does not take what the supervision gives.
+
+    >>> from statewise.objectives import Reinforce
+    >>> check_signal(OwnActions(), Reinforce())
+    Traceback (most recent call last):
+    statewise.errors.PairingError: objective 'reinforce' takes Advantages, but supervision 'own_actions' \
+gives Actions
+    """
     given, taken = gives(supervision), takes(objective)
     if not set(given) <= set(taken):
         raise PairingError(
@@ -58,7 +74,14 @@ def check_source(
     importance: Importance | None,
     on: Sequence[str],
 ) -> None:
-    """Refuse a source and a term that mean nothing together."""
+    """Refuse a source and a term that mean nothing together.
+
+    >>> from statewise.sources import Dataset
+    >>> check_source(Dataset(), OwnActions(), None, on=("student",))
+    Traceback (most recent call last):
+    statewise.errors.PairingError: `on` names student, but the tokens of source 'dataset' are \
+chosen by dataset: the term would speak of no state
+    """
     if strangers := [owner for owner in on if owner not in source.owners]:
         raise PairingError(
             f"`on` names {', '.join(strangers)}, but the tokens of source {source.kind!r} are "
@@ -173,7 +196,11 @@ def _echoes(supervision: Supervision) -> bool:
 
 
 def is_live(teacher: object) -> bool:
-    """True for the student itself as a teacher, named or bound."""
+    """True for the student itself as a teacher, named or bound.
+
+    >>> is_live(PolicyRef("student")), is_live(PolicyRef("base"))
+    (True, False)
+    """
     if isinstance(teacher, PolicyRef):
         return teacher.name == LIVE
     return isinstance(teacher, Policy) and teacher.name == f"teacher:{LIVE}"
