@@ -1,6 +1,7 @@
 # make study [SEEDS=1]   the embedded study, from nothing to report.html
 # make test              every test            make check   format, lint, types
 # make fmt               mend format and lint  make bench   benchmarks
+# make docs              write docs/methods.md out of the code
 # make venv              only the set-up       make wheel   the wheel alone in an empty venv runs a study
 # make clean             remove the set-up and caches (never runs/)
 #
@@ -11,7 +12,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv study test check fmt bench wheel clean
+.PHONY: help venv study test check fmt docs bench wheel clean
 
 PYTHON ?= python3
 TORCH ?= 2.13.0
@@ -65,6 +66,9 @@ check: .venv/.installed-dev
 fmt: .venv/.installed-dev
 	$(call step,format,$(BIN)/ruff format .)
 	$(call step,lint,$(BIN)/ruff check --fix .)
+
+docs: .venv/.installed-dev
+	$(call step,docs/methods.md,$(BIN)/python docs/generate.py)
 
 bench: .venv/.installed-dev
 	@test -f benchmarks/run.py || { echo 'make bench: there is no benchmarks/run.py yet, so nothing was measured' >&2; exit 1; }

@@ -1,28 +1,38 @@
-"""`docs/glossary.md` names what a run writes and nothing else; `docs/pitfalls.md` names tests that exist."""
+"""`docs/glossary.md` names what a run writes and nothing else; `docs/pitfalls.md` names tests that exist;
+`docs/methods.md` is what its generator writes; public callables of the axes have examples.
+"""
 
 from __future__ import annotations
 
 import ast
+import importlib
+import inspect
 import itertools
 import json
+import pkgutil
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, get_args
 
 import pyarrow.parquet as pq
 import pytest
 
+from statewise import arms
 from statewise.arms import Budget, opd, with_replay
+from statewise.objectives import Objective
 from statewise.policy import PolicyRef
 from statewise.report import write_report
+from statewise.sources import Source
 from statewise.store import RunFolder
 from statewise.study.jobs import train_arm
 from statewise.study.search import search
 from statewise.study.spec import Search, Study
 from statewise.study.table import _table
+from statewise.supervision import Supervision
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SOURCE = REPOSITORY / "src" / "statewise"
@@ -278,13 +288,145 @@ def test_every_pitfall_says_what_covers_it():
         assert "`tests/" in covered or covered.startswith(OPEN), f"{what}: {covered}"
 
 
-def test_the_readme_leads_to_both_pages_and_the_examples():
-    text = (REPOSITORY / "README.md").read_text("utf-8")
-    for place in ("docs/glossary.md", "docs/pitfalls.md", "examples/"):
-        assert place in text
+# ---- the methods --------------------------------------------------------------------------------
+
+METHODS = REPOSITORY / "docs" / "methods.md"
+WITHOUT_PAPER = {
+    "pretraining": "it is sft",
+    "topk_opd": "opd with less memory",
+    "sampled_opd": "no paper is known to us for discount 0",
+    "rl_with_opd": "a sum of two methods",
+    "with_importance": "the papers are those of the class Importance",
+    "with_rehearsal": "older than any paper that we could name",
+    "with_anchor": "the second half of anchored_grpo",
+    "with_retention_anchor": "with_anchor at other states",
+}
+
+
+@pytest.fixture(scope="module")
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", REPOSITORY / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_of_methods_is_what_would_be_written_now(generator):
+    assert METHODS.read_text("utf-8") == generator.page(), "say: make docs"
+
+
+def test_every_method_of_the_source_has_one_row_and_every_kind_a_line():
+    """Functions as the source has them, not as the generator finds them."""
+    named = [
+        node.name
+        for file in ("supervised", "distillation", "reinforcement", "variants")
+        for node in ast.parse((SOURCE / "arms" / f"{file}.py").read_text("utf-8")).body
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+    ]
+    assert len(named) > 30
+    tables = sections(METHODS)
+    assert [row[0].strip("`") for row in tables["Methods"]] == named
+    assert set(named) < set(arms.__all__)
+    for title, union in (
+        ("Sources", Source),
+        ("Supervision", Supervision),
+        ("Objectives", Objective),
+    ):
+        assert [row[1].strip("`") for row in tables[title]] == [k.__name__ for k in get_args(union)]
+        assert all(len(row) == 3 and all(row) for row in tables[title])
+
+
+def test_every_row_is_full_and_names_its_paper_or_is_known_to_have_none():
+    rows = {row[0].strip("`"): row[1:] for row in sections(METHODS)["Methods"]}
+    assert all(all(cells[:-1]) for cells in rows.values())
+    assert {name for name, cells in rows.items() if not cells[-1]} == set(WITHOUT_PAPER)
+    assert rows["continuation_opd"][1] == "root only"
+    assert rows["grpo"][1] == "yes"
+    assert rows["rejection_sft"][1] == rows["sft"][1] == "no"
+    assert rows["prefix_reset_rl"][1].startswith("partly")
+
+
+def test_a_method_that_nobody_can_call_stops_the_generator(generator):
+    def planted(name, prompts, budget, *, flavour):
+        raise AssertionError("called without its argument")
+
+    with pytest.raises(SystemExit, match="planted: give EXAMPLES a value for 'flavour'"):
+        generator.example(planted)
+
+
+# ---- examples in docstrings ---------------------------------------------------------------------
+
+AXES = ("objectives", "supervision", "sources", "rewards", "arms", "signals", "policy")
+NEEDS_MORE = {
+    "a model, which no docstring can check by hand": {
+        "Policy",
+        "read_teacher",
+        "policies",
+        "bind",
+        "TeacherDistribution",
+        "ReferenceActions",
+        "Labels",
+    },
+    "a file of the user's": {
+        "PythonReward",
+        "PythonTokenReward",
+        "PythonObjective",
+        "PythonSource",
+    },
+    "an extra that may not be installed": {"MathVerify", "equal"},
+    "nothing: a protocol": {"ReadsRows"},
+    "nothing: it stands for the visited action itself": {"Actions", "Advantages", "Reference"},
+}
+"""Public callables without an example, by what an example would need."""
+METHOD_MODULES = {f"statewise.arms.{m}" for m in ("supervised", "distillation", "reinforcement")}
+METHOD_MODULES |= {"statewise.arms.variants"}
+"""Each function of these is called, and shown, in docs/methods.md."""
+
+
+def public_callables() -> Iterator[tuple[str, Any]]:
+    """Public functions and classes of the axes, where they are defined."""
+    for name in AXES:
+        package = importlib.import_module(f"statewise.{name}")
+        inside = pkgutil.iter_modules(getattr(package, "__path__", []))
+        parts = [importlib.import_module(f"statewise.{name}.{part.name}") for part in inside]
+        for module in (package, *parts):
+            for key, value in vars(module).items():
+                home = getattr(value, "__module__", None) == module.__name__
+                if (
+                    home
+                    and not key.startswith("_")
+                    and inspect.isroutine(value) | inspect.isclass(value)
+                ):
+                    yield key, value
+
+
+def has_example(value: Any) -> bool:
+    """True where the docstring, or that of a public method, holds a doctest."""
+    inner = vars(value).items() if inspect.isclass(value) else ()
+    parts = [value, *(item for key, item in inner if callable(item) and not key.startswith("_"))]
+    return any(">>>" in (part.__doc__ or "") for part in parts)
+
+
+def test_public_callables_of_the_axes_show_an_example_or_say_what_one_would_need():
+    bare = {
+        key
+        for key, value in public_callables()
+        if not has_example(value) and value.__module__ not in METHOD_MODULES
+    }
+    excused = [name for names in NEEDS_MORE.values() for name in names]
+    assert len(excused) == len(set(excused))
+    assert bare == set(excused)
 
 
 # ---- README -------------------------------------------------------------------------------------
+
+
+def test_the_readme_leads_to_the_pages_and_the_examples():
+    text = (REPOSITORY / "README.md").read_text("utf-8")
+    for place in ("docs/methods.md", "docs/glossary.md", "docs/pitfalls.md", "examples/"):
+        assert place in text
 
 
 @pytest.mark.slow

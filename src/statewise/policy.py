@@ -47,6 +47,9 @@ class PolicyRef:
     """The place of a policy in a value that is not bound yet.
 
     An arm's name, `base`, a directory, or `student`: the live policy itself.
+
+    >>> PolicyRef("base")
+    PolicyRef(name='base')
     """
 
     plain: ClassVar[str] = "scalar"
@@ -61,6 +64,11 @@ class Ema:
     1703.01780, section 2). Its weights are saved with every checkpoint.
 
     Raises ConfigError where `decay` is not strictly between 0 and 1.
+
+    >>> Ema(1.0)
+    Traceback (most recent call last):
+    statewise.errors.ConfigError: decay must lie between 0 and 1, found 1.0; 0 would be the policy \
+'student', and 1 the policy that the arm starts from
     """
 
     kind: ClassVar[str] = "ema"
@@ -76,7 +84,12 @@ class Ema:
 
 @dataclass(frozen=True)
 class Lora:
-    """A low-rank adapter: `W + (alpha / rank) B A` (Hu et al., 2021, arXiv 2106.09685, eq. 3)."""
+    """A low-rank adapter: `W + (alpha / rank) B A` (Hu et al., 2021, arXiv 2106.09685, eq. 3).
+
+    >>> Lora(rank=0)
+    Traceback (most recent call last):
+    statewise.errors.ConfigError: rank must be 1 or more, found 0
+    """
 
     rank: int = 16
     alpha: float = 32.0

@@ -101,6 +101,10 @@ class TeacherHidden:
 
     Storing `[N, D]` and a head in place of `[N, V]` is what keeps a full-vocabulary divergence
     affordable: the `[N, V]` tensor of a batch never exists.
+
+    >>> told = TeacherHidden(torch.tensor([[2.0, 0.0]]), torch.eye(2), temperature=2.0)
+    >>> [round(p, 3) for p in told.logprobs().exp()[0].tolist()]    # e / (e + 1)
+    [0.731, 0.269]
     """
 
     hidden: Float[Tensor, "N D"]
@@ -138,7 +142,12 @@ class TeacherHidden:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mixture:
-    """Several teachers as one distribution: `sum_i w_i pi_i(. | s)`, a mixture of probabilities."""
+    """Several teachers as one distribution: `sum_i w_i pi_i(. | s)`, a mixture of probabilities.
+
+    >>> one, two = (TeacherHidden(torch.tensor([p]).log(), torch.eye(2)) for p in ([0.8, 0.2], [0.4, 0.6]))
+    >>> [round(p, 3) for p in Mixture((one, two), (0.25, 0.75)).logprobs().exp()[0].tolist()]
+    [0.5, 0.5]
+    """
 
     parts: tuple[TeacherHidden, ...]
     weights: tuple[float, ...]
@@ -186,6 +195,18 @@ class TopK:
         """Log-probs of student and teacher on the chosen tokens and the tail, `S = K + 1`.
 
         With as many tokens as the vocabulary has there is no tail, and `S = V`.
+
+        >>> student = torch.tensor([[0.1, 0.2, 0.3, 0.4]]).log()
+        >>> teacher = TeacherHidden(torch.tensor([[0.4, 0.3, 0.2, 0.1]]).log(), torch.eye(4))
+        >>> def shown(support):    # the student's and the teacher's probabilities
+        ...     both = TopK(teacher, 1, support).compare(student)
+        ...     return [[round(p, 3) for p in x.exp()[0].tolist()] for x in both]
+        >>> shown("teacher")    # token 0, and the tail
+        [[0.1, 0.9], [0.4, 0.6]]
+        >>> shown("student")    # token 3, and the tail
+        [[0.4, 0.6], [0.1, 0.9]]
+        >>> shown("union")      # tokens 0 and 3, and the tail
+        [[0.1, 0.4, 0.5], [0.4, 0.1, 0.5]]
         """
         student, teacher = self.whole.compare(student)
         wanted = self.k * (2 if self.support == "union" else 1)
@@ -219,6 +240,10 @@ def shared(
 
     Equal encodings may come with heads of different width (151,936 and 152,064 in one family of
     models): the surplus rows stand for no token.
+
+    >>> wide, narrow = torch.tensor([[0.4, 0.4, 0.2]]).log(), torch.tensor([[0.3, 0.7]]).log()
+    >>> [[round(p, 3) for p in x.exp()[0].tolist()] for x in shared(wide, narrow)]
+    [[0.5, 0.5], [0.3, 0.7]]
     """
     width = min(student.shape[-1], teacher.shape[-1])
     if student.shape[-1] == teacher.shape[-1]:

@@ -99,12 +99,18 @@ DATA = JsonLines("train.jsonl")
 BUDGET = Budget(1e-3, steps=2)
 LEARNER = Learner(8, samples_per_prompt=4)
 BRANCH = Continuation(teacher=MILD, branch_tokens=2, max_new_tokens=8)
+WHOLE = Continuation(MILD, 2, 8, samples_per_prompt=4, supervised=("student", "teacher"))
 RESET = PrefixReset(8, samples_per_prompt=4)
 BLEND = Blended(MILD, 0.1, 8)
 SAMPLE = Stored("states.parquet", "learner", samples_per_prompt=4)
 TEACHES = Teacher(MILD, 8, samples_per_prompt=4)
 MIXED = Mixture((Learner(8), Dataset()), (0.5,))
 KEPT = Filtered(LEARNER, ExactAnswer())
+
+
+def users(gives, teacher=None, context=None) -> PythonSupervision:
+    """A user's own supervision; nothing is imported before it is asked."""
+    return PythonSupervision("x:y", gives, teacher, context)
 
 
 def stream(source, *terms: Term, **options) -> Stream:
@@ -143,6 +149,9 @@ REWEIGHED = Term(GROUPED, ClippedSurrogate(), on=("student",), importance=Import
         (Learner(8, top_p=0.9), DISTIL),
         (BRANCH, LIKELIHOOD),
         (BRANCH, DISTIL),
+        (WHOLE, DISTIL),
+        (WHOLE, Term(OWN, CrossEntropy(), on=("teacher",))),
+        (WHOLE, Term(GROUPED, ClippedSurrogate(), on=("student",))),
         (TEACHES, LIKELIHOOD),
         (TEACHES, DISTIL),
         (MIXED, DISTIL),
@@ -169,6 +178,11 @@ REWEIGHED = Term(GROUPED, ClippedSurrogate(), on=("student",), importance=Import
             Term(TeacherDistribution(PolicyRef(LIVE), context=Context("{answer}")), JSD()),
         ),
         (BRANCH, Term(OWN, CrossEntropy(), on=("teacher",), importance=Importance())),
+        (LEARNER, Term(users("distribution", MILD), JSD())),
+        (LEARNER, Term(users("distribution", Ema(0.9)), JSD())),
+        (LEARNER, Term(users("distribution", PolicyRef(LIVE), Context("{answer}")), JSD())),
+        # A number made of the student's own distribution (how sure it is) says something new.
+        (LEARNER, Term(users("advantages", PolicyRef(LIVE)), Reinforce())),
     ],
     ids=lambda x: getattr(x, "kind", None) or x.supervision.kind,
 )
@@ -182,6 +196,13 @@ def test_a_source_and_a_term_that_fit_are_accepted(source, term):
         (LEARNER, LIKELIHOOD, ["own_actions", "learner"]),
         (Dataset(), SURROGATE, ["group_advantage", "dataset"]),
         (BRANCH, SURROGATE, ["group_advantage", "continuation"]),
+        (WHOLE, LIKELIHOOD, ["own_actions", "continuation"]),
+        (WHOLE, SURROGATE, ["group_advantage", "student and teacher"]),
+        (
+            Continuation(MILD, 2, 8, 0.0, 1.0, 0.0, 0.0, 4, ("student",)),
+            SURROGATE,
+            ["policy gradient", "temperature"],
+        ),
         (Learner(8), SURROGATE, ["group_advantage", "samples_per_prompt"]),
         (Learner(8, 4, top_p=0.9), SURROGATE, ["policy gradient", "top_p"]),
         (Learner(8, 4, top_k=5), SURROGATE, ["policy gradient", "top_k"]),
@@ -216,6 +237,18 @@ def test_a_source_and_a_term_that_fit_are_accepted(source, term):
         (
             LEARNER,
             Term(TeacherMixture((TOLD, TeacherDistribution(PolicyRef(LIVE))), (0.5, 0.5)), JSD()),
+            ["live student", "context"],
+        ),
+        (
+            Dataset(),
+            Term(ReferenceActions(PolicyRef(LIVE)), ImportanceWeighted()),
+            ["reference_actions", "every ratio is 1"],
+        ),
+        (LEARNER, Term(users("distribution", PolicyRef(LIVE)), JSD()), ["live student", "context"]),
+        (Dataset(), Term(users("advantages", MILD), Reinforce()), ["python", "dataset"]),
+        (
+            Dataset(),
+            Term(users("reference", PolicyRef(LIVE)), ImportanceWeighted()),
             ["live student", "context"],
         ),
     ],
@@ -318,10 +351,20 @@ def test_a_stream_needs_terms_and_prompts_and_an_arm_streams():
         (lambda: Learner(8, top_k=-1), "top_k"),
         (lambda: Continuation(MILD, branch_tokens=0, max_new_tokens=8), "branch_tokens"),
         (lambda: Continuation(MILD, 2, 8, cut_high=1.5), "cuts are fractions"),
+        (lambda: Continuation(MILD, 2, 8, supervised=()), "names nobody"),
+        (
+            lambda: Continuation(MILD, 2, 8, temperature=0.5, supervised=("student",)),
+            "a trajectory states one",
+        ),
         (lambda: Continuation(MILD, 2, 8, cut_low=0.6, cut_high=0.5), "cuts are fractions"),
         (lambda: Continuation(MILD, 2, 8, teacher_temperature=float("inf")), "temperature"),
         (lambda: TeacherDistribution(MILD, temperature=0.0), "temperature"),
         (lambda: Lora(rank=0), "rank"),
+        (lambda: users("advantages", None, Context("{answer}")), "give `teacher` too"),
+        (
+            lambda: PythonSupervision("x:y", "actions", MILD, arguments={"teacher": 1}),
+            "teacher stands in `arguments` too",
+        ),
         (lambda: Lora(dropout=1.0), "dropout"),
     ],
 )
@@ -381,6 +424,7 @@ OPTIONS = {
     "opd": WALK | TAUGHT,
     "jsd_opd": WALK | TAUGHT,
     "topk_opd": WALK | TAUGHT,
+    "entropy_gated_opd": WALK | TAUGHT,
     "sampled_opd": WALK | TAUGHT,
     "self_distillation": WALK | {"context": "{question} {answer}"},
     "continuation_opd": WALK | TAUGHT | {"branch_tokens": 2},
@@ -411,6 +455,7 @@ ROWS = {
     "opd": ("learner", "teacher_distribution", "kl_student_teacher", "token"),
     "jsd_opd": ("learner", "teacher_distribution", "jsd", "token"),
     "topk_opd": ("learner", "teacher_distribution", "kl_teacher_student", "token"),
+    "entropy_gated_opd": ("learner", "teacher_distribution", "entropy_gated", "token"),
     "sampled_opd": ("learner", "teacher_log_ratio", "reinforce", "token"),
     "self_distillation": ("learner", "teacher_distribution", "kl_student_teacher", "token"),
     "continuation_opd": ("continuation", "own_actions", "cross_entropy", "token"),
@@ -436,7 +481,7 @@ ROWS = {
 
 def test_every_method_of_the_package_is_in_the_table():
     values = {"Arm", "Budget", "Stream", "Term", "bind", "policies", "references"}
-    values |= {"with_rehearsal", "with_replay"}
+    values |= {name for name in arms.__all__ if name.startswith("with_")}
     assert set(arms.__all__) - values == set(METHODS) == set(ROWS)
 
 
@@ -503,6 +548,49 @@ def test_rehearsal_is_a_second_stream_and_replay_leaves_it_alone():
     )
     assert [s.source.kind for s in both.streams] == ["replay", "dataset"]
     assert arms.with_replay(both, share=0.1, age_limit=9) == both
+
+
+def test_gkd_flips_its_coin_by_sequence_or_by_step():
+    by_step = arms.gkd("x", DATA, BUDGET, **OPTIONS["gkd"], per="step")
+    assert METHODS["gkd"].streams[0].source == Mixture((Learner(8), Dataset()), (0.5,))
+    assert by_step.streams[0].source == Mixture((Learner(8), Dataset()), (0.5,), per="step")
+
+
+def test_an_anchor_stands_beside_the_first_term_and_anchored_grpo_is_grpo_with_one():
+    assert arms.with_anchor(METHODS["grpo"]) == METHODS["anchored_grpo"]
+    held = arms.with_anchor(METHODS["continuation_opd"], anchor=MILD, objective=JSD()).streams[0]
+    first, anchor = held.terms
+    assert first == METHODS["continuation_opd"].streams[0].terms[0]
+    assert (anchor.supervision, anchor.objective) == (TOLD, JSD())
+    assert (anchor.on, anchor.normaliser, anchor.coefficient) == (("teacher",), "token", 0.04)
+    fixed = arms.with_anchor(METHODS["dr_grpo"]).streams[0].terms[1]
+    assert (fixed.normaliser, fixed.constant_tokens) == ("constant", 8.0)
+
+
+def test_a_retention_anchor_is_a_second_stream_of_gold_states_and_no_gold_tokens():
+    other = JsonLines("retention.jsonl")
+    arm = arms.with_retention_anchor(METHODS["sft"], other, prompts_per_step=2, coefficient=0.5)
+    first, second = arm.streams
+    assert first == METHODS["sft"].streams[0]
+    assert (second.prompts, second.source, second.prompts_per_step) == (other, Dataset(), 2)
+    base = TeacherDistribution(PolicyRef("base"))
+    assert second.terms == (Term(base, KLStudentTeacher(), coefficient=0.5),)
+
+
+def test_importance_weighs_what_the_student_sampled_and_nothing_else():
+    cap = Importance(3.0)
+
+    def weighed(arm: Arm) -> list[list[Importance | None]]:
+        return [[t.importance for t in s.terms] for s in arms.with_importance(arm, cap).streams]
+
+    assert weighed(METHODS["rl_with_opd"]) == [[cap, cap]]
+    assert weighed(METHODS["sft"]) == weighed(METHODS["gkd"]) == [[None]]
+    assert weighed(METHODS["continuation_opd"]) == [[None]]
+    both = arms.with_rehearsal(METHODS["opd"], DATA, prompts_per_step=1)
+    assert weighed(both) == [[cap], [None]]
+    replayed = arms.with_replay(both, share=0.5, age_limit=2, importance=cap)
+    assert replayed == arms.with_importance(arms.with_replay(both, share=0.5, age_limit=2), cap)
+    assert [t.importance for s in replayed.streams for t in s.terms] == [cap, None]
 
 
 # ---- names --------------------------------------------------------------------------------------

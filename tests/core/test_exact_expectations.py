@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -37,22 +38,27 @@ from statewise.objectives import (
     JSD,
     Cispo,
     ClippedSurrogate,
+    CrossEntropy,
     DynamicFineTuning,
     EntropyGated,
     Importance,
+    ImportanceWeighted,
     KLStudentTeacher,
     KLTeacherStudent,
+    Objective,
+    PythonObjective,
     Reinforce,
     SequenceRatio,
 )
 from statewise.rewards import ExactAnswer, Outcome
 from statewise.signals import Labels
-from statewise.sources import Dataset, Learner
+from statewise.sources import Dataset, Learner, Teacher
 from statewise.supervision import (
     GroupAdvantage,
     LeaveOneOut,
     OwnActions,
     ProcessReward,
+    ReferenceActions,
     RewardBaseline,
     TeacherDistribution,
     TeacherLogRatio,
@@ -466,3 +472,72 @@ def test_dft_raises_the_probability_of_tokens_and_not_its_logarithm():
     (lines,) = completion_logits(student, [A], [gold])
     exact = gradient_of(-lines.softmax(-1)[range(4), list(gold)].sum(), student)
     assert_same(found, exact, atol=1e-14)
+
+
+# ---- likelihoods --------------------------------------------------------------------------------
+
+
+def taught_by(teacher, supervision, objective) -> Stream:
+    """Sums over the states of what the teacher wrote."""
+    term = Term(supervision, objective, normaliser="constant", constant_tokens=1.0)
+    return Stream(Prompts([START]), Teacher(teacher, 4), (term,), 1)
+
+
+def test_cross_entropy_on_the_teachers_samples_is_the_gradient_of_the_sequence_kl():
+    """`grad KL(pi_T(y) || pi(y))`, whole: its states do not depend on the student, so no term is left out."""
+    student, teacher = tabular(0), tabular(1, name="teacher:mild")
+    stream = taught_by(teacher, OwnActions(), CrossEntropy())
+    found = expected_gradient(student, stream, np.zeros(len(EVERY)), sampler=teacher)
+    own, told = logprobs(student, [A], EVERY), logprobs(teacher, [A], EVERY).detach()
+    exact = gradient_of((told.exp() * (told - own)).sum(), student)
+    assert max(float(g.abs().max()) for g in exact.values()) > 1e-2
+    assert_same(found, exact, atol=1e-14)
+
+
+@pytest.mark.parametrize("level", ["token", "sequence"])
+def test_iw_sft_is_the_likelihood_weighed_by_what_the_student_gives_over_the_reference(level):
+    """The weights are the student's own, so the listing takes them from whole rows, without gradient."""
+    student, data, reference = tabular(0), tabular(1, name="teacher:mild"), tabular(2, name="base")
+    objective = ImportanceWeighted(level, 0.0, float("inf"))
+    stream = taught_by(data, ReferenceActions(reference), objective)
+    found = expected_gradient(student, stream, np.zeros(len(EVERY)), sampler=data)
+    with torch.no_grad():
+        drawn = logprobs(data, [A], EVERY).exp()
+        based = completion_logits(reference, [A], EVERY)
+    total = torch.zeros((), dtype=torch.float64)
+    own = completion_logits(student, [A], EVERY)
+    for y, p, mine, theirs in zip(EVERY, drawn, own, based, strict=True):
+        steps, before = (x.log_softmax(-1)[range(len(y)), list(y)] for x in (mine, theirs))
+        gaps = (steps - before).detach()
+        weights = (gaps if level == "token" else gaps.mean()).exp()
+        total = total - p * (weights * steps).sum()
+    assert_same(found, gradient_of(total, student), atol=1e-12)
+
+
+def test_iw_sft_by_token_moves_nothing_on_the_references_own_samples():
+    """`E_{a ~ ref}[pi / ref * grad log pi] = 0` at every state: it lives by the filter on its data."""
+    student, reference = tabular(0), tabular(2, name="base")
+    objective = ImportanceWeighted("token", 0.0, float("inf"))
+    stream = taught_by(reference, ReferenceActions(reference), objective)
+    found = expected_gradient(student, stream, np.zeros(len(EVERY)), sampler=reference)
+    assert max(float(g.abs().max()) for g in found.values()) < 1e-12
+
+
+EXACT = {
+    CrossEntropy: test_cross_entropy_on_the_teachers_samples_is_the_gradient_of_the_sequence_kl,
+    DynamicFineTuning: test_dft_raises_the_probability_of_tokens_and_not_its_logarithm,
+    ImportanceWeighted: test_iw_sft_is_the_likelihood_weighed_by_what_the_student_gives_over_the_reference,
+    KLStudentTeacher: test_opd_is_the_gradient_of_the_state_divergence_with_visitation_held_fixed,
+    KLTeacherStudent: test_opd_is_the_gradient_of_the_state_divergence_with_visitation_held_fixed,
+    JSD: test_every_divergence_is_its_own_gradient_with_visitation_held_fixed,
+    EntropyGated: test_every_divergence_is_its_own_gradient_with_visitation_held_fixed,
+    Reinforce: test_every_policy_gradient_is_that_of_expected_reward_while_the_policy_has_not_moved,
+    ClippedSurrogate: test_every_policy_gradient_is_that_of_expected_reward_while_the_policy_has_not_moved,
+    Cispo: test_every_policy_gradient_is_that_of_expected_reward_while_the_policy_has_not_moved,
+    SequenceRatio: test_gspo_unmoved_is_the_policy_gradient_divided_by_length,
+}
+"""Where each objective meets its exact gradient; a user's own is the user's."""
+
+
+def test_every_objective_meets_its_exact_gradient():
+    assert set(EXACT) | {PythonObjective} == set(get_args(Objective))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from enumerable import EOS, ONE, A, B, ids, prompt, row
+from kinds import EVERY_OBJECTIVE
 
 from statewise.arms.pairing import takes
 from statewise.errors import ConfigError, DataError
@@ -24,8 +24,6 @@ from statewise.objectives import (
     ImportanceWeighted,
     KLStudentTeacher,
     KLTeacherStudent,
-    Objective,
-    PythonObjective,
     Reinforce,
     SequenceRatio,
 )
@@ -41,28 +39,6 @@ from statewise.signals import (
     with_tail,
 )
 from statewise.trajectory import Sampling, Segment, States, gather_states
-
-OBJECTIVES = [
-    CrossEntropy(),
-    DynamicFineTuning(),
-    ImportanceWeighted(),
-    ImportanceWeighted("token"),
-    KLStudentTeacher(),
-    KLTeacherStudent(),
-    JSD(0.0),
-    JSD(0.25),
-    JSD(1.0),
-    EntropyGated(),
-    Reinforce(),
-    ClippedSurrogate(),
-    Cispo(),
-    SequenceRatio(),
-    PythonObjective(f"{__file__}:users_own", "actions"),
-]
-
-
-def users_own(logits, states, signal):
-    return logits[:, 0] ** 2
 
 
 def states(*actions: int, old: list[float] | None = None, temperature: float = 1.0) -> States:
@@ -97,10 +73,6 @@ def signal_for(objective, n: int):
 
 def advantage(value: float) -> Advantages:
     return Advantages(torch.tensor([value]).double())
-
-
-def test_every_objective_of_the_union_is_tried_here():
-    assert {type(o) for o in OBJECTIVES} == set(get_args(Objective))
 
 
 def test_cross_entropy_by_hand():
@@ -481,7 +453,7 @@ def test_values_that_mean_nothing_are_refused(make):
 # ---- the contract -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES, ids=str)
+@pytest.mark.parametrize("objective", EVERY_OBJECTIVE, ids=str)
 def test_contract_one_value_a_state_that_no_other_state_touches(objective):
     actions = (A, B, ONE, EOS, B)
     here, n = states(*actions, old=[-1.0, -2.0, -0.5, -1.5, -1.0], temperature=0.5), len(actions)
@@ -502,7 +474,7 @@ def test_contract_one_value_a_state_that_no_other_state_touches(objective):
             assert i == j or not jacobian[i, j].any()
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES, ids=str)
+@pytest.mark.parametrize("objective", EVERY_OBJECTIVE, ids=str)
 def test_contract_weights_are_left_to_the_normaliser(objective):
     here = states(A, B)
     heavy = gather_states(

@@ -25,10 +25,11 @@ from enumerable import (
     tiny,
     tokenizer,
 )
+from kinds import exchanged
 
 from statewise.errors import ConfigError, DataError
 from statewise.plain import dump_yaml, from_plain, to_plain
-from statewise.policy import Ema, PolicyRef
+from statewise.policy import Ema, Lora, PolicyRef
 from statewise.rewards import ExactAnswer
 from statewise.sources import (
     Blended,
@@ -56,11 +57,14 @@ SAMPLED = [
     Continuation(teacher=TEACHER, branch_tokens=5, max_new_tokens=6, samples_per_prompt=3),
 ]
 MILD = PolicyRef("mild")
+BRANCHED = SAMPLED[1]
 STORE = Path(tempfile.mkdtemp(prefix="statewise-sources-")) / "states.parquet"
 RESET = PrefixReset(6, TEACHER, 0.7, samples_per_prompt=3)
 SOURCES = [
     Dataset(),
     *SAMPLED,
+    replace(BRANCHED, supervised=("student", "teacher")),
+    replace(BRANCHED, supervised=("student",)),
     Teacher(TEACHER, 6, samples_per_prompt=3),
     PrefixReset(6, samples_per_prompt=3),
     RESET,
@@ -172,6 +176,10 @@ def test_contract_a_row_does_not_depend_on_its_neighbours(source):
 def test_contract_the_stop_token_is_supervised_as_the_token_before_it(source):
     prompts = [gold(A), gold(B)] * 8
     stopped = [r for r in walk(source, prompts) if r.stopped and len(r.completion_ids) > 1]
+    if isinstance(source, Continuation) and source.supervised == ("student",):
+        assert len(stopped) > 2
+        assert not any(r.weights[-1] for r in stopped), "the stop token is the teacher's"
+        return
     assert sum(r.weights[-1] == 1 for r in stopped) > 2, "no stop token is supervised"
     for made in stopped:
         before, last = made.weights[-2:].tolist()
@@ -222,20 +230,45 @@ def test_contract_a_source_says_truly_who_chooses_and_who_is_supervised(source):
             assert authors.count(author) <= 6
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+@pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
 @every
-def test_contract_walking_leaves_the_policies_as_they_are(source):
+def test_contract_walking_leaves_the_policies_as_they_are(source, lora):
+    student, teacher = STUDENT, TEACHER
+    if lora:
+        student, teacher = (
+            p.with_adapter(Lora(rank=2, dropout=0.5), seed=0)
+            for p in (
+                tiny(0, name="student", version=7),
+                tiny(1, name="teacher:mild", version=3),
+            )
+        )
+        teacher.module.eval()
+        source = exchanged(source, TEACHER, teacher)
+        student.module.train()
+        for _, p in student.trainable_parameters():
+            p.grad = torch.full_like(p, 0.5)
+
     def snapshot():
         return [
-            (p.module.training, {k: v.clone() for k, v in p.module.state_dict().items()})
-            for p in (STUDENT, TEACHER)
+            (
+                [m.training for m in p.module.modules()],
+                {k: v.clone() for k, v in p.module.state_dict().items()},
+                {k: v.requires_grad for k, v in p.module.named_parameters()},
+                {k: v.grad.clone() for k, v in p.module.named_parameters() if v.grad is not None},
+            )
+            for p in (student, teacher)
         ]
 
     before = snapshot()
-    walk(source, [gold(A)])
-    for (training, weights), (mode, now) in zip(before, snapshot(), strict=True):
-        assert training == mode
+    replace(source)([gold(A)], student=student, seed=0, progress=0.0)
+    for (modes, weights, free, grads), (mode, now, freed, grad) in zip(
+        before, snapshot(), strict=True
+    ):
+        assert (modes, free, grads.keys()) == (mode, freed, grad.keys())
         assert all(torch.equal(weights[k], now[k]) for k in weights)
-    assert all(p.grad is None for x in (STUDENT, TEACHER) for p in x.module.parameters())
+        assert all(torch.equal(grads[k], grad[k]) for k in grads)
+    assert bool(before[0][3]) is lora
 
 
 @every

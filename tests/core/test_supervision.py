@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from enumerable import EOS, ONE, A, B, ids, prompt, row, tiny
+from kinds import EVERY_SUPERVISION, OPEN, bound
 
 from statewise.arms.pairing import gives
 from statewise.errors import ConfigError, DataError
 from statewise.rewards import ExactAnswer, Outcome, PythonTokenReward
 from statewise.signals import Actions, Advantages, Labels, Reference
 from statewise.supervision import (
-    ConstantAdvantage,
     Context,
     GroupAdvantage,
     LeaveOneOut,
-    OwnActions,
     ProcessReward,
     PythonSupervision,
-    ReferenceActions,
     RewardBaseline,
-    Supervision,
     TeacherDistribution,
     TeacherLogRatio,
     TeacherMixture,
@@ -34,24 +30,8 @@ from statewise.trajectory import Sampling, Segment, gather_states
 
 TEACHER = tiny(1, name="teacher:mild")
 OTHER = tiny(2, name="teacher:other")
-OPEN = Context("{question}{demonstration}")
 TOLD = TeacherDistribution(TEACHER)
-SUPERVISIONS = [
-    OwnActions(),
-    ReferenceActions(TEACHER),
-    TOLD,
-    TeacherDistribution(TEACHER, top_k=2, support="union"),
-    TeacherDistribution(TEACHER, context=OPEN),
-    TeacherMixture((TOLD, TeacherDistribution(OTHER)), (0.5, 0.5)),
-    TeacherMixture((TOLD, TeacherDistribution(OTHER)), (0.5, 0.5), top_k=1),
-    TeacherLogRatio(TEACHER, clip=1.0, discount=0.5),
-    GroupAdvantage(ExactAnswer()),
-    LeaveOneOut(ExactAnswer()),
-    RewardBaseline(ExactAnswer()),
-    ProcessReward(Outcome(ExactAnswer())),
-    ConstantAdvantage(),
-    PythonSupervision(f"{__file__}:users_own", "advantages"),
-]
+SUPERVISIONS = [bound(s, mild=TEACHER, other=OTHER) for s in EVERY_SUPERVISION]
 RIGHT, WRONG = (ONE, EOS), (A, B, EOS)
 
 
@@ -65,23 +45,6 @@ def samples(*plan: tuple[str, tuple[int, ...]]):
 def sampled(*tokens: int) -> Segment:
     """Tokens of the student, each drawn with log-prob -1."""
     return Segment("student@0", ids(*tokens), np.full(len(tokens), -1, np.float32))
-
-
-class UsersOwn:
-    """As a user would write it."""
-
-    def label(self, trajectories):
-        return Labels.none(len(trajectories))
-
-    def signal(self, states, labels):
-        return Advantages(torch.ones(len(states)))
-
-
-users_own = UsersOwn
-
-
-def test_every_supervision_of_the_union_is_tried_here():
-    assert {type(s) for s in SUPERVISIONS} == set(get_args(Supervision))
 
 
 def test_group_advantage_by_hand_divides_by_the_sample_deviation():
@@ -339,7 +302,7 @@ def test_values_that_mean_nothing_are_refused(make):
 
 
 def test_a_users_supervision_that_gives_another_signal_than_it_declares_is_refused():
-    lies = PythonSupervision(f"{__file__}:users_own", "actions")
+    lies = PythonSupervision("kinds:Ones", "actions")
     states = gather_states(samples(("g", RIGHT)))
     with pytest.raises(ConfigError, match="gave Advantages"):
         lies.signal(states, Labels.none(1))

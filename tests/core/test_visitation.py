@@ -9,6 +9,7 @@ them calls the source.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -25,7 +26,10 @@ from statewise.sources import (
     Learner,
     Mixture,
     PrefixReset,
+    PythonSource,
     Replay,
+    Source,
+    Stored,
     Teacher,
 )
 from statewise.trajectory import Sampling
@@ -148,6 +152,14 @@ CASES = {
     ),
     "replay, while nothing is stored": (Replay(LEARNER, 0.5, 3), GREEN),
 }
+
+
+UNDRAWN = {Stored, PythonSource}
+"""A stored sample draws nothing (`test_stored.py`), and what a user's own source visits is the user's."""
+
+
+def test_every_source_that_draws_has_its_law_here():
+    assert {type(source) for source, _ in CASES.values()} | UNDRAWN == set(get_args(Source))
 
 
 @pytest.mark.parametrize("name", CASES)

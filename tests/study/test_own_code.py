@@ -6,18 +6,54 @@ from dataclasses import replace
 
 import pytest
 
-from statewise.arms import Budget, gspo, self_distillation
+from statewise.arms import Arm, Budget, Stream, Term, gspo, opd, self_distillation
 from statewise.code import source_hash
-from statewise.errors import ConfigError, DataError, RunError
+from statewise.errors import ConfigError, DataError, ModelError, PairingError, RunError
+from statewise.objectives import KLStudentTeacher, PythonObjective
 from statewise.plain import dump_yaml, from_plain, load_yaml, to_plain
+from statewise.policy import Ema, PolicyRef
 from statewise.rewards import PythonReward
+from statewise.sources import Learner, PythonSource
 from statewise.store import RunFolder, read_json, read_rows
 from statewise.study.folder import claim_folder
 from statewise.study.jobs import train_arm
 from statewise.study.preflight import preflight
 from statewise.study.spec import Study, read_study
+from statewise.supervision import Context, PythonSupervision
 
-CODE = "def score(prompt, completion):\n    return float(len(completion))\n"
+CODE = """
+import torch
+
+from statewise.signals import Advantages, Labels
+from statewise.sources import Learner
+from statewise.supervision import read_teacher
+
+
+def score(prompt, completion):
+    return float(len(completion))
+
+
+def walk(prompts, *, student, seed, progress, tokens):
+    return Learner(tokens)(prompts, student=student, seed=seed, progress=progress)
+
+
+def nats(logits, states, signal):
+    student, teacher = signal.compare(logits.log_softmax(-1))
+    return (student.exp() * (student - teacher)).sum(-1)
+
+
+class Told:
+    def __init__(self, teacher, context=None):
+        self.teacher, self.context = teacher, context
+
+    def label(self, trajectories):
+        if self.context is None:
+            return Labels.none(len(trajectories))
+        return self.context.labels(trajectories, self.teacher)
+
+    def signal(self, states, labels):
+        return read_teacher(self.teacher, states, labels)
+"""
 
 
 def quiet(*_) -> None:
@@ -110,3 +146,126 @@ def test_a_users_reward_trains_and_changed_code_is_another_study(tiny_study, tmp
         claim_folder(read_study(str(written), trust_code=True), run)
     with pytest.raises(ConfigError, match="is not the one"):
         read_study(str(run.study), trust_code=True)
+
+
+# ---- a supervision that asks a teacher ----------------------------------------------------------
+
+
+def told_by(study: Study, file, teacher, *, context=None, name: str = "mine", budget=None) -> Arm:
+    """Distillation whose supervision is the user's, and names its teacher in the study file."""
+    supervision = PythonSupervision(f"{file}:Told", "distribution", teacher, context)
+    stream = Stream(
+        study.arm("grpo").streams[0].prompts,
+        Learner(8),
+        (Term(supervision, KLStudentTeacher()),),
+        prompts_per_step=2,
+    )
+    return Arm(name, (stream,), budget or Budget(0.01, steps=3))
+
+
+def as_file(study: Study, path) -> Study:
+    """The study as somebody reads it from disk, and trusts it."""
+    path.write_text(dump_yaml(to_plain(study)))
+    return read_study(str(path), trust_code=True)
+
+
+def trained(study: Study, run: RunFolder, name: str) -> tuple[list[dict], dict]:
+    train_arm(study, run, name, 0, quiet)
+    folder = run.arm(name, 0)
+    return read_rows(folder / "metrics.jsonl"), read_json(folder / "policy" / "statewise.json")
+
+
+@pytest.mark.parametrize(
+    ("teacher", "context", "called"),
+    [
+        (PolicyRef("mild_sft"), None, "teacher:mild_sft"),
+        (Ema(0.5), None, "teacher:ema"),
+        (PolicyRef("student"), Context("{question} ({answer})"), "teacher:student"),
+    ],
+    ids=["an arm", "an average", "the live student"],
+)
+def test_a_users_supervision_is_given_the_teacher_that_it_names(
+    tiny_study, tmp_path, file, teacher, context, called
+):
+    """To the bit what our own kind does, tokens of the teacher included; and a study like any other."""
+    prompts = tiny_study.arm("grpo").streams[0].prompts
+    spend = Budget(0.01, steps=3)
+    walk = {"max_new_tokens": 8, "prompts_per_step": 2}
+    if context:
+        ours = self_distillation("ours", prompts, spend, context=context.template, **walk)
+    else:
+        ours = opd("ours", prompts, spend, teacher=teacher, **walk)
+    mild = tiny_study.arm("mild_sft")
+    mine = told_by(tiny_study, file, teacher, context=context)
+    study = as_file(with_arms(tiny_study, mild, ours, mine), tmp_path / "study.yaml")
+    assert study.arm("mine").streams[0].terms[0].supervision.teacher == teacher
+    assert study.parents(study.arm("mine")) == (
+        ["mild_sft"] if called == "teacher:mild_sft" else []
+    )
+    run = RunFolder(tmp_path / "run")
+    preflight(study, run)
+    train_arm(study, run, "mild_sft", 0, quiet)
+    (theirs, _), (rows, card) = (trained(study, run, name) for name in ("ours", "mine"))
+    assert card["teachers"] == [called]
+    assert rows == theirs
+    assert all(row["teacher_tokens"] > 0 for row in rows)
+
+
+def test_a_users_teacher_must_read_the_students_tokens(tiny_study, tmp_path, file):
+    from statewise.study.models import world_base
+
+    run = RunFolder(tmp_path / "run")
+    arm = told_by(tiny_study, file, PolicyRef(world_base()))
+    with pytest.raises(ModelError, match=r"arms\.mine: .* encodes text differently"):
+        preflight(as_file(with_arms(tiny_study, arm), tmp_path / "study.yaml"), run)
+    long = Context("{question} ({answer})" + " more" * 400)
+    arm = told_by(tiny_study, file, PolicyRef("student"), context=long)
+    with pytest.raises(DataError, match=r"terms\[0\].supervision.context: .* rows .* exceed the"):
+        preflight(as_file(with_arms(tiny_study, arm), tmp_path / "study.yaml"), run)
+
+
+def test_a_users_live_teacher_needs_a_context_and_an_unknown_one_has_no_arm(
+    tiny_study, tmp_path, file
+):
+    with pytest.raises(PairingError, match="live student"):
+        told_by(tiny_study, file, PolicyRef("student"))
+    with pytest.raises(ConfigError, match=r"arms\.mine: no arm or model directory 'milde_sft'"):
+        with_arms(
+            tiny_study,
+            tiny_study.arm("mild_sft"),
+            told_by(tiny_study, file, PolicyRef("milde_sft")),
+        )
+
+
+def test_every_axis_may_be_the_users_own(tiny_study, tmp_path, file):
+    """Source, supervision and objective from one file; the loss is that of the kinds that they imitate."""
+    prompts = tiny_study.arm("grpo").streams[0].prompts
+    spend = Budget(0.01, steps=2)
+    ours = opd(
+        "ours", prompts, spend, teacher=PolicyRef("mild_sft"), max_new_tokens=8, prompts_per_step=2
+    )
+    stream = Stream(
+        prompts,
+        PythonSource(f"{file}:walk", ("student",), room_tokens=8, arguments={"tokens": 8}),
+        (
+            Term(
+                PythonSupervision(f"{file}:Told", "distribution", PolicyRef("mild_sft")),
+                PythonObjective(f"{file}:nats", "distribution"),
+            ),
+        ),
+        prompts_per_step=2,
+    )
+    mine = Arm("mine", (stream,), spend)
+    mild = tiny_study.arm("mild_sft")
+    study = as_file(with_arms(tiny_study, mild, ours, mine), tmp_path / "study.yaml")
+    (term,) = study.arm("mine").streams[0].terms
+    parts = (study.arm("mine").streams[0].source, term.supervision, term.objective)
+    assert {part.sha256 for part in parts} == {source_hash(f"{file}:walk")}
+    run = RunFolder(tmp_path / "run")
+    preflight(study, run)
+    train_arm(study, run, "mild_sft", 0, quiet)
+    (theirs, _), (rows, _) = (trained(study, run, name) for name in ("ours", "mine"))
+    assert [r["tokens_sampled"] for r in rows] == [r["tokens_sampled"] for r in theirs]
+    for one, other in zip(rows, theirs, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
+        assert one["loss"] != 0

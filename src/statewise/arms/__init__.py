@@ -2,6 +2,7 @@
 
 There is no `if method ==` anywhere in the package. The functions of `supervised`, `distillation`
 and `reinforcement` are the methods: each is a line or two that says which value stands on which axis.
+Those of `variants` make an arm of another. docs/methods.md is their table, made by calling them.
 """
 
 from statewise.arms.arm import Arm, Budget, Stream, Term
@@ -9,6 +10,7 @@ from statewise.arms.binding import bind, policies, references
 from statewise.arms.distillation import (
     blended_opd,
     continuation_opd,
+    entropy_gated_opd,
     gkd,
     jsd_opd,
     offline_kd,
@@ -39,7 +41,13 @@ from statewise.arms.supervised import (
     rejection_sft,
     sft,
 )
-from statewise.arms.variants import with_rehearsal, with_replay
+from statewise.arms.variants import (
+    with_anchor,
+    with_importance,
+    with_rehearsal,
+    with_replay,
+    with_retention_anchor,
+)
 
 __all__ = [
     "Arm",
@@ -54,6 +62,7 @@ __all__ = [
     "dapo",
     "dft",
     "dr_grpo",
+    "entropy_gated_opd",
     "gkd",
     "grpo",
     "gspo",
@@ -76,6 +85,9 @@ __all__ = [
     "sequence_kd",
     "sft",
     "topk_opd",
+    "with_anchor",
+    "with_importance",
     "with_rehearsal",
     "with_replay",
+    "with_retention_anchor",
 ]

@@ -27,6 +27,13 @@ class Term:
     weighs states that another policy sampled.
 
     Raises PairingError where the objective does not take the signal that the supervision gives.
+
+    >>> from statewise.objectives import JSD
+    >>> from statewise.supervision import OwnActions
+    >>> Term(OwnActions(), JSD())
+    Traceback (most recent call last):
+    statewise.errors.PairingError: objective 'jsd' takes TeacherHidden or Mixture or TopK, but supervision \
+'own_actions' gives Actions
     """
 
     supervision: Supervision
@@ -55,7 +62,20 @@ class Term:
 
 @dataclass(frozen=True)
 class Stream:
-    """Prompts, the source that turns them into trajectories, and what is said at their states."""
+    """Prompts, the source that turns them into trajectories, and what is said at their states.
+
+    Raises ConfigError without terms or prompts, and PairingError where source and term mean nothing together.
+
+    >>> from statewise.data import JsonLines
+    >>> from statewise.objectives import CrossEntropy
+    >>> from statewise.sources import Dataset
+    >>> from statewise.supervision import OwnActions
+    >>> term = Term(OwnActions(), CrossEntropy(), on=("teacher",))
+    >>> Stream(JsonLines("train.jsonl"), Dataset(), (term,), prompts_per_step=4)
+    Traceback (most recent call last):
+    statewise.errors.PairingError: `on` names teacher, but the tokens of source 'dataset' are \
+chosen by dataset: the term would speak of no state
+    """
 
     prompts: Data | Prompts
     source: Source
@@ -127,7 +147,15 @@ class Budget:
 
 @dataclass(frozen=True)
 class Arm:
-    """A name, streams and a budget. `start` is the policy that the student begins as."""
+    """A name, streams and a budget. `start` is the policy that the student begins as.
+
+    Raises ConfigError without streams, and for dropout under an objective with a ratio.
+
+    >>> from statewise.arms import sft
+    >>> from statewise.data import JsonLines
+    >>> sft("mild", JsonLines("train.jsonl"), Budget(1e-3, steps=7), prompts_per_step=4).steps
+    7
+    """
 
     name: str
     streams: tuple[Stream, ...]

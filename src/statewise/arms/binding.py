@@ -12,7 +12,12 @@ from statewise.policy import Ema, Policy, PolicyRef
 
 
 def references(value: object) -> Iterator[PolicyRef]:
-    """Every policy that a value names, in order."""
+    """Every policy that a value names, in order.
+
+    >>> from statewise.supervision import TeacherDistribution
+    >>> [ref.name for ref in references((TeacherDistribution(PolicyRef("mild")), PolicyRef("base")))]
+    ['mild', 'base']
+    """
     if isinstance(value, PolicyRef):
         yield value
     elif isinstance(value, tuple):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from statewise.arms.arm import Arm, Budget, Stream, Term
 from statewise.data import Data, Prompts
 from statewise.objectives import (
     JSD,
     CrossEntropy,
+    EntropyGated,
     KLStudentTeacher,
     KLTeacherStudent,
     Objective,
@@ -28,7 +31,7 @@ def opd(
     prompts_per_step: int,
     objective: Objective = KLStudentTeacher(),
 ) -> Arm:
-    """One-step on-policy distillation: learner states, teacher distribution, a divergence (eq. 7)."""
+    """One-step on-policy distillation: learner states, teacher distribution, a divergence (2605.22731, eq. 7)."""
     source = Learner(max_new_tokens=max_new_tokens)
     term = Term(TeacherDistribution(teacher), objective)
     return Arm(name, (Stream(prompts, source, (term,), prompts_per_step),), budget)
@@ -90,6 +93,28 @@ def sampled_opd(
     return Arm(name, (Stream(prompts, source, (term,), prompts_per_step),), budget)
 
 
+def entropy_gated_opd(
+    name: str,
+    prompts: Data | Prompts,
+    budget: Budget,
+    *,
+    teacher: PolicyLike,
+    max_new_tokens: int,
+    prompts_per_step: int,
+    threshold_nats: float = EntropyGated.threshold_nats,
+) -> Arm:
+    """On-policy distillation that adds `kl(teacher||student)` where the teacher hesitates (2603.07079)."""
+    return opd(
+        name,
+        prompts,
+        budget,
+        teacher=teacher,
+        max_new_tokens=max_new_tokens,
+        prompts_per_step=prompts_per_step,
+        objective=EntropyGated(threshold_nats),
+    )
+
+
 def self_distillation(
     name: str,
     prompts: Data | Prompts,
@@ -120,7 +145,7 @@ def continuation_opd(
     branch_tokens: int,
     prompts_per_step: int,
 ) -> Arm:
-    """Continuation distillation: learner roots, teacher branches, cross-entropy on the branch."""
+    """Continuation distillation: learner roots, teacher branches, cross-entropy on the branch (2605.22731)."""
     source = Continuation(
         teacher=teacher, branch_tokens=branch_tokens, max_new_tokens=max_new_tokens
     )
@@ -154,7 +179,7 @@ def offline_kd(
     prompts_per_step: int,
     objective: Objective = KLTeacherStudent(),
 ) -> Arm:
-    """Offline distillation: teacher states, the teacher's distribution, a divergence."""
+    """Offline distillation: teacher states, the teacher's distribution, a divergence (1503.02531)."""
     source = Teacher(teacher, max_new_tokens)
     term = Term(TeacherDistribution(teacher), objective)
     return Arm(name, (Stream(prompts, source, (term,), prompts_per_step),), budget)
@@ -169,10 +194,14 @@ def gkd(
     max_new_tokens: int,
     prompts_per_step: int,
     learner_share: Scheduled = 0.5,
+    per: Literal["sequence", "step"] = "sequence",
     objective: Objective = JSD(),
 ) -> Arm:
-    """GKD: learner states with share lambda, else dataset states; JSD to the teacher's distribution (2306.13649)."""
-    source = Mixture((Learner(max_new_tokens), Dataset()), (learner_share,))
+    """GKD: learner states with share lambda, else dataset states; JSD to the teacher's distribution (2306.13649).
+
+    `per: step` sends a whole step to one of the two by a coin, as TRL's GKDTrainer does.
+    """
+    source = Mixture((Learner(max_new_tokens), Dataset()), (learner_share,), per)
     term = Term(TeacherDistribution(teacher), objective)
     return Arm(name, (Stream(prompts, source, (term,), prompts_per_step),), budget)
 

@@ -29,21 +29,37 @@ from statewise.supervision import (
 
 
 def gives(supervision: Supervision) -> tuple[type, ...]:
-    """The types of signal that a supervision may give."""
+    """The types of signal that a supervision may give.
+
+    >>> [t.__name__ for t in gives(TeacherDistribution(PolicyRef("mild")))]
+    ['TeacherHidden', 'TopK']
+    """
     if isinstance(supervision, PythonSupervision):
         return SIGNALS[supervision.gives]
     return _members(get_type_hints(type(supervision).signal)["return"])
 
 
 def takes(objective: Objective) -> tuple[type, ...]:
-    """The types of signal that an objective accepts."""
+    """The types of signal that an objective accepts.
+
+    >>> from statewise.objectives import Reinforce
+    >>> [t.__name__ for t in takes(Reinforce())]
+    ['Advantages']
+    """
     if isinstance(objective, PythonObjective):
         return SIGNALS[objective.takes]
     return _members(get_type_hints(type(objective).__call__)["signal"])
 
 
 def check_signal(supervision: Supervision, objective: Objective) -> None:
-    """Refuse an objective that does not take what the supervision gives."""
+    """Refuse an objective that does not take what the supervision gives.
+
+    >>> from statewise.objectives import Reinforce
+    >>> check_signal(OwnActions(), Reinforce())
+    Traceback (most recent call last):
+    statewise.errors.PairingError: objective 'reinforce' takes Advantages, but supervision 'own_actions' \
+gives Actions
+    """
     given, taken = gives(supervision), takes(objective)
     if not set(given) <= set(taken):
         raise PairingError(
@@ -58,7 +74,14 @@ def check_source(
     importance: Importance | None,
     on: Sequence[str],
 ) -> None:
-    """Refuse a source and a term that mean nothing together."""
+    """Refuse a source and a term that mean nothing together.
+
+    >>> from statewise.sources import Dataset
+    >>> check_source(Dataset(), OwnActions(), None, on=("student",))
+    Traceback (most recent call last):
+    statewise.errors.PairingError: `on` names student, but the tokens of source 'dataset' are \
+chosen by dataset: the term would speak of no state
+    """
     if strangers := [owner for owner in on if owner not in source.owners]:
         raise PairingError(
             f"`on` names {', '.join(strangers)}, but the tokens of source {source.kind!r} are "
@@ -144,16 +167,40 @@ def _check_teacher(supervision: Supervision) -> None:
     """A policy that is its own teacher must see something that the student does not."""
     asked = supervision.teachers if isinstance(supervision, TeacherMixture) else (supervision,)
     for one in asked:
-        told = isinstance(one, TeacherDistribution | TeacherLogRatio)
-        if told and one.context is None and is_live(one.teacher):
+        if _echoes(one):
             raise PairingError(
                 f"{one.kind} with the live student as teacher, in the student's own context, says what "
                 "the student says already; give it a `context`, or name another policy"
             )
+    if isinstance(supervision, ReferenceActions) and is_live(supervision.reference):
+        raise PairingError(
+            "reference_actions with the live student as reference: every ratio is 1; name the policy that "
+            "the ratios are to, or give own_actions"
+        )
+
+
+def _echoes(supervision: Supervision) -> bool:
+    """True where the live student would be told what it says.
+
+    A user's own supervision is trusted with the student where it makes a number of it (how sure it
+    is, for one); a distribution or log-probs in the student's own context are the student's own.
+    """
+    match supervision:
+        case TeacherDistribution() | TeacherLogRatio():
+            repeats = True
+        case PythonSupervision():
+            repeats = supervision.gives in ("distribution", "reference")
+        case _:
+            return False
+    return repeats and supervision.context is None and is_live(supervision.teacher)
 
 
 def is_live(teacher: object) -> bool:
-    """True for the student itself as a teacher, named or bound."""
+    """True for the student itself as a teacher, named or bound.
+
+    >>> is_live(PolicyRef("student")), is_live(PolicyRef("base"))
+    (True, False)
+    """
     if isinstance(teacher, PolicyRef):
         return teacher.name == LIVE
     return isinstance(teacher, Policy) and teacher.name == f"teacher:{LIVE}"

@@ -155,7 +155,7 @@ def reinforce(
     samples_per_prompt: int = 1,
     reward: Reward = ExactAnswer(),
 ) -> Arm:
-    """REINFORCE with the rollout's mean reward as baseline."""
+    """REINFORCE with the rollout's mean reward as baseline (Williams, 1992)."""
     term = Term(RewardBaseline(reward), Reinforce(), normaliser="constant", constant_tokens=1.0)
     return _on_policy(
         name, prompts, budget, prompts_per_step, max_new_tokens, samples_per_prompt, term
@@ -175,7 +175,7 @@ def anchored_grpo(
     anchor: PolicyLike = PolicyRef("base"),
     coefficient: float = 0.04,
 ) -> Arm:
-    """GRPO with `kl(student||anchor)` as a second term: the divergence itself, no sampled estimate."""
+    """GRPO with `kl(student||anchor)` as a second term: the divergence itself, no sampled estimate (2402.03300)."""
     terms = (
         Term(GroupAdvantage(reward), ClippedSurrogate(clip, clip), normaliser="sequence"),
         Term(

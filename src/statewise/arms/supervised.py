@@ -12,7 +12,7 @@ from statewise.supervision import OwnActions, ReferenceActions
 
 
 def sft(name: str, prompts: Data | Prompts, budget: Budget, *, prompts_per_step: int) -> Arm:
-    """Supervised fine-tuning: dataset states, gold tokens, cross-entropy (eq. 5)."""
+    """Supervised fine-tuning: dataset states, gold tokens, cross-entropy (2605.22731, eq. 5)."""
     term = Term(OwnActions(), CrossEntropy())
     return Arm(name, (Stream(prompts, Dataset(), (term,), prompts_per_step),), budget)
 

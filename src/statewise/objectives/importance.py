@@ -28,6 +28,16 @@ class Importance:
 
     Truncation: Ionides, 2008; between engines: Yao et al., 2025, "Your efficient RL framework secretly
     brings you off-policy RL training". Untruncated and by sequence it is unbiased.
+
+    Raises ConfigError for a cap below 1.
+
+    >>> from statewise.example import states
+    >>> seen, now = states(1, 2, logprobs=[-2.0, -1.0]), torch.tensor([-1.0, -1.5])    # r = e, e^-0.5
+    >>> for weigh in (Importance(), Importance(rule="mask"), Importance(level="sequence")):
+    ...     [round(w, 3) for w in weigh(seen, now, torch.ones(2)).tolist()]
+    [2.0, 0.607]
+    [0.0, 0.607]
+    [1.649, 1.649]
     """
 
     cap: float = 2.0

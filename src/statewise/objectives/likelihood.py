@@ -15,13 +15,27 @@ from statewise.trajectory import States
 
 
 def action_logprobs(logits: Float[Tensor, "N V"], states: States) -> Float[Tensor, " N"]:
-    """`log pi(a_n | s_n)` under the full softmax, nats."""
+    """`log pi(a_n | s_n)` under the full softmax, nats.
+
+    >>> import torch
+    >>> from statewise.example import states
+    >>> logits = torch.tensor([[0.5, 0.25, 0.25]]).log()
+    >>> round(action_logprobs(logits, states(1)).item(), 4)    # log 1/4
+    -1.3863
+    """
     return logits.log_softmax(-1).gather(-1, states.action_ids[:, None]).squeeze(-1)
 
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """`-log pi(a_n | s_n)` (eq. 5)."""
+    """`-log pi(a_n | s_n)` (eq. 5).
+
+    >>> import torch
+    >>> from statewise.example import states
+    >>> logits = torch.tensor([[0.5, 0.25, 0.25]]).log()
+    >>> round(CrossEntropy()(logits, states(1), Actions()).item(), 4)    # log 4
+    1.3863
+    """
 
     kind: ClassVar[str] = "cross_entropy"
     reads: ClassVar[tuple[str, ...]] = ()
@@ -39,6 +53,12 @@ class DynamicFineTuning:
     DFT (Wu et al., 2025, arXiv 2508.05629, eq. 9). It cancels the `1 / pi` that makes the gradient of
     cross-entropy large at unlikely tokens: the gradient is that of `-pi(a_n | s_n)`. The weight is
     no part of the denominator.
+
+    >>> import torch
+    >>> from statewise.example import states
+    >>> logits = torch.tensor([[0.5, 0.25, 0.25]]).log()
+    >>> round(DynamicFineTuning()(logits, states(1), Actions()).item(), 4)    # log 4 / 4
+    0.3466
     """
 
     kind: ClassVar[str] = "dft"
@@ -58,6 +78,15 @@ class ImportanceWeighted:
     iw-SFT (Qin & Springenberg, 2025, arXiv 2507.12856), whose auxiliary policy `q` is here the
     student itself. `level: sequence` takes one weight a row, the geometric mean of its tokens'
     ratios, and `token` one a token. The published code clips to [0, 16] and to [0.2, 1.8].
+
+    Raises ConfigError for bounds that no weight can meet.
+
+    >>> import torch
+    >>> from statewise.example import states
+    >>> logits, told = torch.tensor([[0.5, 0.5]]).log(), Reference(torch.tensor([0.25]).log())
+    >>> loss = ImportanceWeighted("token")(logits, states(1), told)
+    >>> round(loss.item(), 4)    # 2 log 2: the student gives the token twice as much
+    1.3863
     """
 
     kind: ClassVar[str] = "importance_weighted"

@@ -26,6 +26,11 @@ class Reinforce:
 
     With the return as advantage its expected gradient is that of `-E[return]`, as long as the
     states are the current policy's own: with several updates a rollout it is biased from the second on.
+
+    >>> from statewise.example import states
+    >>> logits, better = torch.tensor([[0.5, 0.5]]).log(), Advantages(torch.tensor([2.0]))
+    >>> round(Reinforce()(logits, states(1), better).item(), 4)    # 2 log 2
+    1.3863
     """
 
     kind: ClassVar[str] = "reinforce"
@@ -43,6 +48,12 @@ class ClippedSurrogate:
 
     Schulman et al., 2017 (arXiv 1707.06347, eq. 7); `clip_high > clip_low` is DAPO's clip-higher
     (arXiv 2503.14476, section 3.1).
+
+    >>> from statewise.example import states
+    >>> import math
+    >>> logits, seen = torch.tensor([[0.5, 0.5]]).log(), states(1, old=[math.log(0.25)])    # ratio 2
+    >>> [round(ClippedSurrogate()(logits, seen, Advantages(torch.tensor([a]))).item(), 4) for a in (1.0, -1.0)]
+    [-1.2, 2.0]
     """
 
     kind: ClassVar[str] = "clipped_surrogate"
@@ -67,6 +78,13 @@ class Cispo:
 
     MiniMax, 2025 (arXiv 2506.13585, section 3.1). A token whose ratio has left the clip keeps a gradient,
     which the surrogate would drop. `clip_low` None leaves the ratio unbounded below, as they run it.
+
+    >>> from statewise.example import states
+    >>> import math
+    >>> logits, seen = torch.tensor([[0.5, 0.5]]).log(), states(1, old=[math.log(0.25)])    # ratio 2
+    >>> better = Advantages(torch.tensor([1.0]))
+    >>> round(Cispo(clip_high=0.5)(logits, seen, better).item(), 4)    # 1.5 log 2
+    1.0397
     """
 
     kind: ClassVar[str] = "cispo"
@@ -87,7 +105,14 @@ class Cispo:
 
 
 def sampling_logprobs(logits: Float[Tensor, "N V"], states: States) -> Float[Tensor, " N"]:
-    """`log pi(a_n | s_n)` at the temperature the action was sampled at, nats."""
+    """`log pi(a_n | s_n)` at the temperature the action was sampled at, nats.
+
+    >>> from dataclasses import replace
+    >>> from statewise.example import states
+    >>> warm = replace(states(1), temperature=torch.tensor([2.0]))
+    >>> round(sampling_logprobs(torch.tensor([[0.8, 0.2]]).log(), warm).exp().item(), 4)    # 2 to 1
+    0.3333
+    """
     scaled = logits / states.temperature[:, None]
     return scaled.log_softmax(-1).gather(-1, states.action_ids[:, None]).squeeze(-1)
 
@@ -104,7 +129,13 @@ def clipped(
 
 
 def check_clip(low: float, high: float) -> None:
-    """Refuse bounds that no ratio can meet."""
+    """Refuse bounds that no ratio can meet.
+
+    >>> check_clip(0.2, -0.1)
+    Traceback (most recent call last):
+    statewise.errors.ConfigError: clip_low lies in [0, 1] and clip_high is 0 or more \
+(ratios in [1 - low, 1 + high]), found 0.2 and -0.1
+    """
     if not (0 <= low <= 1 and high >= 0):
         raise ConfigError(
             f"clip_low lies in [0, 1] and clip_high is 0 or more (ratios in [1 - low, 1 + high]), "

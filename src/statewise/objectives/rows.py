@@ -29,7 +29,12 @@ class ReadsRows(Protocol):
 
 
 def reads_rows(objective: object) -> TypeGuard[ReadsRows]:
-    """True where the objective asks for the row pass."""
+    """True where the objective asks for the row pass.
+
+    >>> from statewise.objectives import CrossEntropy, SequenceRatio
+    >>> reads_rows(SequenceRatio()), reads_rows(CrossEntropy())
+    (True, False)
+    """
     return getattr(objective, "reads_rows", False)
 
 
@@ -47,11 +52,21 @@ def row_means(
 
 
 def row_sums(values: Float[Tensor, " N"], row: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
-    """The sum of `values` over each state's row."""
+    """The sum of `values` over each state's row.
+
+    >>> row_sums(torch.tensor([1.0, 4.0, 5.0]), torch.tensor([0, 0, 1])).tolist()
+    [5.0, 5.0, 5.0]
+    """
     rows = int(row.max()) + 1
     return values.new_zeros(rows).index_add_(0, row, values)[row]
 
 
 def or_now(states: States, now: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
-    """`old_logprobs`, and where the policy has not moved since the rollout, those of now."""
+    """`old_logprobs`, and where the policy has not moved since the rollout, those of now.
+
+    >>> from statewise.example import states
+    >>> now = torch.tensor([-1.0])
+    >>> or_now(states(1), now).tolist(), or_now(states(1, old=[-2.0]), now).tolist()
+    ([-1.0], [-2.0])
+    """
     return torch.where(states.old_logprobs.isnan(), now.detach(), states.old_logprobs)

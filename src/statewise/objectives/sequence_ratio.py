@@ -27,6 +27,14 @@ class SequenceRatio:
     `over: sum` takes `s = exp(sum_t ...)`, the likelihood ratio of the completion itself, as RLOO does
     in TRL; there the gradient is the whole row's under `constant` with 1 token, and the loss that is
     reported counts a row once for each of its states.
+
+    >>> from dataclasses import replace
+    >>> from statewise.example import states
+    >>> logits = torch.tensor([[0.5, 0.5]]).log()
+    >>> seen = replace(states(1), row_log_ratio=torch.tensor([2.0]).log())    # s = 2
+    >>> [round(SequenceRatio(0.2, 0.3)(logits, seen, Advantages(torch.tensor([a]))).item(), 4)
+    ...  for a in (1.0, -1.0)]
+    [-1.3, 2.0]
     """
 
     kind: ClassVar[str] = "sequence_ratio"

@@ -47,6 +47,13 @@ class ExactAnswer:
     than the task scores teaches the format beside the answer.
 
     Raises DataError where the reference itself has no `#### answer`.
+
+    >>> import numpy as np
+    >>> prompt = Prompt("p", "6*7=", np.zeros(1, np.int32), reference="#### 42")
+    >>> [ExactAnswer()(prompt, text) for text in ("#### 42", "#### 41", "it is 42")]
+    [1.0, 0.0, 0.0]
+    >>> ExactAnswer("flexible")(prompt, "it is 42")
+    1.0
     """
 
     kind: ClassVar[str] = "exact_answer"

@@ -14,7 +14,14 @@ from statewise.trajectory import Trajectory
 
 @dataclass(frozen=True)
 class Outcome:
-    """The reward of the whole completion, at its last token: 0, 0, ..., r."""
+    """The reward of the whole completion, at its last token: 0, 0, ..., r.
+
+    >>> from statewise.example import trajectory
+    >>> from statewise.rewards import ExactAnswer
+    >>> made = trajectory(1, 2, 3, completion="#### 1", reference="#### 1")
+    >>> Outcome(ExactAnswer())(made).tolist()
+    [0.0, 0.0, 1.0]
+    """
 
     kind: ClassVar[str] = "outcome"
     reward: Reward

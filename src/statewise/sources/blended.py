@@ -37,6 +37,11 @@ class Blended:
 
     Raises ConfigError where `epsilon` is negative or the temperature 0 (a point has no exponent), and
     ModelError where student and teacher have heads of different width.
+
+    >>> from statewise.policy import PolicyRef
+    >>> source = Blended(PolicyRef("mild"), 0.1, max_new_tokens=8)
+    >>> source.owners, source.supervised, source.room_tokens
+    (('blend',), ('blend',), 8)
     """
 
     kind: ClassVar[str] = "blended"

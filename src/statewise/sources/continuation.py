@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -20,16 +20,26 @@ class Continuation:
 
     The learner completes the prompt; the cut is a fraction of the completion's *realised* length,
     drawn from U[cut_low, cut_high], and never lies after the stop token. From there the teacher
-    writes on at `teacher_temperature`. Only the branch is supervised. A branch that reaches its
-    length has no stop token: none is added, for the teacher did not stop.
+    writes on at `teacher_temperature`. A branch that reaches its length has no stop token: none is
+    added, for the teacher did not stop.
+
+    `supervised` says whose tokens weigh: the branch's, the root's, or both (as two terms, each `on` its
+    own owner).
 
     Only the root is on-policy (Nie, 2026, section 2; science of this project: cut 0 and an endless
     branch are sequence-level distillation, a branch of 1 is one-step distillation).
+
+    Raises ConfigError for cuts that are no fractions, for `supervised` that names nobody, and where the
+    root is supervised and was drawn at another temperature than the branch: a trajectory states one.
+
+    >>> from statewise.policy import PolicyRef
+    >>> both = Continuation(PolicyRef("mild"), 2, 8, supervised=("student", "teacher"))
+    >>> both.owners, both.supervised, both.room_tokens
+    (('student', 'teacher'), ('student', 'teacher'), 10)
     """
 
     kind: ClassVar[str] = "continuation"
     owners: ClassVar[tuple[str, ...]] = ("student", "teacher")
-    supervised: ClassVar[tuple[str, ...]] = ("teacher",)
     reads_gold: ClassVar[bool] = False
     teacher: PolicyLike
     branch_tokens: int
@@ -39,6 +49,7 @@ class Continuation:
     temperature: float = 1.0
     teacher_temperature: float = 1.0
     samples_per_prompt: int = 1
+    supervised: tuple[Literal["student", "teacher"], ...] = ("teacher",)
 
     def __post_init__(self) -> None:
         at_least_one(self, "branch_tokens", "max_new_tokens", "samples_per_prompt")
@@ -48,11 +59,23 @@ class Continuation:
             )
         for temperature in (self.temperature, self.teacher_temperature):
             Sampling(temperature)  # refuses one that is none
+        if not self.supervised:
+            raise ConfigError("`supervised` names nobody: neither root nor branch would be taught")
+        if "student" in self.supervised and self.temperature != self.teacher_temperature:
+            raise ConfigError(
+                "a root that is supervised needs the branch's temperature, for a trajectory states one: "
+                f"found {self.temperature} and {self.teacher_temperature}"
+            )
 
     @property
     def room_tokens(self) -> int:
         """Tokens of context that it needs beyond the prompt: a whole root and a whole branch."""
         return self.max_new_tokens + self.branch_tokens
+
+    @property
+    def sampling(self) -> Sampling:
+        """The transform that a supervised root is drawn under, as its branch is."""
+        return Sampling(self.temperature)
 
     def __call__(
         self, prompts: Sequence[Prompt], *, student: Policy, seed: int, progress: float = 0.0
@@ -95,9 +118,14 @@ class Continuation:
                         root.behaviour_logprobs[root.prompt_tokens :][:cut]
                         if self.temperature == self.teacher_temperature
                         else None,
-                        weight=0.0,
+                        weight=float("student" in self.supervised),
                     ),
-                    Segment(self.teacher.owner, branch.token_ids, branch.logprobs),
+                    Segment(
+                        self.teacher.owner,
+                        branch.token_ids,
+                        branch.logprobs,
+                        weight=float("teacher" in self.supervised),
+                    ),
                 ],
                 completion=student.to_text(
                     np.concatenate([root.completion_ids[:cut], branch.token_ids])

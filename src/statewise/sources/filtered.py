@@ -26,6 +26,12 @@ class Filtered:
     figure `taught_share` says how many were kept, a `constant` normaliser still divides by all of
     them, and a step that keeps none is a step without states (`updates` 0) and not an error. Under
     one seed it samples what `source` samples.
+
+    >>> from statewise.rewards import ExactAnswer
+    >>> from statewise.sources import Learner
+    >>> kept = Filtered(Learner(max_new_tokens=8, samples_per_prompt=4), ExactAnswer())
+    >>> kept.supervised, kept.samples_per_prompt, kept.room_tokens
+    (('student',), 4, 8)
     """
 
     kind: ClassVar[str] = "filtered"

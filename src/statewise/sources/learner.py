@@ -13,7 +13,12 @@ from statewise.trajectory import Prompt, Sampling, Trajectory
 
 @dataclass(frozen=True)
 class Learner:
-    """The current policy completes each prompt `samples_per_prompt` times (d^student of eq. 4, 7)."""
+    """The current policy completes each prompt `samples_per_prompt` times (d^student of eq. 4, 7).
+
+    >>> source = Learner(max_new_tokens=8, temperature=0.5)
+    >>> source.owners, source.sampling.is_full, Learner(8, top_p=0.9).sampling.is_full
+    (('student',), True, False)
+    """
 
     kind: ClassVar[str] = "learner"
     owners: ClassVar[tuple[str, ...]] = ("student",)

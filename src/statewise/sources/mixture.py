@@ -32,6 +32,11 @@ class Mixture:
 
     Raises ConfigError for fewer than two sources, for shares that are not one fewer or sum to more
     than 1, and for sources with unequal samples a prompt: lambda would be no share of sequences.
+
+    >>> from statewise.sources import Dataset, Learner
+    >>> half = Mixture((Learner(max_new_tokens=8), Dataset()), (0.5,))
+    >>> half.owners, half.room_tokens, half.reads_gold
+    (('student', 'dataset'), 8, True)
     """
 
     kind: ClassVar[str] = "mixture"

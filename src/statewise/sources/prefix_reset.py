@@ -33,6 +33,10 @@ class PrefixReset:
     trajectories are those of the learner source under the same seed.
 
     Raises DataError where a prompt that is reset to its gold completion has none.
+
+    >>> gold = PrefixReset(max_new_tokens=8)
+    >>> gold.owners, gold.supervised, gold.room_tokens
+    (('dataset', 'student'), ('student',), 8)
     """
 
     kind: ClassVar[str] = "prefix_reset"

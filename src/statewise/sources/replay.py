@@ -41,6 +41,11 @@ class Replay:
     The store is state: it begins empty with every run, and is saved and restored with checkpoints.
 
     Raises ConfigError where neither limit is given, and for a source in which the student writes nothing.
+
+    >>> from statewise.sources import Learner
+    >>> Replay(Learner(max_new_tokens=8), share=0.5)
+    Traceback (most recent call last):
+    statewise.errors.ConfigError: a replay needs an age_limit or a capacity, or it would grow for ever
     """
 
     kind: ClassVar[str] = "replay"

@@ -27,6 +27,10 @@ class Stored:
     Raises DataError, naming prompt and file, where the sample does not hold exactly
     `samples_per_prompt` trajectories of a prompt, where it tokenised the prompt otherwise (another
     tokenizer or template made it), and where a row is longer than the student can read.
+
+    >>> sample = Stored("states.parquet", "learner", samples_per_prompt=4)
+    >>> sample.samples_per_prompt, sample.room_tokens, sample.reads_gold    # nothing is written
+    (4, 0, False)
     """
 
     kind: ClassVar[str] = "stored"

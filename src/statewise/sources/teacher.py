@@ -19,6 +19,11 @@ class Teacher:
     arXiv 1606.07947, eq. 5, by samples in place of a beam); with its distribution, offline
     distillation. A frozen copy of the policy that a run starts from is a teacher as well: its kept
     samples are those of rejection fine-tuning. A row ends where the teacher's context does.
+
+    >>> from statewise.policy import PolicyRef
+    >>> source = Teacher(PolicyRef("mild"), max_new_tokens=8)
+    >>> source.owners, source.supervised, source.room_tokens
+    (('teacher',), ('teacher',), 8)
     """
 
     kind: ClassVar[str] = "teacher"

@@ -16,7 +16,7 @@ from statewise.supervision.context import Context
 from statewise.supervision.log_ratio import TeacherLogRatio
 from statewise.supervision.process import ProcessReward
 from statewise.supervision.python import PythonSupervision
-from statewise.supervision.teacher import TeacherDistribution, TeacherMixture
+from statewise.supervision.teacher import TeacherDistribution, TeacherMixture, read_teacher
 
 Supervision = (
     OwnActions
@@ -46,4 +46,5 @@ __all__ = [
     "TeacherDistribution",
     "TeacherLogRatio",
     "TeacherMixture",
+    "read_teacher",
 ]

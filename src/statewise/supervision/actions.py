@@ -14,7 +14,12 @@ from statewise.trajectory import States, Trajectory
 
 @dataclass(frozen=True)
 class OwnActions:
-    """Learn the visited tokens themselves: gold tokens on a dataset, the teacher's on a branch."""
+    """Learn the visited tokens themselves: gold tokens on a dataset, the teacher's on a branch.
+
+    >>> from statewise.example import states, trajectory
+    >>> OwnActions().signal(states(1, 2), OwnActions().label([trajectory(1, 2)]))
+    Actions()
+    """
 
     kind: ClassVar[str] = "own_actions"
 

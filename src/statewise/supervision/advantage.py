@@ -33,6 +33,13 @@ class GroupAdvantage:
     Bias: the mean holds the completion itself, which shrinks the expected gradient by `(n - 1) / n`
     and leaves its direction; `std` then weighs each prompt by the inverse of its spread, so that the
     expected gradient is of no expected reward at all.
+
+    >>> from statewise.example import trajectory
+    >>> from statewise.rewards import ExactAnswer
+    >>> rows = [trajectory(1, completion=c, reference="#### 1") for c in ("#### 1", "#### 2", "", "")]
+    >>> advantages = GroupAdvantage(ExactAnswer()).label(rows).values    # (1 - 1/4) / (1/2 + 1e-4)
+    >>> [round(a, 4) for a in advantages.tolist()]
+    [1.4997, -0.4999, -0.4999, -0.4999]
     """
 
     kind: ClassVar[str] = "group_advantage"
@@ -60,6 +67,12 @@ class LeaveOneOut:
 
     RLOO (Kool et al., 2019; Ahmadian et al., 2024, arXiv 2402.14740). Unbiased: the baseline does
     not hold the completion itself. It is Dr.GRPO's advantage times `n / (n - 1)`.
+
+    >>> from statewise.example import trajectory
+    >>> from statewise.rewards import ExactAnswer
+    >>> rows = [trajectory(1, completion=c, reference="#### 1") for c in ("#### 1", "#### 2", "", "")]
+    >>> [round(a, 4) for a in LeaveOneOut(ExactAnswer()).label(rows).values.tolist()]
+    [1.0, -0.3333, -0.3333, -0.3333]
     """
 
     kind: ClassVar[str] = "leave_one_out"
@@ -85,6 +98,12 @@ class RewardBaseline:
 
     A number is unbiased. The mean of M completions holds each completion itself, which shrinks the
     expected gradient by `(M - 1) / M`, whatever their prompts.
+
+    >>> from statewise.example import trajectory
+    >>> from statewise.rewards import ExactAnswer
+    >>> rows = [trajectory(1, completion=c, reference="#### 1") for c in ("#### 1", "#### 2", "", "")]
+    >>> RewardBaseline(ExactAnswer()).label(rows).values.tolist()
+    [0.75, -0.25, -0.25, -0.25]
     """
 
     kind: ClassVar[str] = "reward_baseline"
@@ -109,6 +128,10 @@ class ConstantAdvantage:
 
     Its expected gradient at the policy's own states is 0 while the policy has not moved since it
     sampled; -1 then only spreads the policy by chance, and has matched teachers (arXiv 2608.31046).
+
+    >>> from statewise.example import states
+    >>> ConstantAdvantage().signal(states(1, 2), Labels.none(1)).values.tolist()
+    [-1.0, -1.0]
     """
 
     kind: ClassVar[str] = "constant_advantage"
@@ -124,12 +147,24 @@ class ConstantAdvantage:
 
 
 def score(reward: Reward, trajectories: Sequence[Trajectory]) -> Float64[np.ndarray, " M"]:
-    """The reward of each trajectory."""
+    """The reward of each trajectory.
+
+    >>> from statewise.example import trajectory
+    >>> from statewise.rewards import ExactAnswer
+    >>> rows = [trajectory(1, completion=c, reference="#### 1") for c in ("#### 1", "#### 2", "", "")]
+    >>> score(ExactAnswer(), rows).tolist()
+    [1.0, 0.0, 0.0, 0.0]
+    """
     return np.array([reward(t.prompt, t.completion) for t in trajectories], np.float64)
 
 
 def groups(trajectories: Sequence[Trajectory]) -> list[list[int]]:
-    """Indices of the trajectories of each group. Raises DataError for a group of one."""
+    """Indices of the trajectories of each group. Raises DataError for a group of one.
+
+    >>> from statewise.example import trajectory
+    >>> groups([trajectory(1, group=name) for name in ("a", "b", "a", "b")])
+    [[0, 2], [1, 3]]
+    """
     found: dict[str, list[int]] = defaultdict(list)
     for i, trajectory in enumerate(trajectories):
         found[trajectory.group_id].append(i)
@@ -144,7 +179,14 @@ def groups(trajectories: Sequence[Trajectory]) -> list[list[int]]:
 def in_groups(
     advantages: np.ndarray, rewards: np.ndarray, trajectories: Sequence[Trajectory]
 ) -> Labels:
-    """Labels with the mean reward and the share of groups that say nothing."""
+    """Labels with the mean reward and the share of groups that say nothing.
+
+    >>> from statewise.example import trajectory
+    >>> rows = [trajectory(1, group=name) for name in ("a", "a", "b", "b")]
+    >>> advantages, rewards = np.array([0.5, -0.5, 0, 0], np.float32), np.array([1.0, 0, 1, 1])
+    >>> dict(in_groups(advantages, rewards, rows).figures)
+    {'reward_mean': 0.75, 'silent_group_share': 0.5}
+    """
     every = groups(trajectories)
     silent = sum(not advantages[members].any() for members in every)
     return Labels(

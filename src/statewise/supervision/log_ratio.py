@@ -30,6 +30,11 @@ class TeacherLogRatio:
     whole update.
 
     Raises DataError where a token's behaviour log-prob is unknown: nobody sampled it.
+
+    >>> from statewise.policy import PolicyRef
+    >>> TeacherLogRatio(PolicyRef("mild"), clip=0.0)
+    Traceback (most recent call last):
+    statewise.errors.ConfigError: clip must be positive, found 0.0
     """
 
     kind: ClassVar[str] = "teacher_log_ratio"
@@ -69,7 +74,12 @@ class TeacherLogRatio:
 def returns_to_go(
     rewards: Float[Tensor, " N"], states: States, discount: float
 ) -> Float[Tensor, " N"]:
-    """`sum_{k >= t} discount^(k - t) r_k` along each row; a token between two states counts as 0."""
+    """`sum_{k >= t} discount^(k - t) r_k` along each row; a token between two states counts as 0.
+
+    >>> from statewise.example import states
+    >>> returns_to_go(torch.tensor([1.0, 2.0, 4.0]), states(1, 2, 3), 0.5).tolist()
+    [3.0, 4.0, 4.0]
+    """
     if discount == 0:
         return rewards
     grid = rewards.new_zeros(states.token_ids.shape)
@@ -80,6 +90,11 @@ def returns_to_go(
 
 
 def check_discount(discount: float) -> None:
-    """Refuse a discount outside [0, 1]."""
+    """Refuse a discount outside [0, 1].
+
+    >>> check_discount(1.5)
+    Traceback (most recent call last):
+    statewise.errors.ConfigError: discount lies in [0, 1], found 1.5
+    """
     if not 0 <= discount <= 1:
         raise ConfigError(f"discount lies in [0, 1], found {discount}")

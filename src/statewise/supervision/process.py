@@ -22,6 +22,12 @@ class ProcessReward:
     `r_k` is paid for token `k`. At discount 1 the expected policy gradient is that of the expected
     sum of rewards: what came before a token cannot depend on it, so leaving it out removes variance
     and no bias, and neither does a constant baseline. Below 1 it is biased towards the near.
+
+    >>> from statewise.example import trajectory
+    >>> from statewise.rewards import ExactAnswer, Outcome
+    >>> made = trajectory(1, 2, completion="#### 1", reference="#### 1")    # the prompt has one token
+    >>> ProcessReward(Outcome(ExactAnswer()), discount=0.5).label([made]).per_token[0].tolist()
+    [0.0, 0.5, 1.0]
     """
 
     kind: ClassVar[str] = "process_reward"

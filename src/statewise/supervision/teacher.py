@@ -60,6 +60,11 @@ class TeacherMixture:
     """Several teachers as one: `sum_i w_i pi_i(. | s)`, weights positive and of sum 1.
 
     `top_k` and `support` are the mixture's; its parts have neither, and no context.
+
+    >>> from statewise.policy import PolicyRef
+    >>> TeacherMixture((TeacherDistribution(PolicyRef("mild")),), (0.5,))
+    Traceback (most recent call last):
+    statewise.errors.ConfigError: weights must be positive and of sum 1, found [0.5] of sum 0.5
     """
 
     kind: ClassVar[str] = "teacher_mixture"
@@ -120,7 +125,12 @@ def read_teacher(
 
 
 def check_top_k(top_k: int | None, support: Support) -> None:
-    """Refuse a support without K, and a K below 1."""
+    """Refuse a support without K, and a K below 1.
+
+    >>> check_top_k(None, "student")
+    Traceback (most recent call last):
+    statewise.errors.ConfigError: support 'student' says whose top K: give `top_k` too
+    """
     if top_k is None and support != "teacher":
         raise ConfigError(f"support {support!r} says whose top K: give `top_k` too")
     if top_k is not None and top_k < 1:

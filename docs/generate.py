@@ -1,0 +1,265 @@
+"""Writes docs/methods.md out of the code: `python docs/generate.py`, or `make docs`.
+
+Every public function of the modules below is called with example arguments, and what it returns is
+put into words: no row is written by hand, so none can be wrong about its method. A method with a
+parameter that has neither a default nor an example stops this program; `tests/test_docs.py` fails
+where the committed page is not the one that would be written now.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_args
+
+from statewise.arms import (
+    Arm,
+    Budget,
+    Stream,
+    Term,
+    distillation,
+    grpo,
+    reinforcement,
+    sft,
+    supervised,
+    variants,
+)
+from statewise.data import JsonLines
+from statewise.objectives import Objective
+from statewise.policy import Ema, PolicyRef
+from statewise.sources import Filtered, Mixture, Source
+from statewise.supervision import Context, Supervision
+
+PAGE = Path(__file__).parent / "methods.md"
+MODULES = (supervised, distillation, reinforcement, variants)
+AXES = {"Sources": Source, "Supervision": Supervision, "Objectives": Objective}
+SIZES = {"max_new_tokens": 1009, "branch_tokens": 1013, "samples_per_prompt": 1019}
+"""Numbers that stand for nothing else, so that a value made of one can be called by its name."""
+EXAMPLES: dict[str, Any] = SIZES | {
+    "name": "example",
+    "prompts": JsonLines("prompts.jsonl"),
+    "documents": JsonLines("documents.jsonl"),
+    "budget": Budget(1e-3, steps=1),
+    "prompts_per_step": 4,
+    "teacher": PolicyRef("teacher"),
+    "context": "{question} {answer}",
+    "epsilon": 0.1,
+    "share": 0.5,
+    "age_limit": 4,
+}
+"""What stands for a parameter, by its name."""
+UNSAID = {
+    "max_new_tokens": SIZES["max_new_tokens"],
+    "samples_per_prompt": 1,
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": 0,
+    "extract": "strict",
+}
+"""Fields whose values say nothing: a limit that every sampler has, a transform that changes nothing."""
+ABSTRACT = re.compile(r"(?:arXiv )?\b(\d{4}\.\d{5})\b(, eq\. [\d, ]*\d)?")
+BOOK = re.compile(r"\(([A-Z]\w+(?: et al\.)?, (?:19|20)\d\d)\)")
+HEAD = ("method", "states", "moves with theta", "signal", "objective", "weight", "paper")
+
+BEGIN = """# Methods
+
+Written by `python docs/generate.py` (or `make docs`) out of the code; do not edit.
+
+Each method is a function that returns an `Arm`: one choice on each axis. Its row is read from the arm that
+it returns when it is called with its defaults, and with these for what has none: {names}.
+The methods that make an arm of another are shown on `sft`, or on `grpo` where they bring no data of their own.
+A line of a cell is a term of the loss; where two terms share a stream, its states stand on the first.
+
+States move with theta where the policy that is trained chooses the tokens that lead to them. It is read from
+who chooses tokens and who of them is supervised. A weight of 1 is not written.
+
+"""
+
+
+def methods() -> list[Callable[..., Arm]]:
+    """Every public function of the modules, in the order they are written."""
+    return [
+        value
+        for module in MODULES
+        for name, value in vars(module).items()
+        if inspect.isfunction(value)
+        and value.__module__ == module.__name__
+        and not name.startswith("_")
+    ]
+
+
+def example(function: Callable[..., Arm]) -> Arm:
+    """The arm that a method makes of the example arguments, and of its own defaults."""
+    given = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name == "arm":
+            given[name] = example(
+                sft if "prompts" in inspect.signature(function).parameters else grpo
+            )
+        elif name == "age_limit" or parameter.default is inspect.Parameter.empty:
+            if name not in EXAMPLES:
+                raise SystemExit(f"{function.__name__}: give EXAMPLES a value for {name!r}")
+            given[name] = EXAMPLES[name]
+    return function(**given)
+
+
+# ---- words --------------------------------------------------------------------------------------
+
+
+def value_words(value: Any) -> str:
+    """A value as it would stand in a study file, sizes by their names."""
+    match value:
+        case PolicyRef():
+            return value.name
+        case Ema():
+            return f"ema({value.decay})"
+        case Context():
+            return f'"{value.template}"'
+        case tuple():
+            return ", ".join(value_words(item) for item in value)
+        case bool() | None:
+            return str(value).lower()
+        case int() | float():
+            return next((name for name, size in SIZES.items() if value == size), f"{value:g}")
+        case str():
+            return value
+    return kind_words(value)
+
+
+def kind_words(value: Any) -> str:
+    """`kind(field value, ...)`: every field that says something."""
+    said = []
+    for field in fields(value):
+        item = getattr(value, field.name)
+        quiet = not field.init or item is None or item in ({}, ()) or UNSAID.get(field.name) == item
+        whose = field.name == "support" and value.top_k is None  # of the top K of all tokens
+        if not (quiet or whose):
+            words = value_words(item)
+            said.append(field.name if words == field.name else f"{field.name} {words}")
+    return value.kind + (f" ({', '.join(said)})" if said else "")
+
+
+def states_words(source: Any) -> str:
+    """Where the states come from, whose tokens lead there, and whose are supervised."""
+    words = f"{kind_words(source)}: the {_whose(source.owners)} tokens"
+    if set(source.owners) == set(source.supervised):
+        return words
+    return f"{words}, the {_whose(source.supervised)} supervised"
+
+
+def moves(source: Any) -> str:
+    """Whether the states follow the policy: who chooses tokens, and who of them is supervised."""
+    if isinstance(source, Mixture):
+        parts = [moves(part) for part in source.sources]
+        return parts[0] if len(set(parts)) == 1 else f"by share: {', '.join(parts)}"
+    if isinstance(source, Filtered):
+        return moves(source.source)
+    if hasattr(source, "restore_state"):
+        return f"stale in part, else {moves(source.source)}"
+    learners, taught = {*source.owners} & {"student", "blend"}, {*source.supervised}
+    if not learners:
+        return "no"
+    if learners == {"blend"}:
+        return "mostly: as far as the blend is the learner"
+    if not taught & learners:
+        return "root only"
+    return (
+        "yes"
+        if {*source.owners} == learners
+        else f"partly: behind a prefix of {_and({*source.owners} - learners)}"
+    )
+
+
+def weight_words(stream: Stream, term: Term) -> str:
+    """What multiplies the loss, and what divides it."""
+    divisor = term.normaliser
+    if term.constant_tokens is not None:
+        divisor = f"{divisor} ({value_words(term.constant_tokens)})"
+    said = [f"by {divisor}"]
+    if term.on:
+        said.append(f"on {_and(term.on)}")
+    if term.coefficient != 1:
+        said.append(f"coefficient {term.coefficient:g}")
+    if stream.share != 1:
+        said.append(f"share {stream.share:g}")
+    if term.importance:
+        weigh = term.importance
+        said.append(f"importance ({weigh.rule} at {weigh.cap:g}, by {weigh.level})")
+    return ", ".join(said)
+
+
+def papers(function: Callable[..., Arm]) -> str:
+    """The sources that a method's docstring names."""
+    text = inspect.getdoc(function) or ""
+    found = [
+        f"[{number}](https://arxiv.org/abs/{number}){equation}"
+        for number, equation in ABSTRACT.findall(text)
+    ]
+    return "; ".join(dict.fromkeys([*found, *BOOK.findall(text)]))
+
+
+def row(function: Callable[..., Arm]) -> tuple[str, ...]:
+    """One method's cells."""
+    arm = example(function)
+    pairs = [(stream, term) for stream in arm.streams for term in stream.terms]
+
+    def lines(say: Callable[[Stream, Term], str]) -> str:
+        said = [say(stream, term) for stream, term in pairs]
+        while not said[-1]:
+            said.pop()
+        return "<br>".join(said)
+
+    return (
+        f"`{function.__name__}`",
+        lines(lambda stream, term: states_words(stream.source) if term is stream.terms[0] else ""),
+        lines(lambda stream, term: moves(stream.source) if term is stream.terms[0] else ""),
+        lines(lambda _, term: kind_words(term.supervision)),
+        lines(lambda _, term: kind_words(term.objective)),
+        lines(weight_words),
+        papers(function),
+    )
+
+
+def _and(names: Any) -> str:
+    return " and ".join(names)
+
+
+def _whose(owners: Any) -> str:
+    return _and(f"{owner}'s" for owner in owners)
+
+
+# ---- the page -----------------------------------------------------------------------------------
+
+
+def first_paragraph(kind: type) -> str:
+    """A docstring up to its first empty line, on one line."""
+    return " ".join((inspect.getdoc(kind) or "").split("\n\n")[0].split())
+
+
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A Markdown table; a bar in a cell is a character of it."""
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "".join(
+        "| " + " | ".join(c.replace("|", r"\|") for c in cells) + " |\n" for cells in lines
+    )
+
+
+def page() -> str:
+    """The whole of docs/methods.md."""
+    named = ", ".join(f"`{name}`" for name in (*SIZES, "teacher"))
+    parts = [BEGIN.format(names=named), table(HEAD, [row(function) for function in methods()])]
+    for title, union in AXES.items():
+        kinds = [
+            (f"`{kind.kind}`", f"`{kind.__name__}`", first_paragraph(kind))
+            for kind in get_args(union)
+        ]
+        parts.append(f"\n## {title}\n\n" + table(("kind", "class", "what it is"), kinds))
+    return "".join(parts)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), "utf-8")
+    print(f"wrote {PAGE}")
