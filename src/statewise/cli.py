@@ -238,11 +238,15 @@ def _check(options: argparse.Namespace) -> int:
 
     from statewise.check import check_study
     from statewise.check.show import arm_text, exit_code, head_text, plain, summary_text
-    from statewise.store import RunFolder, check_folder
+    from statewise.errors import RunError
+    from statewise.store import RunFolder
 
     study = _read(options)
+    if options.run and not (options.run / "arms").is_dir():
+        raise RunError(
+            f"--run: {options.run} is no run folder; leave it out before the study has run"
+        )
     run = RunFolder(options.run or Path("runs") / study.name)
-    check_folder(run.root)
     reports = []
     if not options.json:
         print(head_text(study.name, len(options.arm) or len(study.arms), options.items))

@@ -77,16 +77,16 @@ def reward(subject: Subject, fits: Sequence[Fit]) -> Found:
     judged, paid_others = 0, 0.0
     highest = 1.0
     for stream, fit in zip(subject.arm.streams, fits, strict=True):
-        parts = (stream.source, *stream.terms)
-        rewards = dict.fromkeys(r for r in within(parts, ExactAnswer | MathVerify | PythonReward))
-        if not rewards:
-            continue
+        rewards = _rewards((stream.source, *stream.terms))
         prompts = _with_reference(fit.prompts)
         if not prompts:
-            raise DataError(
-                "no prompt has a reference, so nothing says what the gold answer is; "
-                "give the data's template a `completion`"
-            )
+            # A function of the user's own may need no reference; the others compare with one.
+            if any(not isinstance(one, PythonReward) for one in rewards):
+                raise DataError(
+                    "no prompt has a reference, so no answer is right; "
+                    "give the data's template a `completion`"
+                )
+            continue
         for one in rewards:
             for prompt, other in zip(prompts, [*prompts[1:], prompts[0]], strict=True):
                 value = one(prompt, _written(prompt, subject.student))
@@ -96,7 +96,7 @@ def reward(subject: Subject, fits: Sequence[Fit]) -> Found:
                     return _rejected(name, one, prompt, value, judged)
                 paid_others += one(prompt, _written(other, subject.student))
     if not judged:
-        return Skip(name, "no reward")
+        return Skip(name, "no reward that a reference could be given to")
     mean_other = paid_others / judged
     values = {"judged": judged, "gold": highest, "other_answer_mean": mean_other}
     figure = f"1.0 for the gold answer of {judged} prompts, {mean_other:.2f} on average for another prompt's"
@@ -117,6 +117,14 @@ def reward(subject: Subject, fits: Sequence[Fit]) -> Found:
             values,
         )
     return Line("pass", name, figure, values=values)
+
+
+def _rewards(parts: object) -> list[Reward]:
+    """Every reward of a whole completion in a value, each once."""
+    found: list[Reward] = []
+    for kind in (ExactAnswer, MathVerify, PythonReward):
+        found += [one for one in within(parts, kind) if one not in found]
+    return found
 
 
 def _with_reference(prompts: Prompts) -> list[Prompt]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from statewise.check.line import Found, Line, Skip, small
-from statewise.check.models import in_float64, in_fp32, moved, padded
+from statewise.check.models import NOISE, in_float64, in_fp32, moved, padded
 from statewise.check.subject import Subject
 from statewise.gradient import Rollout, accumulate_gradient, state_factors
 from statewise.policy import Policy
@@ -93,7 +93,9 @@ def invariances(subject: Subject, rollouts: Sequence[Rollout]) -> list[Found]:
         alone = gradient(student, rollouts, tokens=1)
         norm = alone.norm()
         values = {"norm": norm, "loss": alone.loss, "states": alone.states, "rows": rows}
-        figure = f"norm {small(norm)}, loss {alone.loss:.3g}; {alone.states} states of {rows} rows, one row at a time"
+        figure = f"norm {small(norm)}, loss {alone.loss:.3g}; {alone.states} states of {rows} rows"
+        if any(teacher.module is not student.module for teacher in subject.teachers):
+            figure += f"; teachers moved by {NOISE:.0%}"
         if not (math.isfinite(norm) and math.isfinite(alone.loss)):
             mend = "look for a log of 0, a division by 0, or a weight that is nan"
             return [
@@ -132,7 +134,7 @@ def invariances(subject: Subject, rollouts: Sequence[Rollout]) -> list[Found]:
             compare(
                 "padding",
                 beside_padding,
-                f"{PADDING_TOKENS} tokens of padding behind each row",
+                f"{PADDING_TOKENS} more tokens of padding",
                 "the model lets a token see what is to its right, or counts positions from the end: use a causal "
                 "model that needs no attention mask for padding on the right",
             ),
@@ -142,7 +144,7 @@ def invariances(subject: Subject, rollouts: Sequence[Rollout]) -> list[Found]:
                 compare(
                     "micro-batch",
                     lambda: gradient(student, rollouts, tokens=WHOLE),
-                    f"all {rows} rows at once",
+                    f"all {rows} rows at once, not one by one",
                     "a row sees its neighbours, or a loss is divided inside: an objective or supervision of your "
                     "own must return one value a state, of that state alone",
                 )
@@ -153,7 +155,7 @@ def invariances(subject: Subject, rollouts: Sequence[Rollout]) -> list[Found]:
             compare(
                 "accumulation",
                 twice,
-                "two passes, in opposite orders, add up",
+                "two passes add up in any order",
                 "something remembers between two passes, or sets gradients to 0: a model, objective or "
                 "supervision may keep no state",
             )
@@ -173,7 +175,7 @@ def _compare(
 ) -> Line:
     gap = other().distance(alone)
     values: dict[str, Any] = {"relative_difference": gap, "tolerance": TOLERANCE}
-    figure = f"{what}: moves the gradient by {small(gap)} of its norm (limit {small(TOLERANCE)})"
+    figure = f"{what}: the gradient moves by {small(gap)} (limit {small(TOLERANCE)})"
     if gap <= TOLERANCE:
         return Line("pass", name, figure, values=values)
     with in_float64(policies):
@@ -196,7 +198,7 @@ def _dropout(subject: Subject, rollouts: Sequence[Rollout], alone: Gradient) -> 
         finally:
             student.module.eval()
     values = {"relative_difference": gap, "tolerance": TOLERANCE}
-    figure = f"training mode moves the gradient by {small(gap)} of its norm"
+    figure = f"in training mode the gradient moves by {small(gap)} (limit {small(TOLERANCE)})"
     if gap <= TOLERANCE:
         return Line("pass", "dropout", f"off: {figure}", values=values)
     adapter = subject.arm.budget.adapter

@@ -9,6 +9,7 @@ from typing import Literal
 from statewise.errors import StatewiseError
 
 Status = Literal["pass", "warn", "fail"]
+ORDER: tuple[Status, ...] = ("pass", "warn", "fail")
 Value = float | int | str | None
 
 
@@ -74,8 +75,7 @@ def worse(first: Status, second: Status) -> Status:
     >>> worse("pass", "warn"), worse("fail", "warn")
     ('warn', 'fail')
     """
-    order: tuple[Status, ...] = ("pass", "warn", "fail")
-    return max(first, second, key=order.index)
+    return first if ORDER.index(first) >= ORDER.index(second) else second
 
 
 def small(value: float) -> str:

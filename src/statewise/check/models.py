@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from statewise.policy import Policy
+from statewise.policy import Policy, Precision
 
 NOISE = 0.05
 """By how much a teacher's norms are moved: enough that a teacher that equals the student differs."""
@@ -45,7 +45,7 @@ def trunk_of(policy: Policy) -> nn.Module:
 @contextlib.contextmanager
 def in_fp32(policies: Sequence[Policy]) -> Iterator[None]:
     """Without autocast."""
-    before = [policy.precision for policy in policies]
+    before: list[Precision] = [policy.precision for policy in policies]
     try:
         for policy in policies:
             policy.precision = "fp32"

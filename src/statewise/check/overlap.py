@@ -23,6 +23,7 @@ KEY_WORDS = 6
 """An item of so many words is searched inside of prompts; a shorter one must be a whole prompt."""
 
 Words = tuple[str, ...]
+Split = Literal["test", "dev"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Item:
     """One item that is measured: its words without what all items of its task share."""
 
     id: str
-    split: Literal["test", "dev"]
+    split: Split
     words: Words
 
 
@@ -49,7 +50,8 @@ def held_out(study: Study) -> list[Item]:
     Raises ConfigError and DataError as loading a task does.
     """
     rules = (study.dev, study.search)
-    every = [(task, "test") for task in study.tasks]
+    every: list[tuple[Task, Split]] = []
+    every += [(task, "test") for task in study.tasks]
     every += [(rule.task, "dev") for rule in rules if rule]
     found: dict[tuple[str, Words], Item] = {}
     for task, split in every:
@@ -58,12 +60,12 @@ def held_out(study: Study) -> list[Item]:
     return list(found.values())
 
 
-def _items(task: Task, split: Literal["test", "dev"]) -> list[Item]:
+def _items(task: Task, split: Split) -> list[Item]:
     items = []
     leaves = load(task)
     for name, leaf in leaves.items():
         prefix = task.key if len(leaves) == 1 else f"{task.key}/{name}"
-        documents = list(islice(leaf.eval_docs, task.limit))
+        documents: list[Any] = list(islice(leaf.eval_docs, task.limit))
         with undisturbed(), compiled_templates():
             texts: list[Any] = [leaf.doc_to_text(document) for document in documents]
         asked = _without_shared([words(t) if isinstance(t, str) else () for t in texts])

@@ -33,8 +33,8 @@ MOST_LINES = 14
 """Of a longer run the first and last lines are shown."""
 
 LEGEND = (
-    f"{TAUGHT} taught (weight above 0)   {GIVEN} given (weight 0)   {BREAK} a line break of the text   "
-    "owner@n chose the tokens after n steps"
+    f"{TAUGHT} taught (weight above 0)   {GIVEN} given (weight 0)   {BREAK} a line break of the text\n"
+    "owner@n chose these tokens after n steps; a gradient's moves are shares of its norm"
 )
 
 

@@ -19,7 +19,7 @@ from statewise.check.line import Found, Line, Skip, Status, failed, guarded
 from statewise.check.overlap import Item as HeldOut
 from statewise.check.overlap import held_out, overlap
 from statewise.check.subject import Fit, Subject, load_subject, read_prompts, walk
-from statewise.check.text import (
+from statewise.check.tokens import (
     chat_template,
     encodings,
     masks,

@@ -109,6 +109,11 @@ def within(value: object, kind: type[Part]) -> Iterator[Part]:
             yield from within(getattr(value, field.name), kind)
 
 
+def has(value: object, kind: type[object]) -> bool:
+    """True where any part of a value is of this type."""
+    return any(True for _ in within(value, kind))
+
+
 def _unread(stream: Stream) -> Any:
     return stream.prompts
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from statewise.check.line import Found, Line, Skip
-from statewise.check.subject import Fit, Subject, within
+from statewise.check.subject import Fit, Subject, has
 from statewise.errors import ModelError
 from statewise.gradient import Rollout, state_factors
 from statewise.policy import Policy
@@ -38,8 +39,7 @@ def encodings(subject: Subject, texts: Sequence[str]) -> Found:
     return Line(
         "pass",
         name,
-        f"{entries:,} vocabulary entries and {len(texts)} texts of the study encode alike "
-        f"({', '.join(t.name for t in others)})",
+        f"{', '.join(t.name for t in others)}: {entries:,} vocabulary entries, {len(texts)} texts of the study",
         values={"vocabulary": entries, "texts": len(texts), "teachers": len(others)},
     )
 
@@ -60,7 +60,8 @@ def chat_template(subject: Subject, texts: Sequence[str]) -> Line:
     Masks here are written down as tokens are chosen, never read from a template; a trainer that
     reads them needs `{% generation %}` around the answer, or its mask is all ones or all zeros.
     """
-    name, tokenizer = "chat template", subject.student.tokenizer
+    name = "chat template"
+    tokenizer: Any = subject.student.tokenizer
     template = getattr(tokenizer, "chat_template", None)
     if not template:
         return Line("pass", name, "none: the prompts are plain text", values={"markers": None})
@@ -101,7 +102,7 @@ def masks(rollouts: Sequence[Rollout]) -> Line:
     figure = f"{taught} of {tokens} tokens of {len(rows)} rows are taught"
     # A filter drops rows, and a mixture may send none of a few prompts to a source.
     sources = [rollout.stream.source for rollout in rollouts]
-    expected = any(True for s in sources for _ in within(s, Filtered | Mixture))
+    expected = any(has(s, Filtered) or has(s, Mixture) for s in sources)
     fewer = "drops rows by design; --items for more of them" if expected else ""
     if every:
         return Line(
@@ -216,7 +217,7 @@ def stop_emitted(rollouts: Sequence[Rollout]) -> Found:
 
 def sampled(rollouts: Sequence[Rollout]) -> list[Rollout]:
     """The rollouts that were sampled here: a stored sample is another run's."""
-    return [r for r in rollouts if not any(True for _ in within(r.stream.source, Stored))]
+    return [r for r in rollouts if not has(r.stream.source, Stored)]
 
 
 def _spoken(rollout: Rollout) -> list[np.ndarray]:
