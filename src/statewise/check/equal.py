@@ -62,6 +62,9 @@ def equal_teacher(subject: Subject, rollouts: Sequence[Rollout]) -> Found:
         figure += f", {small(exact)} in float64"
     if well:
         return Line("pass", NAME, figure, values=values)
+    if share <= SHARE or (exact is not None and exact <= EXACT):
+        mend = "nothing, where a constant (the teacher's entropy) is meant: only the gradient moves the student"
+        return Line("warn", NAME, f"{figure}: the loss has another zero", mend, values)
     return Line(
         "fail",
         NAME,

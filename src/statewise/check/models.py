@@ -18,21 +18,33 @@ NOISE = 0.05
 
 @contextlib.contextmanager
 def padded(policies: Sequence[Policy], tokens: int) -> Iterator[None]:
-    """Every row that a policy reads is padded by `tokens` more on the right, where the context has room."""
+    """Every row that a policy reads is padded by `tokens` more on the right, where the context has room.
 
-    def longer(policy: Policy) -> Any:
-        def hook(_: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[Any, Any]:
-            ids: Tensor = given["input_ids"]
-            room = max(0, min(tokens, policy.context_tokens - ids.shape[1]))
-            return args, given | {"input_ids": pad(ids, (0, room))}
-
-        return hook
-
+    What stands at the padding is cut off again: no state points there.
+    """
     with contextlib.ExitStack() as stack:
         for trunk, policy in {id(t): (t, p) for p in policies for t in [trunk_of(p)]}.values():
-            handle = trunk.register_forward_pre_hook(longer(policy), with_kwargs=True)
-            stack.callback(handle.remove)
+            longer, cut = _hooks(policy.context_tokens, tokens)
+            stack.callback(trunk.register_forward_pre_hook(longer, with_kwargs=True).remove)
+            stack.callback(trunk.register_forward_hook(cut).remove)
         yield
+
+
+def _hooks(context: int, tokens: int) -> tuple[Any, Any]:
+    """One that pads the input of a trunk, and one that cuts its output to the width that came in."""
+    widths: list[int] = []
+
+    def longer(_: nn.Module, args: Any, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        ids: Tensor = given["input_ids"]
+        widths.append(ids.shape[1])
+        room = max(0, min(tokens, context - ids.shape[1]))
+        return args, given | {"input_ids": pad(ids, (0, room))}
+
+    def cut(_: nn.Module, __: Any, output: Any) -> Any:
+        output.last_hidden_state = output.last_hidden_state[:, : widths.pop()]
+        return output
+
+    return longer, cut
 
 
 def trunk_of(policy: Policy) -> nn.Module:

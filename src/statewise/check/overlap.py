@@ -50,13 +50,11 @@ def held_out(study: Study) -> list[Item]:
     Raises ConfigError and DataError as loading a task does.
     """
     rules = (study.dev, study.search)
-    every: list[tuple[Task, Split]] = []
-    every += [(task, "test") for task in study.tasks]
-    every += [(rule.task, "dev") for rule in rules if rule]
+    items = [item for task in study.tasks for item in _items(task, "test")]
+    items += [item for rule in rules if rule for item in _items(rule.task, "dev")]
     found: dict[tuple[str, Words], Item] = {}
-    for task, split in every:
-        for item in _items(task, split):
-            found.setdefault((item.id, item.words), item)
+    for item in items:
+        found.setdefault((item.id, item.words), item)
     return list(found.values())
 
 

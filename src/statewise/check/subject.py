@@ -88,7 +88,10 @@ def walk(subject: Subject, items: int, seed: int) -> list[Rollout]:
     seed = seed_for("train", seed)
     found = []
     for place, stream in enumerate(subject.arm.streams):
-        few = replace(stream, prompts_per_step=min(items, stream.prompts_per_step))
+        assert isinstance(stream.prompts, Prompts)
+        # No more than there are: a second epoch would only repeat them.
+        count = min(items, stream.prompts_per_step, len(stream.prompts))
+        few = replace(stream, prompts_per_step=count)
         rollout = roll_out(few, subject.student, seed=seed, step=0, place=place)
         budget = subject.arm.budget
         if budget.passes * budget.minibatches > 1:
