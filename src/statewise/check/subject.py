@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
@@ -163,16 +163,15 @@ def _fit(place: int, stream: Stream, student: Policy) -> Fit:
     data = stream.prompts
     if isinstance(data, Prompts | WorldDocuments) or data.too_long != "refuse":
         return Fit(place, load_prompts(stream, student))
-    loose = load_prompts(replace(stream, prompts=replace(data, too_long="drop")), student)
-    if not loose.dropped:
-        return Fit(place, loose)
+    try:
+        fits = load_prompts(replace(stream, prompts=replace(data, too_long="drop")), student)
+    except DataError:
+        load_prompts(stream, student)  # where nothing fits it names the first row, and the mend
+        raise
+    if not fits.dropped:
+        return Fit(place, fits)
     try:
         load_prompts(stream, student)
     except DataError as error:
-        return Fit(place, loose, refused=str(error))
+        return Fit(place, fits, refused=str(error))
     raise AssertionError("rows were dropped that nobody refuses")
-
-
-def rows_of(rollouts: Sequence[Rollout]) -> int:
-    """Trajectories in all."""
-    return sum(len(rollout.trajectories) for rollout in rollouts)
