@@ -145,5 +145,5 @@ def _rejected(name: str, one: Reward, prompt: Prompt, value: float, judged: int)
         f"{one.kind} gives {value:g} to the gold answer of {prompt.id}, prompt {judged} of those judged; "
         f"its reference ends {(prompt.reference or '')[-40:]!r}",
         "make the reward read what the reference holds (`extract`, the template's completion), or mend the row",
-        {"judged": judged, "gold": value, "prompt": prompt.id},
+        {"judged": judged, "gold": value, "other_answer_mean": None},
     )

@@ -64,7 +64,9 @@ def chat_template(subject: Subject, texts: Sequence[str]) -> Line:
     tokenizer: Any = subject.student.tokenizer
     template = getattr(tokenizer, "chat_template", None)
     if not template:
-        return Line("pass", name, "none: the prompts are plain text", values={"markers": None})
+        return Line(
+            "pass", name, "none: the prompts are plain text", values={"markers": None, "used": None}
+        )
     text = "\n".join(template.values()) if isinstance(template, dict) else str(template)
     marked = "{% generation" in text or "{%- generation" in text
     marks = [token for token in tokenizer.get_added_vocab() if token in text]
