@@ -23,6 +23,8 @@ import pytest
 
 from statewise import arms
 from statewise.arms import Budget, opd, with_replay
+from statewise.check import check_study
+from statewise.check.show import plain
 from statewise.objectives import Objective
 from statewise.policy import PolicyRef
 from statewise.report import write_report
@@ -42,6 +44,7 @@ DATA = {".json", ".jsonl", ".parquet"}
 NOT_OURS = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}
 """Hugging Face's own files beside a policy."""
 QUANTITY, COLUMNS, EMBEDDED = "A quantity", "Columns of tables", "world/base/statewise.json"
+CHECKED = "statewise check --json"
 
 
 # ---- reading the pages --------------------------------------------------------------------------
@@ -195,7 +198,19 @@ def found(tiny_study, tiny_run, tmp_path_factory) -> dict[str, set[str]]:
     train_arm(replaying(tiny_study), RunFolder(replayed), "stale", 0, lambda *_: None)
     keys = written(tiny_run.root, searched, replayed)
     keys[EMBEDDED] = written(SOURCE / "world" / "base")["statewise.json"]
-    return keys | {COLUMNS: columns}
+    return keys | {COLUMNS: columns, CHECKED: checked(tiny_study)}
+
+
+def checked(study: Study) -> set[str]:
+    """Keys of the document that a check prints; the numbers of a line by the line's name."""
+    document = plain(study.name, list(check_study(study, items=2)))
+    numbers = {
+        f"{line['name']}.{key}"
+        for arm in document["arms"]
+        for line in arm["lines"]
+        for key in line.pop("values")
+    }
+    return numbers | set(keys_of(document, "", []))
 
 
 # ---- the glossary -------------------------------------------------------------------------------

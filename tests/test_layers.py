@@ -48,6 +48,7 @@ LAYERS = {
     "evaluate": 6,
     "study": 7,
     "report": 8,
+    "check": 8,
     "watch": 9,
     "cli": 9,
     "__main__": 9,

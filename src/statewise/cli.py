@@ -18,7 +18,7 @@ from statewise.errors import StatewiseError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code (0 done, 2 bad input)."""
+    """Run one command; returns the exit code (0 done, 1 a check failed, 2 bad input)."""
     # Telemetry and progress bars of libraries: off unless the user asked for them.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -28,14 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
     options = _parser().parse_args(arguments)
     try:
-        options.command(options)
+        code: int | None = options.command(options)
     except StatewiseError as error:
         print(f"statewise: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("statewise: stopped; run the same command again to continue", file=sys.stderr)
         return 130
-    return 0
+    return code or 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,6 +65,34 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, help="run folder (default: runs/<study name>)")
     _worker_option(train)
     train.set_defaults(command=_train)
+
+    check = commands.add_parser(
+        "check",
+        help="look for faults of model, tokenizer, data and study before anything trains",
+        description="Prints one training item of each arm, token by token, then one line a check: pass, warn or "
+        "fail, the figure, and the mend. Nothing is written. Cost of an arm: its models loaded, a rollout of "
+        "--items prompts a stream at the study's own lengths, and 5 to 10 gradients of as many rows.",
+        epilog="Exit code: 0, 1 where a check fails, 2 where the study or a model cannot be read.",
+    )
+    _study_options(check)
+    check.add_argument(
+        "--arm",
+        action="append",
+        default=[],
+        help="an arm to check; repeat it for more (default: all)",
+    )
+    check.add_argument(
+        "--items", type=int, default=4, metavar="N", help="prompts a stream (default: 4)"
+    )
+    check.add_argument(
+        "--run",
+        type=Path,
+        metavar="DIR",
+        help="run folder whose trained arms are the teachers (default: runs/<study name>, where it is; an "
+        "arm that is not trained yet is stood in for by what it starts from)",
+    )
+    check.add_argument("--json", action="store_true", help="print one JSON document instead")
+    check.set_defaults(command=_check)
 
     search = commands.add_parser(
         "search", help="choose hyperparameters as the study's `search` says"
@@ -203,6 +231,34 @@ def _train(options: argparse.Namespace) -> None:
         waiting = plan_training(study, run, [options.arm], seeds=[options.seed])
         run_jobs(waiting, study, run, workers=workers, watch=watch)
     print(f"policy: {run.arm(options.arm, options.seed) / 'policy'}")
+
+
+def _check(options: argparse.Namespace) -> int:
+    import json
+
+    from statewise.check import check_study
+    from statewise.check.show import arm_text, exit_code, head_text, plain, summary_text
+    from statewise.errors import RunError
+    from statewise.store import RunFolder
+
+    study = _read(options)
+    if options.run and not (options.run / "arms").is_dir():
+        raise RunError(
+            f"--run: {options.run} is no run folder; leave it out before the study has run"
+        )
+    run = RunFolder(options.run or Path("runs") / study.name)
+    reports = []
+    if not options.json:
+        print(head_text(study.name, len(options.arm) or len(study.arms), options.items))
+    for report in check_study(study, arms=options.arm, run=run, items=options.items):
+        reports.append(report)
+        if not options.json:
+            print(arm_text(report, colour=sys.stdout.isatty()), flush=True)
+    if options.json:
+        print(json.dumps(plain(study.name, reports), indent=2, allow_nan=False))
+    else:
+        print(summary_text(reports))
+    return exit_code(reports)
 
 
 def _search(options: argparse.Namespace) -> None:

@@ -87,6 +87,14 @@ def external_refs(study: Study, arm: Arm) -> list[PolicyRef]:
     return list(dict.fromkeys(ref for ref in references(arm) if ref.name not in names))
 
 
+def root_of(study: Study, arm: Arm) -> str:
+    """The model that an arm's weights come from, through the arms that it starts as."""
+    name = arm.start.name
+    while any(other.name == name for other in study.arms):
+        name = study.arm(name).start.name
+    return name
+
+
 FINGERPRINTED = ("*.safetensors", "*.bin", "config.json", "adapter_config.json", "tokenizer.json")
 
 

@@ -10,14 +10,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from statewise.arms import Arm, Stream, Term, references
+from statewise.arms import Stream, Term, references
 from statewise.data import Prompts, load
 from statewise.errors import ConfigError, StatewiseError, nearest
 from statewise.evaluate import Task
 from statewise.evaluate.tasks import load as load_task
 from statewise.policy import LIVE, Policy, PolicyRef
 from statewise.store import RunFolder, check_folder
-from statewise.study.models import base_location, best_device, check_same_encoding, external_refs
+from statewise.study.models import (
+    base_location,
+    best_device,
+    check_same_encoding,
+    external_refs,
+    root_of,
+)
 from statewise.study.spec import BASE, Study
 from statewise.supervision import Context
 
@@ -58,7 +64,7 @@ def preflight(study: Study, run: RunFolder) -> None:
             if ref.name not in models:
                 with _place(f"arms.{arm.name}"):
                     models[ref.name] = _load(ref.name)
-    roots = {arm.name: models[_root(study, arm)] for arm in study.arms} | models
+    roots = {arm.name: models[root_of(study, arm)] for arm in study.arms} | models
     for arm in study.arms:
         student = roots[arm.name]
         known = roots | {LIVE: student}
@@ -100,14 +106,6 @@ def _check_context(
 
 def _load(location: str) -> Policy:
     return Policy.load(location, name=location, device=best_device(), trainable=False)
-
-
-def _root(study: Study, arm: Arm) -> str:
-    """The model that an arm's weights come from, through the arms that it starts as."""
-    name = arm.start.name
-    while any(other.name == name for other in study.arms):
-        name = study.arm(name).start.name
-    return name
 
 
 def _check_task(task: Task) -> None:

@@ -1,0 +1,216 @@
+"""What a check looks like in a terminal, with colour and without, and as plain data for a program."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from io import StringIO
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from statewise.check.item import Item, Run
+from statewise.check.line import Line, Status
+from statewise.check.study import ArmReport
+from statewise.trajectory import role
+
+MARKS: dict[Status, str] = {"pass": "✓", "warn": "!", "fail": "✗"}
+TINTS: dict[Status, str] = {"pass": "green", "warn": "yellow", "fail": "red"}
+OWNERS = {
+    "prompt": "bright_black",
+    "dataset": "cyan",
+    "student": "green",
+    "teacher": "magenta",
+    "blend": "yellow",
+}
+TAUGHT, GIVEN, BREAK = "┃", "┆", "⏎"
+MOST_LINES = 14
+"""Of a longer run the first and last lines are shown."""
+
+LEGEND = (
+    f"{TAUGHT} taught (weight above 0)   {GIVEN} given (weight 0)   {BREAK} a line break of the text\n"
+    "owner@n chose these tokens after n steps; a gradient's moves are shares of its norm"
+)
+
+
+def arm_text(report: ArmReport, *, width: int = 100, colour: bool = False) -> str:
+    """One arm: its item, its lines, and what had nothing to look at."""
+    console = Console(
+        file=StringIO(),
+        width=width,
+        force_terminal=colour,
+        color_system="standard" if colour else None,
+        highlight=False,
+    )
+    with console.capture() as capture:
+        console.rule(f"[bold]{escape(report.arm)}[/]", align="left", characters="─")
+        for note in report.notes:
+            console.print(f"[dim]note: {escape(note)}[/]")
+        for item in report.items:
+            _print_item(console, item, several=len(report.items) > 1)
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        for line in report.lines:
+            tint = TINTS[line.status]
+            table.add_row(
+                f"[bold {tint}]{MARKS[line.status]} {line.status}[/]", line.name, _told(line)
+            )
+        console.print()
+        console.print(table)
+        if report.skipped:
+            reasons: dict[str, list[str]] = {}
+            for skip in report.skipped:
+                reasons.setdefault(skip.reason, []).append(skip.name)
+            told = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in reasons.items())
+            console.print(f"[dim]nothing to check: {escape(told)}[/]")
+        cost = report.cost
+        console.print(
+            f"[dim]{cost.rows} rows, {cost.tokens_sampled:,} tokens sampled, {cost.seconds:.1f} s[/]\n"
+        )
+    return "\n".join(line.rstrip() for line in capture.get().split("\n"))
+
+
+def _told(line: Line) -> str:
+    figure = escape(printable(line.figure))
+    return f"{figure}\n[bold]mend:[/] {escape(printable(line.mend))}" if line.mend else figure
+
+
+def head_text(study: str, arms: int, items: int) -> str:
+    """What is about to be done."""
+    many = "1 arm" if arms == 1 else f"{arms} arms"
+    return f"{study}: {many}, {items} prompts each; nothing is trained or written\n{LEGEND}\n"
+
+
+def summary_text(reports: Sequence[ArmReport]) -> str:
+    """The last line: how many checks passed, and which arms fail.
+
+    >>> summary_text([])
+    '0 arms: 0 pass, 0 warn, 0 fail'
+    """
+    counts = {status: sum(r.count(status) for r in reports) for status in MARKS}
+    told = ", ".join(f"{count} {status}" for status, count in counts.items())
+    failing = [r.arm for r in reports if r.count("fail")]
+    arms = "1 arm" if len(reports) == 1 else f"{len(reports)} arms"
+    return f"{arms}: {told}" + (f"; failing: {', '.join(failing)}" if failing else "")
+
+
+def _print_item(console: Console, item: Item, *, several: bool) -> None:
+    where = f"stream {item.stream}, " if several else ""
+    console.print(f"\n[bold]one training item[/] [dim]({where}{escape(item.prompt)})[/]")
+    for run in item.runs:
+        tint = OWNERS.get(role(run.owner), "white")
+        style = f"bold {tint}" if run.taught else tint
+        mark = TAUGHT if run.taught else GIVEN
+        if run.stop:
+            fate = "the stop token, " + ("taught" if run.taught else "not taught")
+            lines = [f"{printable(run.text)}   ← {fate}"]
+        else:
+            count = f"{len(run.weights)} token" + ("s" if len(run.weights) > 1 else "")
+            head = f"{run.owner}, {count}, weight {_weight(run)}"
+            console.print(f"[{style}]{mark}[/] [dim]{escape(head)}[/]")
+            lines = list(_wrapped(run.text, console.width - 4))
+        for text in lines:
+            console.print(
+                f"[{style}]{mark}   {escape(text)}[/]", no_wrap=True, overflow="ignore", crop=False
+            )
+    if not item.stopped:
+        console.print("[dim]    (cut before a stop token)[/]")
+    if item.advantages:
+        numbers = ", ".join(f"{value:+.3f}" for value in item.advantages)
+        mean = (
+            ""
+            if item.reward_mean is None
+            else f"; mean reward of these rows {item.reward_mean:.3f}"
+        )
+        console.print(f"[dim]    advantage of this row {numbers}{mean}[/]")
+
+
+def _weight(run: Run) -> str:
+    low, high = min(run.weights), max(run.weights)
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def _wrapped(text: str, width: int) -> Iterator[str]:
+    """The lines of a text with their breaks visible; the middle of a long one is left out."""
+    lines = []
+    parts = text.split("\n")
+    for number, part in enumerate(parts):
+        shown = printable(part) + (BREAK if number < len(parts) - 1 else "")
+        if not shown:
+            continue
+        lines += textwrap.wrap(
+            shown, width, drop_whitespace=False, replace_whitespace=False, break_on_hyphens=False
+        )
+    if len(lines) > MOST_LINES:
+        half = MOST_LINES // 2
+        left_out = f"... {len(lines) - 2 * half} more lines ..."
+        lines = [*lines[:half], left_out, *lines[-half:]]
+    yield from lines
+
+
+def printable(text: str) -> str:
+    r"""A text that cannot steer a terminal: control characters by their code.
+
+    >>> printable("a\x1b[2Jb"), printable("tab\there")
+    ('a\\x1b[2Jb', 'tab\\there')
+    """
+    return "".join(
+        c if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co") else _coded(c) for c in text
+    )
+
+
+def _coded(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+# ---- for a program ------------------------------------------------------------------------------
+
+
+def plain(study: str, reports: Sequence[ArmReport]) -> dict[str, Any]:
+    """The same content as plain data; a number that is not finite is null.
+
+    Keys: `study`, `exit_code`, `counts`, and `arms`, each with `arm`, `notes`, `items`, `lines`
+    (`status`, `name`, `figure`, `mend`, `values`), `skipped` and `cost`.
+    """
+    return {
+        "study": study,
+        "exit_code": exit_code(reports),
+        "counts": {status: sum(r.count(status) for r in reports) for status in MARKS},
+        "arms": [
+            {
+                "arm": report.arm,
+                "notes": list(report.notes),
+                "items": [_plain_item(item) for item in report.items],
+                "lines": [_finite(asdict(line)) for line in report.lines],
+                "skipped": [asdict(skip) for skip in report.skipped],
+                "cost": asdict(report.cost),
+            }
+            for report in reports
+        ],
+    }
+
+
+def exit_code(reports: Sequence[ArmReport]) -> int:
+    """1 where any line fails, else 0."""
+    return int(any(report.count("fail") for report in reports))
+
+
+def _plain_item(item: Item) -> Any:
+    found = asdict(item)
+    del found["runs"]  # the tokens say the same
+    return _finite(found)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,168 @@
+"""`check_study`: every check of every arm, arm by arm."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from statewise.arms import Arm
+from statewise.check.data import context, reward
+from statewise.check.equal import NAME as EQUAL
+from statewise.check.equal import equal_teacher
+from statewise.check.gap import NAME as GAP
+from statewise.check.gap import sampler_gap
+from statewise.check.gradients import INVARIANCES, few_rows, invariances
+from statewise.check.item import Item, items
+from statewise.check.line import Found, Line, Skip, Status, failed, guarded
+from statewise.check.overlap import Item as HeldOut
+from statewise.check.overlap import held_out, overlap
+from statewise.check.subject import Fit, Subject, load_subject, read_prompts, walk
+from statewise.check.tokens import (
+    chat_template,
+    encodings,
+    masks,
+    sample_texts,
+    stop_emitted,
+    stop_trained,
+)
+from statewise.errors import ConfigError, StatewiseError, nearest
+from statewise.gradient import Rollout
+from statewise.store import RunFolder
+from statewise.study.spec import Study
+
+WALKED = ("masks", "stop token trained", "stop token emitted", GAP, "gradient", *INVARIANCES, EQUAL)
+"""Checks of what sources make: they need rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What the checks of an arm took."""
+
+    rows: int = 0
+    tokens_sampled: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ArmReport:
+    """What was found of one arm."""
+
+    arm: str
+    notes: tuple[str, ...]
+    items: tuple[Item, ...]
+    found: tuple[Found, ...]
+    cost: Cost
+
+    @property
+    def lines(self) -> list[Line]:
+        """The checks that had something to look at."""
+        return [found for found in self.found if isinstance(found, Line)]
+
+    @property
+    def skipped(self) -> list[Skip]:
+        """Those that had not."""
+        return [found for found in self.found if isinstance(found, Skip)]
+
+    def count(self, status: Status) -> int:
+        """How many lines say so."""
+        return sum(line.status == status for line in self.lines)
+
+
+def check_study(
+    study: Study,
+    *,
+    arms: Sequence[str] = (),
+    run: RunFolder | None = None,
+    items: int = 4,
+) -> Iterator[ArmReport]:
+    """The checks of every arm, or of those that are named, in the study's order; nothing is written.
+
+    `items` prompts a stream are walked as the study's first seed would walk them, and at most as many
+    rows a stream take part in the checks of the gradient. `run` is a folder whose trained arms serve as
+    teachers and starts.
+
+    Raises ConfigError for an arm that is not there, and ModelError for a model that cannot be loaded.
+    """
+    if items < 1:
+        raise ConfigError(f"--items must be 1 or more, found {items}")
+    names = [arm.name for arm in study.arms]
+    for name in arms:
+        if name not in names:
+            raise ConfigError(f"--arm: no arm {name!r}; {nearest(name, names)}")
+
+    @cache
+    def measured() -> list[HeldOut]:
+        return held_out(study)
+
+    for arm in study.arms:
+        if not arms or arm.name in arms:
+            yield _check_arm(study, arm, run, items, measured)
+
+
+def _check_arm(
+    study: Study,
+    arm: Arm,
+    run: RunFolder | None,
+    count: int,
+    measured: Callable[[], list[HeldOut]],
+) -> ArmReport:
+    began = time.perf_counter()
+    subject = load_subject(study, arm, run, study.seeds[0])
+    found, shown, cost = _found(study, subject, count, measured)
+    cost = Cost(cost.rows, cost.tokens_sampled, time.perf_counter() - began)
+    return ArmReport(arm.name, subject.notes, tuple(shown), tuple(found), cost)
+
+
+def _found(
+    study: Study, subject: Subject, count: int, measured: Callable[[], list[HeldOut]]
+) -> tuple[list[Found], list[Item], Cost]:
+    """Texts first, then data, then what sources make of a few prompts. What breaks stops what needs it."""
+    try:
+        subject, fits = read_prompts(subject)
+    except StatewiseError as error:
+        rest = ("context", "reward", "train/test overlap", *WALKED)
+        texts = [guarded("encoding", lambda: encodings(subject, [])), chat_template(subject, [])]
+        skips = [Skip(name, "the prompts cannot be read") for name in rest]
+        return [failed("prompts", error), *texts, *skips], [], Cost()
+    texts = sample_texts(fits)
+    read = guarded("encoding", lambda: encodings(subject, texts))
+    found: list[Found] = [
+        read,
+        chat_template(subject, texts),
+        guarded("context", lambda: context(subject, fits, study)),
+        guarded("train/test overlap", lambda: overlap(fits, measured())),
+        guarded("reward", lambda: reward(subject, fits)),
+    ]
+    if isinstance(read, Line) and read.status == "fail":
+        skips = [Skip(name, "the teacher reads other tokens") for name in WALKED]
+        return [*found, *skips], [], Cost()
+    before = _written(subject)
+    try:
+        rollouts = walk(subject, count, study.seeds[0])
+    except StatewiseError as error:
+        skips = [Skip(name, "no rows") for name in WALKED]
+        return [*found, failed("rollout", error), *skips], [], Cost()
+    cost = Cost(sum(len(r.trajectories) for r in rollouts), _written(subject) - before)
+    return [*found, *_walked(subject, fits, rollouts, count)], items(subject, rollouts), cost
+
+
+def _walked(
+    subject: Subject, fits: Sequence[Fit], rollouts: Sequence[Rollout], count: int
+) -> Iterator[Found]:
+    yield masks(rollouts)
+    yield stop_trained(subject, rollouts, fits)
+    yield stop_emitted(rollouts)
+    yield guarded(GAP, lambda: sampler_gap(subject, rollouts))
+    rows = few_rows(rollouts, count)
+    try:
+        yield from invariances(subject, rows)
+    except StatewiseError as error:
+        yield failed("gradient", error)
+        yield from (Skip(name, "there is no gradient") for name in INVARIANCES)
+    yield guarded(EQUAL, lambda: equal_teacher(subject, rows))
+
+
+def _written(subject: Subject) -> int:
+    return sum(policy.tokens_written for policy in (subject.student, *subject.teachers))

@@ -1,0 +1,177 @@
+"""An arm of the user's, as the checks see it: its models loaded, its prompts read, a few items walked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, TypeVar
+
+from statewise.arms import Arm, Stream, bind, policies
+from statewise.data import Prompts, WorldDocuments
+from statewise.errors import DataError, StatewiseError
+from statewise.gradient import Rollout
+from statewise.policy import LIVE, Ema, Policy, PolicyRef
+from statewise.seeding import seed_for
+from statewise.store import RunFolder
+from statewise.study.jobs import is_trained
+from statewise.study.models import base_location, best_device, marker, root_of
+from statewise.study.preflight import load_prompts
+from statewise.study.spec import BASE, Study
+from statewise.train import roll_out, with_old_logprobs
+
+Part = TypeVar("Part")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fit:
+    """The prompts of one stream that fit the context, and what became of the others.
+
+    `refused` is the message with which training would end, where the data says `too_long: refuse`.
+    """
+
+    place: int
+    prompts: Prompts
+    refused: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Subject:
+    """An arm with its models: `notes` say which of them stand in for another."""
+
+    arm: Arm
+    student: Policy
+    teachers: tuple[Policy, ...]
+    notes: tuple[str, ...]
+
+
+def load_subject(study: Study, arm: Arm, run: RunFolder | None, seed: int) -> Subject:
+    """The arm with every policy in place; its prompts are not read yet.
+
+    What an arm of the study has not made yet is replaced by what that arm starts from: encodings
+    and invariances do not depend on the weights. Raises ModelError, naming the arm.
+    """
+    notes: list[str] = []
+    student = _load("student", arm.start.name, study, arm, run, seed, notes)
+    student.version = 0
+    teachers: dict[PolicyRef | Ema, Policy] = {}
+
+    def teacher(ref: PolicyRef | Ema) -> Policy:
+        if ref not in teachers:
+            if isinstance(ref, Ema):
+                teachers[ref] = student.average(ref)
+            elif ref.name == LIVE:
+                teachers[ref] = student.view(f"teacher:{LIVE}")
+            else:
+                role = f"teacher:{ref.name}"
+                teachers[ref] = _load(role, ref.name, study, arm, run, seed, notes)
+        return teachers[ref]
+
+    if arm.budget.adapter:
+        student = student.with_adapter(arm.budget.adapter, seed=seed_for("adapter", seed))
+    # Prompts stay as written: reading them may fail, and is a check of its own.
+    bound = replace(arm, streams=tuple(bind(stream, teacher, _unread) for stream in arm.streams))
+    return Subject(bound, student, tuple(policies(bound.streams)), tuple(notes))
+
+
+def read_prompts(subject: Subject) -> tuple[Subject, list[Fit]]:
+    """The subject with its prompts in place, and how they fit. Raises DataError for bad records."""
+    fits = [_fit(place, s, subject.student) for place, s in enumerate(subject.arm.streams)]
+    streams = tuple(
+        replace(stream, prompts=fit.prompts)
+        for stream, fit in zip(subject.arm.streams, fits, strict=True)
+    )
+    return replace(subject, arm=replace(subject.arm, streams=streams)), fits
+
+
+def walk(subject: Subject, items: int, seed: int) -> list[Rollout]:
+    """The first `items` prompts of each stream's first step, as training would walk and label them."""
+    seed = seed_for("train", seed)
+    found = []
+    for place, stream in enumerate(subject.arm.streams):
+        assert isinstance(stream.prompts, Prompts)
+        # No more than there are: a second epoch would only repeat them.
+        count = min(items, stream.prompts_per_step, len(stream.prompts))
+        few = replace(stream, prompts_per_step=count)
+        rollout = roll_out(few, subject.student, seed=seed, step=0, place=place)
+        budget = subject.arm.budget
+        if budget.passes * budget.minibatches > 1:
+            rollout = with_old_logprobs(rollout, subject.student, budget)
+        found.append(rollout)
+    return found
+
+
+def within(value: object, kind: type[Part]) -> Iterator[Part]:
+    """Every part of a value that is of one type, in the order of its fields."""
+    if isinstance(value, kind):
+        yield value
+    if isinstance(value, tuple):
+        for item in value:
+            yield from within(item, kind)
+    elif is_dataclass(value) and not isinstance(value, Prompts):
+        for field in fields(value):
+            yield from within(getattr(value, field.name), kind)
+
+
+def has(value: object, kind: type[object]) -> bool:
+    """True where any part of a value is of this type."""
+    return any(True for _ in within(value, kind))
+
+
+def _unread(stream: Stream) -> Any:
+    return stream.prompts
+
+
+def _load(
+    role: str,
+    name: str,
+    study: Study,
+    arm: Arm,
+    run: RunFolder | None,
+    seed: int,
+    notes: list[str],
+) -> Policy:
+    """A named policy, or what stands in for it until its arm has been trained."""
+    location = base_location(study) if name == BASE else name
+    other = next((a for a in study.arms if a.name == name), None)
+    is_there = other is not None and run is not None and is_trained(run, name, seed)
+    if is_there:
+        assert run is not None
+        location = str(run.arm(name, seed) / "policy")
+        notes.append(f"{role}: arm {name} as trained in {location}")
+    elif other is not None:
+        root = root_of(study, other)
+        location = base_location(study) if root == BASE else root
+        notes.append(
+            f"{role}: arm {name} is not trained yet; what it starts from ({root}) stands in for it"
+        )
+    try:
+        policy = Policy.load(
+            location,
+            name=role,
+            precision=arm.budget.precision,
+            device=best_device(),
+            trainable=role == "student",
+        )
+    except StatewiseError as error:
+        raise type(error)(f"arms.{arm.name}: {error}") from error
+    stands_in = other is not None and not is_there
+    policy.version = 0 if stands_in else int(marker(location).get("steps", 0))
+    return policy
+
+
+def _fit(place: int, stream: Stream, student: Policy) -> Fit:
+    data = stream.prompts
+    if isinstance(data, Prompts | WorldDocuments) or data.too_long != "refuse":
+        return Fit(place, load_prompts(stream, student))
+    try:
+        fits = load_prompts(replace(stream, prompts=replace(data, too_long="drop")), student)
+    except DataError:
+        load_prompts(stream, student)  # where nothing fits it names the first row, and the mend
+        raise
+    if not fits.dropped:
+        return Fit(place, fits)
+    try:
+        load_prompts(stream, student)
+    except DataError as error:
+        return Fit(place, fits, refused=str(error))
+    raise AssertionError("rows were dropped that nobody refuses")

@@ -1,0 +1,239 @@
+"""Checks of tokens: encodings, chat template, masks, and the stop token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from statewise.check.line import Found, Line, Skip
+from statewise.check.subject import Fit, Subject, has
+from statewise.errors import ModelError
+from statewise.gradient import Rollout, state_factors
+from statewise.policy import Policy
+from statewise.sources import Filtered, Mixture, Stored
+from statewise.study.models import check_same_encoding
+from statewise.trajectory import DATASET, Trajectory, role
+
+TEXTS = 64
+"""How many prompts with their references are encoded by both tokenizers."""
+
+
+def encodings(subject: Subject, texts: Sequence[str]) -> Found:
+    """Every teacher reads the student's tokens: the same vocabulary, ids and head, and the same texts."""
+    name = "encoding"
+    others = [t for t in subject.teachers if t.module is not subject.student.module]
+    if not others:
+        live = "no teacher but the student itself" if subject.teachers else "no teacher"
+        return Skip(name, live)
+    for teacher in others:
+        check_same_encoding(subject.student, teacher)
+        for text in texts:
+            if subject.student.to_ids(text).tolist() != teacher.to_ids(text).tolist():
+                raise ModelError(
+                    f"{teacher.name} encodes this differently from the student: {text[:80]!r}; "
+                    "a teacher must share the student's tokenizer"
+                )
+    entries = len(subject.student.tokenizer.get_vocab())
+    return Line(
+        "pass",
+        name,
+        f"{', '.join(t.name for t in others)}: {entries:,} vocabulary entries, {len(texts)} texts of the study",
+        values={"vocabulary": entries, "texts": len(texts), "teachers": len(others)},
+    )
+
+
+def sample_texts(fits: Sequence[Fit]) -> list[str]:
+    """The first prompts and references of each stream."""
+    texts = []
+    for fit in fits:
+        for i in range(min(TEXTS, len(fit.prompts))):
+            prompt = fit.prompts.items[i]
+            texts += [prompt.text, prompt.reference or ""]
+    return [text for text in dict.fromkeys(texts) if text]
+
+
+def chat_template(subject: Subject, texts: Sequence[str]) -> Line:
+    """What a chat template means for a study whose prompts are plain text.
+
+    Masks here are written down as tokens are chosen, never read from a template; a trainer that
+    reads them needs `{% generation %}` around the answer, or its mask is all ones or all zeros.
+    """
+    name = "chat template"
+    tokenizer: Any = subject.student.tokenizer
+    template = getattr(tokenizer, "chat_template", None)
+    if not template:
+        return Line(
+            "pass", name, "none: the prompts are plain text", values={"markers": None, "used": None}
+        )
+    text = "\n".join(template.values()) if isinstance(template, dict) else str(template)
+    marked = "{% generation" in text or "{%- generation" in text
+    marks = [token for token in tokenizer.get_added_vocab() if token in text]
+    used = not marks or any(mark in written for mark in marks for written in texts)
+    prompts = (
+        "the prompts use its turns" if used else "the prompts are plain text and do not use it"
+    )
+    values = {"markers": int(marked), "used": int(used)}
+    if marked:
+        return Line("pass", name, f"marks the answer; {prompts}", values=values)
+    mend = (
+        "nothing here reads it: a token's owner is its mask. For a trainer that masks by template, wrap the "
+        "answer in {% generation %} ... {% endgeneration %}"
+    )
+    if not used:
+        mend += "; for a model tuned on chats, write its turns into prompts.template"
+    return Line("warn", name, f"without {{% generation %}} markers; {prompts}", mend, values)
+
+
+def masks(rollouts: Sequence[Rollout]) -> Line:
+    """Every row has states that are taught, no prompt token is one, and each term speaks of some."""
+    rows = [t for rollout in rollouts for t in rollout.trajectories]
+    silent = sum(t.supervised_tokens == 0 for t in rows)
+    taught_prompt = [t for t in rows if t.weights[: t.prompt_tokens].any()]
+    every = [t for t in rows if t.prompt_tokens > 1 and t.weights[1:].all()]
+    mute = [
+        f"term {number} of stream {place} (on: {', '.join(term.on) or 'all'})"
+        for place, rollout in enumerate(rollouts)
+        for number, term in enumerate(rollout.stream.terms)
+        if not any(f.any() for f in state_factors(term, rollout.trajectories))
+    ]
+    tokens = sum(len(t) for t in rows)
+    taught = sum(t.supervised_tokens for t in rows)
+    values = {"rows": len(rows), "rows_without_states": silent, "tokens": tokens, "taught": taught}
+    figure = f"{taught} of {tokens} tokens of {len(rows)} rows are taught"
+    # A filter drops rows, and a mixture may send none of a few prompts to a source.
+    sources = [rollout.stream.source for rollout in rollouts]
+    expected = any(has(s, Filtered) or has(s, Mixture) for s in sources)
+    fewer = "drops rows by design; --items for more of them" if expected else ""
+    if every:
+        return Line(
+            "fail",
+            "masks",
+            f"{len(every)} of {len(rows)} rows are all ones: {every[0].prompt.id} teaches its own prompt",
+            "give prompt tokens weight 0 (owner `prompt`)",
+            values,
+        )
+    if taught_prompt:
+        return Line(
+            "fail",
+            "masks",
+            f"{len(taught_prompt)} of {len(rows)} rows teach tokens of their prompt: {taught_prompt[0].prompt.id}",
+            "give prompt tokens weight 0 (owner `prompt`)",
+            values,
+        )
+    if mute or silent == len(rows):
+        what = mute[0] if mute and silent < len(rows) else "every row"
+        return Line(
+            "warn" if expected else "fail",
+            "masks",
+            f"all zeros: {what} speaks of no state; {figure}",
+            fewer or "let the source weigh the tokens that the term is `on`",
+            values,
+        )
+    if silent:
+        return Line(
+            "warn",
+            "masks",
+            f"{silent} of {len(rows)} rows are all zeros; {figure}",
+            fewer or "look for empty completions, and for prompts that fill the context",
+            values,
+        )
+    return Line("pass", "masks", f"{figure}; no row all zeros or all ones", values=values)
+
+
+def stop_trained(subject: Subject, rollouts: Sequence[Rollout], fits: Sequence[Fit]) -> Found:
+    """Rows that end by themselves teach the stop token as their last action, and gold rows do end.
+
+    A gold completion that is cut has none; a student that never sees it as a label never stops.
+    """
+    name, stops = "stop token trained", subject.student.stop_token_ids
+    ended = gold = with_stop = inside = 0
+    for rollout in rollouts:
+        spoken = _spoken(rollout)
+        for row, said in zip(rollout.trajectories, spoken, strict=True):
+            if not said.any():
+                continue
+            is_gold = role(row.owners[row.owner_codes[-1]]) == DATASET
+            if not (row.stopped or is_gold):
+                continue
+            is_stop = np.isin(row.token_ids, list(stops))
+            ended += 1
+            gold += is_gold
+            with_stop += bool(is_stop[-1] and said[-1])
+            inside += bool((is_stop & said)[row.prompt_tokens : -1].any())
+    token = subject.student.tokenizer.decode([subject.student.eos_token_id])
+    cut = sum(
+        f.prompts.truncated
+        for f, r in zip(fits, rollouts, strict=True)
+        if r.stream.source.room_tokens is None
+    )
+    values = {"rows": ended, "with_stop": with_stop, "stop_inside": inside, "cut_in_all_data": cut}
+    if ended == 0:
+        return Skip(name, "no row ended by itself")
+    figure = f"{token} is the last taught action of {with_stop} of {ended} rows that end"
+    if cut:
+        figure += f"; {cut} gold completions of all the data are cut before it"
+    room = (
+        "shorten or drop long rows (too_long: drop)"
+        if gold
+        else "end rows by a stop token instead of stop_strings, and let a term speak of it"
+    )
+    if with_stop == 0:
+        return Line("fail", name, figure, room, values)
+    if inside:
+        return Line(
+            "warn",
+            name,
+            f"{figure}; {inside} rows hold a stop token before their end",
+            "remove it from the completions: what is sampled ends at the first one",
+            values,
+        )
+    if with_stop < ended or cut:
+        return Line("warn", name, figure, room, values)
+    return Line("pass", name, figure, values=values)
+
+
+def stop_emitted(rollouts: Sequence[Rollout]) -> Found:
+    """How many of the sampled completions end by themselves."""
+    name = "stop token emitted"
+    rows = [t for r in sampled(rollouts) for t in r.trajectories if t.sampling is not None]
+    if not rows:
+        return Skip(name, "nothing is sampled")
+    stopped = sum(t.stopped for t in rows)
+    lengths = [len(t) - t.prompt_tokens for t in rows]
+    mean = float(np.mean(lengths))
+    values = {"completions": len(rows), "stopped": stopped, "tokens_mean": mean}
+    figure = f"{stopped} of {len(rows)} sampled completions stop by themselves; {mean:.0f} tokens on average"
+    if stopped:
+        return Line("pass", name, figure, values=values)
+    return Line(
+        "warn",
+        name,
+        figure,
+        "raise max_new_tokens (branch_tokens of a continuation); for a model that never stops, see whether its "
+        "generation_config names the stop token of its prompts' format, or train on gold completions first",
+        values,
+    )
+
+
+def sampled(rollouts: Sequence[Rollout]) -> list[Rollout]:
+    """The rollouts that were sampled here: a stored sample is another run's."""
+    return [r for r in rollouts if not has(r.stream.source, Stored)]
+
+
+def _spoken(rollout: Rollout) -> list[np.ndarray]:
+    """Per row, which tokens some term speaks of."""
+    factors = [state_factors(term, rollout.trajectories) for term in rollout.stream.terms]
+    return [np.any([f[i] != 0 for f in factors], axis=0) for i in range(len(rollout.trajectories))]
+
+
+def spoken_weights(rollout: Rollout, index: int) -> np.ndarray:
+    """The weights of a row as its terms use them: 0 where no term speaks."""
+    trajectory: Trajectory = rollout.trajectories[index]
+    return trajectory.weights * _spoken(rollout)[index]
+
+
+def owner_policies(subject: Subject) -> dict[str, Policy]:
+    """Policies by the name that their tokens carry."""
+    return {policy.owner: policy for policy in (*subject.teachers, subject.student)}

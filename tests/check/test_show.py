@@ -1,0 +1,155 @@
+"""What a user sees of `statewise check`: the text, the JSON, the exit code."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from statewise.check import Line, Skip
+from statewise.check.item import Item, Run, Token
+from statewise.check.show import arm_text, exit_code, plain, summary_text
+from statewise.check.study import ArmReport, Cost
+from statewise.cli import main
+
+TOKENS = (
+    Token(5, "1+1=", "prompt", 0.0, None, stop=False),
+    Token(6, " so", "student@0", 0.0, -0.5, stop=False),
+    Token(7, " 2\n", "teacher:mild@3", 1.0, -0.25, stop=False),
+    Token(2, "<|eos|>", "teacher:mild@3", 1.0, float("nan"), stop=True),
+)
+RUNS = tuple(Run(t.owner, (t.weight,), t.text, stop=t.stop) for t in TOKENS)
+WELL = Line("pass", "masks", "2 of 4 tokens", values={"rows": 1})
+ILL = Line("fail", "reward", "0 for gold \x1b[2J", "mend [it]", {"gold": float("nan")})
+REPORT = ArmReport(
+    "arm",
+    ("a note",),
+    (Item(0, "p/1", True, TOKENS, RUNS, (-0.5,), 0.25),),
+    (WELL, ILL, Skip("dropout", "no gradient"), Skip("padding", "no gradient")),
+    Cost(4, 1200, 1.25),
+)
+
+
+def test_the_text_says_without_colour_who_chose_what_and_what_is_taught():
+    text = arm_text(REPORT)
+    assert text.split("one training item (p/1)\n")[1].split("\n\n")[0].split("\n") == [
+        "┆ prompt, 1 token, weight 0",
+        "┆   1+1=",
+        "┆ student@0, 1 token, weight 0",
+        "┆    so",
+        "┃ teacher:mild@3, 1 token, weight 1",
+        "┃    2⏎",
+        "┃   <|eos|>   ← the stop token, taught",
+        "    advantage of this row -0.500; mean reward of these rows 0.250",
+    ]
+    assert "✓ pass  masks   2 of 4 tokens" in text
+    assert "✗ fail  reward  0 for gold \\x1b[2J\n                mend: mend [it]" in text
+    assert "nothing to check: dropout, padding (no gradient)" in text
+    assert "4 rows, 1,200 tokens sampled, 1.2 s" in text
+    assert "\x1b" not in text
+
+
+def test_with_colour_an_owner_and_a_weight_have_a_style_each():
+    text = arm_text(REPORT, colour=True)
+    assert "\x1b[1;35m┃    2⏎" in text  # the teacher, taught: bold magenta
+    assert "\x1b[32m┆    so" in text  # the student, given: plain green
+    assert "\x1b[2J" not in text
+
+
+def test_a_long_run_is_shortened_and_a_cut_row_is_said_to_be():
+    lines = "\n".join(str(n) for n in range(40))
+    run = Run("dataset", (1.0, 1.0), lines, stop=False)
+    item = Item(1, "p/2", False, TOKENS[:1], (run,), (), None)
+    report = ArmReport("arm", (), (item, item), (), Cost())
+    text = arm_text(report)
+    assert "(stream 1, p/2)" in text
+    assert "┃   ... 26 more lines ..." in text
+    assert "(cut before a stop token)" in text
+
+
+def test_plain_data_hold_every_token_line_and_reason():
+    found = json.loads(json.dumps(plain("study", [REPORT]), allow_nan=False))
+    assert found.keys() == {"study", "exit_code", "counts", "arms"}
+    assert (found["exit_code"], found["counts"]) == (1, {"pass": 1, "warn": 0, "fail": 1})
+    (arm,) = found["arms"]
+    assert arm.keys() == {"arm", "notes", "items", "lines", "skipped", "cost"}
+    assert arm["lines"][1] == {
+        "status": "fail",
+        "name": "reward",
+        "figure": "0 for gold \x1b[2J",
+        "mend": "mend [it]",
+        "values": {"gold": None},
+    }
+    assert arm["skipped"][0] == {"name": "dropout", "reason": "no gradient"}
+    (item,) = arm["items"]
+    assert item["tokens"][2] == {
+        "id": 7,
+        "text": " 2\n",
+        "owner": "teacher:mild@3",
+        "weight": 1.0,
+        "logprob": -0.25,
+        "stop": False,
+    }
+    assert item["tokens"][3]["logprob"] is None
+    assert exit_code([REPORT]) == 1
+    assert summary_text([REPORT]) == "1 arm: 1 pass, 0 warn, 1 fail; failing: arm"
+
+
+# ---- the command --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(tiny_base, tmp_path, monkeypatch):
+    """`statewise check` of a study file with one SFT arm on the tiny base, and what is in its folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(
+        f"name: mine\nquestion: is it well?\nbase: {tiny_base}\nvaries: []\nseeds: [0]\n"
+        "tasks: [{name: pocket_gsm, role: target, metric: exact_match, limit: 4, max_new_tokens: 8}]\n"
+        "arms:\n  - name: sft\n    streams:\n"
+        "      - prompts: {kind: world_problems, split: demonstrations, limit: 20}\n        source: dataset\n"
+        "        terms: [{supervision: own_actions, objective: cross_entropy}]\n        prompts_per_step: 4\n"
+        "    budget: {learning_rate: 0.01, steps: 2}\n"
+    )
+    return lambda *arguments: main(["check", "mine.yaml", *arguments])
+
+
+def test_exit_code_0_without_a_fail_and_nothing_is_written(command, tmp_path, capsys):
+    assert command("--items", "2") == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert printed.out.startswith("mine: 1 arm, 2 prompts each; nothing is trained or written\n")
+    assert printed.out.rstrip().endswith("1 arm: 10 pass, 0 warn, 0 fail")
+    assert "← the stop token, taught" in printed.out
+    assert "\x1b" not in printed.out
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.yaml"]
+
+
+def test_exit_code_1_on_a_fail_and_json_alone_on_stdout(command, capsys):
+    long = "{answer}" + " and" * 400
+    data = f"{{kind: world_problems, limit: 20, template: {{completion: '{long}'}}}}"
+    assert command("--json", "--set", f"arms.sft.streams.0.prompts={data}") == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["exit_code"] == 1
+    (arm,) = found["arms"]
+    (failing,) = [line for line in arm["lines"] if line["status"] == "fail"]
+    assert failing["name"] == "prompts"
+    assert failing["figure"].startswith("world_problems, row 1: ")
+    assert "exceed the context of 320" in failing["figure"]
+    assert "too_long: drop" in failing["mend"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--arm", "stf"], "--arm: no arm 'stf'; did you mean 'sft'"),
+        (["--items", "0"], "--items must be 1 or more, found 0"),
+        (["--run", "nowhere"], "--run: nowhere is no run folder"),
+        (["--set", "base=./nowhere"], "arms.sft: no model at nowhere"),
+        (["--set", "arms.sft.streams.0.terms.0.objective={kind: python, function: 'a.py:f'}"], "--trust-code"),
+    ],
+)  # fmt: skip
+def test_exit_code_2_on_bad_input(command, capsys, arguments, words):
+    assert command(*arguments) == 2
+    error = capsys.readouterr().err.strip()
+    assert words in error
+    assert len(error.splitlines()) == 1
