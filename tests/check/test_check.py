@@ -78,7 +78,7 @@ def test_every_arm_of_the_pocket_study_passes(report):
         assert {line.status for line in found.lines} == {"pass"}, found.lines
         assert all(line.mend == "" for line in found.lines)
         names = {x.name for x in found.found}
-        assert len(names) == len(found.found) == 14
+        assert len(names) == len(found.found) == 15
 
 
 # ---- encodings ----------------------------------------------------------------------------------

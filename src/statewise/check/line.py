@@ -61,7 +61,7 @@ def failed(name: str, error: StatewiseError) -> Line:
 def graded(value: float, *, warn_above: float, fail_above: float) -> Status:
     """Pass, warn or fail of a figure that should be small; nan fails.
 
-    >>> [graded(x, warn_above=1, fail_above=2) for x in (1.0, 1.5, 3.0, float("nan"))]
+    >>> [graded(x, warn_above=1.0, fail_above=2.0) for x in (1.0, 1.5, 3.0, float("nan"))]
     ['pass', 'warn', 'fail', 'fail']
     """
     if value <= warn_above:
