@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-FOREST_TOKENS = 128
+FOREST_TOKENS = 96
 """Texts share a row up to this length, related or not: attention is cheap there, padding is not."""
 TREE_TOKENS = 4096
 """The longest row of several texts: its mask has that many entries squared."""
