@@ -37,6 +37,11 @@ MAX_ROWS = 256
 CACHE_BYTES = 4 << 30
 """Most memory that their keys and values may take."""
 
+TREE_MODELS = frozenset(
+    {"gpt2", "gpt_neox", "llama", "mistral", "olmo2", "qwen2", "qwen3", "smollm3"}
+)
+"""Model types that read what a mask and position ids say and nothing else: each has a test."""
+
 Precision = Literal["fp32", "bf16"]
 LIVE = "student"
 """The name of the policy that is being trained, where a study wants it as its own teacher."""
@@ -309,6 +314,47 @@ class Policy:
         self.tokens_read += int(lengths.sum())
         with self._autocast():
             return self._trunk(input_ids=token_ids, use_cache=False).last_hidden_state
+
+    @property
+    def reads_trees(self) -> bool:
+        """True where `hidden_of_trees` gives the hidden states that a text in a row of its own has.
+
+        So it is for `TREE_MODELS` whose every layer sees the whole prefix: a sliding window counts
+        places in the row, recurrent layers run over all that stands before.
+        """
+        text: PreTrainedConfig = self.config.get_text_config()
+        layers = getattr(text, "layer_types", None) or []
+        return (
+            text.model_type in TREE_MODELS
+            and getattr(text, "sliding_window", None) is None
+            and all(layer == "full_attention" for layer in layers)
+            and getattr(self.config, "_attn_implementation", None) == "sdpa"
+        )
+
+    def hidden_of_trees(
+        self,
+        token_ids: Int[Tensor, "M L"],
+        lengths: Int[Tensor, " M"],
+        depth: Int[Tensor, "M L"],
+        end: Int[Tensor, "M L"],
+    ) -> Float[Tensor, "M L D"]:
+        """Last hidden states of rows in which texts share their beginnings; see `reads_trees`.
+
+        A row is a forest in depth-first order: `depth` is a token's position in its text, `end` the
+        place behind its last descendant. A token sees itself and its ancestors, `i <= j < end[i]`.
+        """
+        self.tokens_read += int(lengths.sum())
+        place = torch.arange(token_ids.shape[1], device=token_ids.device)
+        # Padding sees itself: a row of a softmax over nothing would be nan, and spread.
+        end = torch.maximum(end, place + 1)
+        sees = (place[None, :] <= place[:, None]) & (place[:, None] < end[:, None, :])
+        with self._autocast():
+            return self._trunk(
+                input_ids=token_ids,
+                position_ids=depth,
+                attention_mask=sees[:, None],
+                use_cache=False,
+            ).last_hidden_state
 
     def head(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
         """Next-token logits, float32 (float64 stays float64)."""

@@ -9,7 +9,7 @@ from enumerable import ONE, A, B, ids, prompt, row, tiny
 
 from statewise.errors import DataError
 from statewise.policy import Lora, Policy
-from statewise.probes import drift_between, mean_kl, update_norm
+from statewise.probes import drift_between, hidden_features, mean_kl, update_norm
 from statewise.trajectory import Segment
 
 ROWS = [
@@ -86,6 +86,21 @@ def test_update_norm_since_an_adapter_leaves_out_what_was_there():
 
 
 # ---- drift --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [1, 2, 128])
+def test_a_feature_is_the_mean_of_a_states_own_hidden_states(rows):
+    reader = tiny(0)
+    # Beginnings of one another, in no order, twice, and one that only begins alike.
+    states = [ids(A, B), ids(A, B, B, A), ids(B), ids(A), ids(A, B, B), ids(A, B), ids(A, A, B)]
+    before = reader.tokens_read
+    found = hidden_features(reader, states, rows=rows)
+    assert reader.tokens_read - before == 4 + 3 + 1, "each beginning is read once"
+    with reader.frozen():
+        for state, feature in zip(states, found, strict=True):
+            row = torch.tensor(state[None].astype(np.int64))
+            alone = reader.hidden(row, torch.tensor([len(state)]))[0].mean(0).numpy()
+            assert feature == pytest.approx(alone, abs=1e-6)
 
 
 def test_mmd_by_hand():

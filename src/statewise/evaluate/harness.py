@@ -10,6 +10,7 @@ have ended or to have been cut.
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 GENERATION_KEYS = {"until", "do_sample", "temperature", "top_p", "top_k", "max_gen_toks"}
+
+KEPT_TOKENS = 1 << 21
+"""How many token ids are kept for the next model with the same tokenizer, of texts that recur: 70 MB."""
 
 TokenRequest = tuple[Any, list[int], list[int]]
 """Texts (for the harness's cache), context ids, continuation ids."""
@@ -80,7 +84,7 @@ class PolicyLM(TemplateLM):
         self.sampling = sampling
         self.tokens_per_batch = tokens_per_batch
         self.stopped: dict[RequestKey, bool] = {}
-        self._encodings: dict[str, list[int]] = {}
+        self._encoded: dict[str, list[int]] = {}
 
     # ---- text ---------------------------------------------------------------------------------
 
@@ -99,8 +103,8 @@ class PolicyLM(TemplateLM):
         self, string: str, add_special_tokens: bool | None = None, **_kwargs: object
     ) -> list[int]:
         """Token ids; special tokens are the tokenizer's own habit, as in `HFLM`, unless told."""
-        if add_special_tokens is None and string in self._encodings:
-            return self._encodings[string]
+        if add_special_tokens is None and string in self._encoded:
+            return self._encoded[string]
         if add_special_tokens is None:
             # A text that brings its own bos must not get a second one.
             prefix = str(self.policy.tokenizer.decode([self.prefix_token_id]))
@@ -108,11 +112,22 @@ class PolicyLM(TemplateLM):
         return self.policy.tokenizer.encode(string, add_special_tokens=add_special_tokens)
 
     def _encode_ahead(self, texts: Iterable[str]) -> None:
-        """Encode all texts in one call: what `tok_encode` would give, several times faster."""
-        prefix = str(self.policy.tokenizer.decode([self.prefix_token_id]))
+        """Encode all texts in one call: what `tok_encode` would give, several times faster.
+
+        Arms of a study ask the same questions through the same tokenizer: what one has encoded
+        the next finds.
+        """
+        tokenizer: Any = self.policy.tokenizer
+        prefix = str(tokenizer.decode([self.prefix_token_id]))
         plain = [text for text in dict.fromkeys(texts) if text and not text.startswith(prefix)]
-        encoded: Any = self.policy.tokenizer(plain)["input_ids"] if plain else []
-        self._encodings = dict(zip(plain, encoded, strict=True))
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        kept = _encodings(backend.to_str()) if backend else _Encodings({})
+        new = [text for text in plain if text not in kept.ids]
+        encoded: Any = tokenizer(new)["input_ids"] if new else []
+        fresh = dict(zip(new, encoded, strict=True))
+        self._encoded = {text: (fresh if text in fresh else kept.ids)[text] for text in plain}
+        for text, ids in fresh.items():
+            kept.keep(text, ids)
 
     # ---- scoring ------------------------------------------------------------------------------
 
@@ -125,7 +140,7 @@ class PolicyLM(TemplateLM):
         try:
             return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
         finally:
-            self._encodings = {}
+            self._encoded = {}
 
     def loglikelihood_rolling(
         self, requests: list[Instance], disable_tqdm: bool = True
@@ -174,7 +189,7 @@ class PolicyLM(TemplateLM):
             generated = self._generate(contexts, [keys[i] for i in members], settings)
             for index, text in zip(members, generated, strict=True):
                 texts[index] = text
-        self._encodings = {}
+        self._encoded = {}
         return texts
 
     def settings(self, arguments: dict[str, Any]) -> Generation:
@@ -227,6 +242,26 @@ class PolicyLM(TemplateLM):
             kept = completion.token_ids[: ends[0]] if len(ends) else completion.token_ids
             self.stopped[key] = completion.stopped or len(ends) > 0
             yield first_part(tokenizer.decode(kept.tolist(), skip_special_tokens=True), terms)
+
+
+@dataclass(slots=True)
+class _Encodings:
+    """Token ids by text, up to `KEPT_TOKENS` of them."""
+
+    ids: dict[str, list[int]]
+    tokens: int = 0
+
+    def keep(self, text: str, ids: list[int]) -> None:
+        if self.tokens + len(ids) <= KEPT_TOKENS:
+            self.tokens += len(ids)
+            self.ids[text] = ids
+
+
+@functools.lru_cache(maxsize=2)
+def _encodings(tokenizer: str) -> _Encodings:
+    """What is kept for a tokenizer, by all that it is, as JSON."""
+    del tokenizer  # the key alone
+    return _Encodings({})
 
 
 def _args(request: Instance) -> tuple[Any, ...]:

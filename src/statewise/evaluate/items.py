@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from statewise.errors import ConfigError, RunError, nearest
-from statewise.evaluate.tasks import Task, filter_of, load
-from statewise.evaluate.undisturbed import compiled_templates, undisturbed
+from statewise.evaluate.requests import Answered, Asked, answer, answers, asked
+from statewise.evaluate.tasks import Task
+from statewise.evaluate.undisturbed import undisturbed
 from statewise.policy import Policy
 from statewise.store import whole_file
 from statewise.trajectory import Sampling
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from lm_eval.api.task import ConfigurableTask
 
     from statewise.evaluate.harness import PolicyLM
 
@@ -26,8 +26,6 @@ INVALID = "[invalid]"
 """What the harness's answer filters return where they find no answer."""
 PER_LENGTH = ("word_perplexity", "byte_perplexity", "bits_per_byte")
 """Metrics whose value for an item is a pair: log-prob in nats, and length in words or bytes."""
-FEWSHOT_SEED = 1234
-"""The harness's own seed for few-shot examples; set anew before each pass, or they would drift."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +84,20 @@ def evaluate(
     rows: list[ItemResult] = []
     with undisturbed(verbose=verbose):
         for task in tasks:
-            leaves = load(task)
-            passes: list[tuple[int, Sampling | None]] = [(0, None)]
-            generates = any(leaf.OUTPUT_TYPE == "generate_until" for leaf in leaves.values())
-            if sampled and task.sampled and generates:
-                passes += [(sample, Sampling()) for sample in range(task.samples_per_item)]
             bounds = [bound for bound in (task.limit, limit) if bound is not None]
-            for sample, sampling in passes:
+            questions = asked(task, min(bounds, default=None))
+            written = [question for question in questions if question.generates]
+            passes: list[tuple[int, Sampling | None, Sequence[Asked]]] = [(0, None, questions)]
+            if sampled and task.sampled and written:
+                passes += [(k, Sampling(), written) for k in range(task.samples_per_item)]
+            for sample, sampling, chosen in passes:
                 lm = _model(policy, f"{seed}/{sample}", sampling, tokens_per_batch)
-                samples = _run(lm, leaves, min(bounds, default=None))
-                rows += _rows(task, leaves, samples, lm, arm=arm, seed=seed, sample=sample)
+                answer(lm, chosen)
+                for question in chosen:
+                    prefix = f"{question.name}/" if len(questions) > 1 else ""
+                    rows += _rows(
+                        task, question, lm, prefix=prefix, arm=arm, seed=seed, sample=sample
+                    )
     return rows
 
 
@@ -105,67 +107,45 @@ def _model(policy: Policy, seed: str, sampling: Sampling | None, tokens_per_batc
     return PolicyLM(policy, seed=seed, sampling=sampling, tokens_per_batch=tokens_per_batch)
 
 
-def _run(
-    lm: PolicyLM, leaves: Mapping[str, ConfigurableTask], limit: int | None
-) -> Mapping[str, list[dict[str, Any]]]:
-    """The harness's logged samples by leaf task. No seeds, no bootstrap, no request cache."""
-    from lm_eval.evaluator import evaluate as run_harness
-
-    for leaf in leaves.values():
-        leaf.set_fewshot_seed(FEWSHOT_SEED)
-    with compiled_templates():
-        results = run_harness(
-            lm, {"tasks": dict(leaves)}, limit=limit, bootstrap_iters=0, log_samples=True
-        )
-    if results is None:
-        raise RuntimeError("the harness gave no results; it gives them on rank 0 only")
-    logged: Any = results.get("samples")
-    return logged
-
-
 def _rows(
     task: Task,
-    leaves: Mapping[str, ConfigurableTask],
-    samples: Mapping[str, list[dict[str, Any]]],
+    question: Asked,
     lm: PolicyLM,
     *,
+    prefix: str,
     arm: str,
     seed: int,
     sample: int,
 ) -> Iterator[ItemResult]:
+    """The rows of one task of the harness; `prefix` tells the items of several apart."""
     from statewise.evaluate.harness import RequestKey
 
-    for name, leaf in leaves.items():
-        wanted = filter_of(task, leaf)
-        generates = leaf.OUTPUT_TYPE == "generate_until"
-        if lm.sampling is not None and not generates:
-            continue
-        for logged in samples[name]:
-            if logged["filter"] != wanted:
-                continue
-            prefix = "" if len(leaves) == 1 else f"{name}/"
-            item_id = f"{prefix}{logged['doc_id']}"
-            yield ItemResult(
-                task=task.key,
-                item_id=item_id,
-                cluster=f"{prefix}{_cluster(task, task.cluster, logged['doc'])}"
-                if task.cluster
-                else item_id,
-                arm=arm,
-                seed=seed,
-                decoding=_decoding(leaf, lm) if generates else "choices",
-                sample=sample,
-                metric=task.metric,
-                score=_score(task, logged),
-                response=logged["resps"][0][0] if generates else _picked(logged),
-                extraction_failed=INVALID in _filtered(logged) if generates else None,
-                stopped=lm.stopped[RequestKey(name, logged["doc_id"])] if generates else None,
-            )
+    generates = question.generates
+    decoding: Decoding = _decoding(question, lm) if generates else "choices"
+    for answered in answers(question):
+        item_id = f"{prefix}{answered.doc_id}"
+        yield ItemResult(
+            task=task.key,
+            item_id=item_id,
+            cluster=f"{prefix}{_cluster(task, task.cluster, answered.document)}"
+            if task.cluster
+            else item_id,
+            arm=arm,
+            seed=seed,
+            decoding=decoding,
+            sample=sample,
+            metric=task.metric,
+            score=_score(task, answered),
+            response=answered.responses[0][0] if generates else _picked(answered),
+            extraction_failed=INVALID in _filtered(answered) if generates else None,
+            stopped=lm.stopped[RequestKey(question.name, answered.doc_id)] if generates else None,
+        )
 
 
-def _decoding(leaf: ConfigurableTask, lm: PolicyLM) -> Decoding:
+def _decoding(question: Asked, lm: PolicyLM) -> Decoding:
     """`sampled` where the pass samples, or the task file itself asks for it."""
-    settings = lm.sampling or lm.settings(leaf.get_config("generation_kwargs") or {}).sampling
+    asks = question.leaf.get_config("generation_kwargs") or {}
+    settings = lm.sampling or lm.settings(asks).sampling
     return "sampled" if settings.temperature > 0 else "greedy"
 
 
@@ -178,14 +158,14 @@ def _cluster(task: Task, field: str, document: Mapping[str, Any]) -> str:
     return str(document[field])
 
 
-def _score(task: Task, logged: Mapping[str, Any]) -> float:
+def _score(task: Task, answered: Answered) -> float:
     """The item's value of the task's metric; of a perplexity's (log-prob, length), the quotient."""
-    if task.metric not in logged["metrics"]:
+    if task.metric not in answered.metrics:
         raise ConfigError(
             f"task {task.name!r} has no metric {task.metric!r}; "
-            f"{nearest(task.metric, logged['metrics'])}"
+            f"{nearest(task.metric, answered.metrics)}"
         )
-    value: Any = logged[task.metric]
+    value: Any = answered.metrics[task.metric]
     if task.metric in PER_LENGTH:
         logprob_nats, length = value
         return float(logprob_nats) / length
@@ -198,19 +178,19 @@ def _score(task: Task, logged: Mapping[str, Any]) -> float:
         ) from error
 
 
-def _filtered(logged: Mapping[str, Any]) -> list[Any]:
+def _filtered(answered: Answered) -> list[Any]:
     """The filtered answers of an item, flattened: filters that keep several give a list."""
-    first = logged["filtered_resps"][0]
+    first = answered.filtered[0]
     return first if isinstance(first, list) else [first]
 
 
-def _picked(logged: Mapping[str, Any]) -> str:
+def _picked(answered: Answered) -> str:
     """The choice with the highest log-prob; its number where the choices lie in the contexts."""
-    answers = [responses[0] for responses in logged["resps"]]
-    if not isinstance(answers[0], tuple):
+    scores = [responses[0] for responses in answered.responses]
+    if not isinstance(scores[0], tuple):
         return ""
-    texts = [arguments[1] for arguments in logged["arguments"]]
-    best = max(range(len(answers)), key=lambda index: answers[index][0])
+    texts = [arguments[1] for arguments in answered.arguments]
+    best = max(range(len(scores)), key=lambda index: scores[index][0])
     return str(texts[best]).strip() if len(set(texts)) == len(texts) else str(best)
 
 

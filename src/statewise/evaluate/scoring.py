@@ -1,8 +1,8 @@
-"""Log-probs of given continuations: batched by tokens, each prefix read once.
+"""Log-probs of given continuations: every token that requests share is read once.
 
-Requests that ask the model to read the same tokens share a row. That is always so for choices of
-one token (the four letters of an MMLU question), and the head runs on the positions of the
-continuations only: of a prompt of 600 tokens and a letter, one.
+Requests are laid out as trees (`statewise.evaluate.trees`): the choices of a question share the question,
+equal requests share everything, and the head runs on the places of the continuations only. A model that
+cannot read a tree (`Policy.reads_trees`) reads each text in a row of its own.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from statewise.errors import DataError
+from statewise.evaluate.trees import Tree, plant
 from statewise.policy import Policy
 from statewise.trajectory import pad
 
@@ -31,13 +32,12 @@ Pair = tuple[Sequence[int], Sequence[int]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """One batch: some rows, N states in them, T targets that are read at those states.
+    """What is read of a batch of rows: N states, and T targets at them.
 
     A state is (`row`, `column`) and is projected once, however many targets are read there.
     `state` indexes the N states and ascends; `request` says whom a target belongs to.
     """
 
-    rows: list[np.ndarray]
     row: Int[np.ndarray, " N"]
     column: Int[np.ndarray, " N"]
     state: Int[np.ndarray, " T"]
@@ -50,32 +50,35 @@ def score(
 ) -> list[tuple[float, bool]]:
     """Log-prob of each continuation in nats, and whether greedy decoding would produce it.
 
-    A row longer than the policy's context is cut from the left. Raises DataError for a continuation
+    A text longer than the policy's context is cut from the left. Raises DataError for a continuation
     that is empty or does not fit the context alone.
     """
-    rows = share_rows(pairs, policy.context_tokens)
-    order = sorted(rows, key=lambda ids: (-len(ids), ids))
+    texts = share_texts(pairs, policy.context_tokens)
+    # In ascending order a text stands behind those that it shares most with.
+    order = sorted(texts)
+    members = [texts[text] for text in order]
+    tails = [max(len(pairs[request][1]) for request in requests) for requests in members]
+    trees = plant(order, tails, share=policy.reads_trees)
+    trees.sort(key=lambda tree: -len(tree.token_ids))
     logprobs = np.zeros(len(pairs))
     greedy = np.ones(len(pairs), dtype=bool)
     with policy.frozen():
-        for batch in batches([len(ids) for ids in order], tokens_per_batch):
-            plan = plan_batch(
-                [(ids, [(i, pairs[i][1]) for i in rows[ids]]) for ids in order[batch]]
-            )
-            for targets, target_logprobs, is_greedy in _read(policy, plan):
+        for batch in batches([len(tree.token_ids) for tree in trees], tokens_per_batch):
+            plan = plan_batch(trees[batch], members, pairs)
+            for targets, target_logprobs, is_greedy in _read(policy, trees[batch], plan):
                 # `.at`: a request has as many entries as its continuation has tokens.
                 np.add.at(logprobs, plan.request[targets], target_logprobs)
                 np.logical_and.at(greedy, plan.request[targets], is_greedy)
     return list(zip(logprobs.tolist(), greedy.tolist(), strict=True))
 
 
-def share_rows(pairs: Sequence[Pair], context_tokens: int) -> dict[tuple[int, ...], list[int]]:
+def share_texts(pairs: Sequence[Pair], context_tokens: int) -> dict[tuple[int, ...], list[int]]:
     """Indices of requests by the tokens that the model must read for them: all but the last.
 
-    >>> share_rows([([1, 2], [7]), ([1, 2], [8]), ([1, 2], [8, 9])], context_tokens=2)
+    >>> share_texts([([1, 2], [7]), ([1, 2], [8]), ([1, 2], [8, 9])], context_tokens=2)
     {(1, 2): [0, 1], (2, 8): [2]}
     """
-    rows: dict[tuple[int, ...], list[int]] = {}
+    texts: dict[tuple[int, ...], list[int]] = {}
     cut = 0
     for index, (context, continuation) in enumerate(pairs):
         if not 0 < len(continuation) <= context_tokens:
@@ -85,12 +88,12 @@ def share_rows(pairs: Sequence[Pair], context_tokens: int) -> dict[tuple[int, ..
             )
         whole = (*context, *continuation)
         cut += len(whole) > context_tokens + 1
-        rows.setdefault(whole[-(context_tokens + 1) : -1], []).append(index)
+        texts.setdefault(whole[-(context_tokens + 1) : -1], []).append(index)
     if cut:
         logger.warning(
             "%d of %d texts exceed %d tokens: cut from the left", cut, len(pairs), context_tokens
         )
-    return rows
+    return texts
 
 
 def batches(lengths: Sequence[int], tokens: int) -> Iterator[slice]:
@@ -108,36 +111,53 @@ def batches(lengths: Sequence[int], tokens: int) -> Iterator[slice]:
         start = stop
 
 
-def plan_batch(batch: Sequence[tuple[Sequence[int], Sequence[tuple[int, Sequence[int]]]]]) -> Plan:
-    """Lay out rows, each with its (request, continuation)s; a continuation ends behind its row.
+def plan_batch(
+    trees: Sequence[Tree], members: Sequence[Sequence[int]], pairs: Sequence[Pair]
+) -> Plan:
+    """What to read where; `members` lists the requests of a text, whose continuations end behind it.
 
-    >>> plan = plan_batch([([1, 2, 3], [(0, [7]), (1, [3, 8])]), ([4], [(2, [9])])])
+    >>> pairs = [([1, 2, 3], [7]), ([1, 2], [3, 8]), ([1], [9])]
+    >>> trees = plant([(1,), (1, 2, 3)], tails=[1, 2])
+    >>> plan = plan_batch(trees, [[2], [0, 1]], pairs)
     >>> list(zip(plan.row.tolist(), plan.column.tolist()))
-    [(0, 1), (0, 2), (1, 0)]
+    [(0, 0), (0, 1), (0, 2)]
     >>> list(zip(plan.state.tolist(), plan.target.tolist(), plan.request.tolist()))
-    [(0, 3, 1), (1, 7, 0), (1, 8, 1), (2, 9, 2)]
+    [(0, 9, 2), (1, 3, 1), (2, 7, 0), (2, 8, 1)]
     """
-    row: list[int] = []
-    column: list[int] = []
-    targets: list[tuple[int, int, int]] = []
-    for place, (ids, members) in enumerate(batch):
-        depth = max(len(continuation) for _, continuation in members)
-        row += [place] * depth
-        column += range(len(ids) - depth, len(ids))
-        for request, continuation in members:
-            first = len(row) - len(continuation)
-            targets += [(first + k, int(token), request) for k, token in enumerate(continuation)]
-    targets.sort(key=lambda target: target[0])
-    state, target, request = np.array(targets, np.int64).T
-    rows = [np.array(ids, np.int64) for ids, _ in batch]
-    return Plan(rows, np.array(row), np.array(column), state, target, request)
+    longest = max(len(tree.token_ids) for tree in trees)
+    places: list[np.ndarray] = []
+    targets: list[int] = []
+    requests: list[int] = []
+    for row, tree in enumerate(trees):
+        for text, tail in tree.tails:
+            at = row * longest + tail
+            for request in members[text]:
+                continuation = pairs[request][1]
+                places.append(at[len(at) - len(continuation) :])
+                targets += continuation
+                requests += [request] * len(continuation)
+    states, state = np.unique(np.concatenate(places), return_inverse=True)
+    order = np.argsort(state, kind="stable")
+    row, column = np.divmod(states, longest)
+    return Plan(row, column, state[order], np.array(targets)[order], np.array(requests)[order])
 
 
-def _read(policy: Policy, plan: Plan) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+def _read(
+    policy: Policy, trees: Sequence[Tree], plan: Plan
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """Runs of targets with their log-probs and whether each is the most probable token."""
     device = policy.device
-    lengths = torch.tensor([len(row) for row in plan.rows], device=device)
-    hidden = policy.hidden(torch.as_tensor(pad(plan.rows, 0), device=device), lengths)
+
+    def tensor(rows: Sequence[np.ndarray]) -> Tensor:
+        return torch.as_tensor(pad(rows, 0), device=device)
+
+    token_ids = tensor([tree.token_ids for tree in trees])
+    lengths = torch.tensor([len(tree.token_ids) for tree in trees], device=device)
+    if all(tree.is_chain for tree in trees):
+        hidden = policy.hidden(token_ids, lengths)
+    else:
+        depth, end = tensor([tree.depth for tree in trees]), tensor([tree.end for tree in trees])
+        hidden = policy.hidden_of_trees(token_ids, lengths, depth, end)
     row, column = (
         torch.as_tensor(plan.row, device=device),
         torch.as_tensor(plan.column, device=device),

@@ -61,19 +61,33 @@ def prefixes(trajectory: Trajectory, depths: Sequence[float]) -> list[np.ndarray
 def hidden_features(
     reader: Policy, states: Sequence[np.ndarray], *, rows: int = 128
 ) -> Float[np.ndarray, "N D"]:
-    """Mean over a prefix of the reader's last hidden states; `drift_between` scales coordinates."""
-    order = sorted(range(len(states)), key=lambda i: len(states[i]))
+    """Mean over a prefix of the reader's last hidden states; `drift_between` scales coordinates.
+
+    A state that is the beginning of another is read in the other's row: what stands behind a token does
+    not change its hidden state.
+    """
+    texts = [tuple(state.tolist()) for state in states]
+    # In ascending order a text stands right before those that it begins; from the back, behind them.
+    longest: list[tuple[int, ...]] = []
+    row_of: dict[tuple[int, ...], int] = {}
+    for text in sorted(set(texts), reverse=True):
+        if not longest or longest[-1][: len(text)] != text:
+            longest.append(text)
+        row_of[text] = len(longest) - 1
+    members: list[list[int]] = [[] for _ in longest]
+    for place, text in enumerate(texts):
+        members[row_of[text]].append(place)
+    order = sorted(range(len(longest)), key=lambda row: len(longest[row]))
     out: list[np.ndarray | None] = [None] * len(states)
     with reader.frozen():
         for start in range(0, len(order), rows):
             picked = order[start : start + rows]
-            lengths = torch.tensor([len(states[i]) for i in picked], device=reader.device)
-            ids = torch.as_tensor(pad([states[i] for i in picked], 0)).long().to(reader.device)
-            hidden = reader.hidden(ids, lengths).float()
-            real = (torch.arange(ids.shape[1], device=reader.device) < lengths[:, None])[..., None]
-            means = (hidden * real).sum(1) / lengths[:, None]
-            for place, mean in zip(picked, means.cpu().numpy(), strict=True):
-                out[place] = mean
+            lengths = torch.tensor([len(longest[row]) for row in picked], device=reader.device)
+            ids = torch.as_tensor(pad([np.array(longest[row], np.int64) for row in picked], 0))
+            hidden = reader.hidden(ids.to(reader.device), lengths).float()
+            for row, read in zip(picked, hidden, strict=True):
+                for place in members[row]:
+                    out[place] = read[: len(texts[place])].mean(0).cpu().numpy()
     return np.stack(out).astype(np.float64)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
