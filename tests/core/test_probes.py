@@ -55,8 +55,9 @@ def test_mean_kl_of_a_broken_policy_is_a_fault_and_not_0():
     broken = tiny(0)
     with torch.no_grad():
         next(broken.module.parameters()).fill_(float("nan"))
-    with pytest.raises(DataError, match="finite"):
-        mean_kl(broken, tiny(1), ROWS)
+    for policy, reference in ((broken, tiny(1)), (tiny(1), broken)):
+        with pytest.raises(DataError, match="finite"):
+            mean_kl(policy, reference, ROWS)
 
 
 def test_update_norm_of_a_full_model_counts_every_weight():

@@ -154,22 +154,6 @@ MUTANTS = (
     ),
     Mutant(
         "drift",
-        "a permutation mixes prompts",
-        "probes/drift.py",
-        "squares[:, None] + squares[None] - 2 * pooled @ pooled.T",
-        "squares[:, None] + squares[None] - pooled @ pooled.T",
-        (HAND,),
-    ),
-    Mutant(
-        "drift",
-        "the bandwidth counts a state's distance from itself",
-        "probes/drift.py",
-        "np.triu_indices(len(pooled), 1)",
-        "np.triu_indices(len(pooled), 0)",
-        (HAND,),
-    ),
-    Mutant(
-        "drift",
         "the states of stopped completions hold the stop token",
         "probes/drift.py",
         "len(trajectory.completion_ids) - int(trajectory.stopped)",

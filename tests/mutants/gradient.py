@@ -49,14 +49,6 @@ MUTANTS = (
         (f"{TEST}::test_a_weight_on_column_0_is_no_state_and_is_not_divided_by",),
     ),
     Mutant(
-        "denominator",
-        "the label counts of a cut row are those before the cut",
-        "sources/dataset.py",
-        "[Segment(DATASET, kept)]",
-        "[Segment(DATASET, kept, weight=len(token_ids) / max(1, len(kept)))]",
-        ("core/test_sources.py::test_dataset_cuts_at_the_context_without_a_stop_token",),
-    ),
-    Mutant(
         "normaliser",
         "sequences without a state are counted",
         HOME,
@@ -95,14 +87,6 @@ MUTANTS = (
         (f"{TEST}::test_gradient_and_loss_equal_the_loss_written_out",),
     ),
     Mutant(
-        "coefficient",
-        "only the last term moves the student",
-        HOME,
-        "loss = loss + part.stream.share",
-        "loss = part.stream.share",
-        (f"{TEST}::test_gradient_and_loss_equal_the_loss_written_out",),
-    ),
-    Mutant(
         "shift",
         "the student is read at the token's own position",
         HOME,
@@ -116,16 +100,6 @@ MUTANTS = (
         HOME,
         "states.column - 1]\n            values",
         "states.column]\n            values",
-        (
-            f"{TEST}::test_student_logprobs_are_those_of_the_sampling_temperature_at_the_states_only",
-        ),
-    ),
-    Mutant(
-        "selection",
-        "old log-probs land in the rows of the micro-batch",
-        HOME,
-        "out[indices[row]][column] = value",
-        "out[row][column] = value",
         (
             f"{TEST}::test_student_logprobs_are_those_of_the_sampling_temperature_at_the_states_only",
         ),

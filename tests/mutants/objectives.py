@@ -127,14 +127,6 @@ MUTANTS = (
         (TOP_K,),
     ),
     Mutant(
-        "tail",
-        "the top k are neither renormalised nor is there a tail",
-        "signals.py",
-        "torch.cat([logprobs.gather(-1, ids), tail], -1)",
-        "torch.cat([logprobs.gather(-1, ids), tail * 0 - 1e9], -1)",
-        (f"{TEST}::test_dropping_the_tail_would_make_a_divergence_negative", TOP_K),
-    ),
-    Mutant(
         "support",
         "the student's top k are the teacher's",
         "signals.py",

@@ -58,14 +58,6 @@ MUTANTS = (
         (f"{TEST}::test_a_stop_token_at_the_limit_is_a_stop_and_no_cut",),
     ),
     Mutant(
-        "eos",
-        "a row may be one token longer than its limit",
-        HOME,
-        "len(self.token_ids) >= self.limit",
-        "len(self.token_ids) > self.limit",
-        (f"{TEST}::test_every_row_has_its_own_limit_and_0_is_no_token",),
-    ),
-    Mutant(
         "seed", "a batch shares one seed", HOME, "request.seeds[i])", "request.seeds[0])", (ALONE,)
     ),
     Mutant(

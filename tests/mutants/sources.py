@@ -75,14 +75,6 @@ MUTANTS = (
         (SPREAD,),
     ),
     Mutant(
-        "cut",
-        "cuts begin at 0 whatever the range",
-        "sources/continuation.py",
-        "return self.cut_low + (self.cut_high - self.cut_low) *",
-        "return self.cut_high *",
-        (SPREAD,),
-    ),
-    Mutant(
         "context",
         "a branch may outgrow the student",
         "sources/continuation.py",
@@ -150,26 +142,6 @@ MUTANTS = (
         ("core/test_filtered.py::test_the_threshold_is_kept_and_what_lies_below_it_is_not",),
     ),
     Mutant(
-        "filter",
-        "the reward reads the reference, not the completion",
-        "sources/filtered.py",
-        "self.reward(row.prompt, row.completion)",
-        "self.reward(row.prompt, row.prompt.reference or row.completion)",
-        (
-            "core/test_filtered.py::test_the_correct_ones_keep_their_weight_and_the_others_have_none",
-        ),
-    ),
-    Mutant(
-        "filter",
-        "what is dropped keeps its prompt's weight",
-        "sources/filtered.py",
-        "np.zeros_like(row.weights)",
-        "np.zeros_like(row.weights) + (row.weights == 0)",
-        (
-            "core/test_filtered.py::test_the_correct_ones_keep_their_weight_and_the_others_have_none",
-        ),
-    ),
-    Mutant(
         "mixture counts",
         "a half prompt is rounded down",
         "sources/mixture.py",
@@ -235,14 +207,6 @@ MUTANTS = (
         "sources/schedule.py",
         "progress >= self.switch_at",
         "progress > self.switch_at",
-        ("core/test_schedule.py::test_schedules_by_hand",),
-    ),
-    Mutant(
-        "schedule",
-        "a cosine goes the whole way round",
-        "sources/schedule.py",
-        "(1 - math.cos(math.pi * progress)) / 2",
-        "(1 - math.cos(2 * math.pi * progress)) / 2",
         ("core/test_schedule.py::test_schedules_by_hand",),
     ),
     Mutant(
@@ -351,14 +315,6 @@ MUTANTS = (
         "whole.token_ids[:cut], logprobs, weight=0.0)",
         "whole.token_ids[:cut], logprobs, weight=1.0)",
         (f"{RESET}::test_only_the_learners_part_weighs_and_its_state_is_reached_by_the_other",),
-    ),
-    Mutant(
-        "reset",
-        "a prompt is reset where its coin says not",
-        "sources/prefix_reset.py",
-        "if u < probability]",
-        "if u >= probability]",
-        (f"{RESET}::test_without_resets_it_is_the_learner_under_the_same_seed",),
     ),
     Mutant(
         "reset",

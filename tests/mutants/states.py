@@ -15,14 +15,6 @@ MUTANTS = (
         (f"{TEST}::test_pad_keeps_the_type_and_fills_the_right",),
     ),
     Mutant(
-        "padding",
-        "padding takes the type of float",
-        HOME,
-        "fill, dtype=rows[0].dtype)",
-        "fill, dtype=np.float64)",
-        (f"{TEST}::test_pad_keeps_the_type_and_fills_the_right",),
-    ),
-    Mutant(
         "shift",
         "the action is the token before it",
         HOME,

@@ -77,14 +77,6 @@ MUTANTS = (
         (f"{TEST}::test_reward_baseline_by_hand_is_of_the_rollout_and_not_of_the_group",),
     ),
     Mutant(
-        "baseline",
-        "a process reward's baseline is added",
-        PROCESS,
-        "- np.float32(self.baseline)",
-        "+ np.float32(self.baseline)",
-        (PAID,),
-    ),
-    Mutant(
         "log-ratio",
         "student over teacher",
         RATIO,
@@ -117,14 +109,6 @@ MUTANTS = (
         RATIO,
         "grid[:, column] += discount * grid[:, column + 1]",
         "grid[:, column] += grid[:, column + 1]",
-        (CLIPPED,),
-    ),
-    Mutant(
-        "discount",
-        "a log-ratio is discounted from the front",
-        RATIO,
-        "for column in range(grid.shape[1] - 2, -1, -1):",
-        "for column in range(grid.shape[1] - 1):",
         (CLIPPED,),
     ),
     Mutant(
@@ -221,14 +205,6 @@ MUTANTS = (
         "rewards/exact.py",
         "found[-1])",
         "found[0])",
-        (REWARDS,),
-    ),
-    Mutant(
-        "extraction",
-        "a full stop belongs to the last number",
-        "rewards/exact.py",
-        'found[-1]).removesuffix(".")',
-        "found[-1])",
         (REWARDS,),
     ),
     Mutant(

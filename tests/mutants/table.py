@@ -13,8 +13,6 @@ from tests.mutants import (
 )
 
 MUTANTS = (
-    *states.MUTANTS,
-    *gradient.MUTANTS,
     *objectives.MUTANTS,
     *supervision.MUTANTS,
     *sources.MUTANTS,
@@ -22,6 +20,8 @@ MUTANTS = (
     *training.MUTANTS,
     *evaluation.MUTANTS,
     *study.MUTANTS,
+    *states.MUTANTS,
+    *gradient.MUTANTS,
 )
 
 PITFALLS: dict[str, tuple[str, ...]] = {

@@ -62,14 +62,6 @@ MUTANTS = (
     ),
     Mutant(
         "optimiser",
-        "gradients pile up over updates",
-        "train.py",
-        "optimizer.zero_grad(set_to_none=True)",
-        "optimizer.zero_grad if budget else None",
-        (STEP, f"{TRAIN}::test_old_logprobs_belong_to_the_start_of_the_updates_and_stay"),
-    ),
-    Mutant(
-        "optimiser",
         "an update without states moves its followers",
         "train.py",
         'if figures["states"]:',
@@ -291,14 +283,6 @@ MUTANTS = (
     ),
     Mutant(
         "coefficient",
-        "the teacher-free null raises what was sampled",
-        RL,
-        "ConstantAdvantage(-1.0)",
-        "ConstantAdvantage(1.0)",
-        (ARMS,),
-    ),
-    Mutant(
-        "coefficient",
         "a rehearsal's share is dropped",
         "arms/variants.py",
         "(term,), prompts_per_step, share)",
@@ -311,14 +295,6 @@ MUTANTS = (
         "arms/distillation.py",
         "(Learner(max_new_tokens), Dataset())",
         "(Dataset(), Learner(max_new_tokens))",
-        (ARMS,),
-    ),
-    Mutant(
-        "filter",
-        "rejection fine-tuning drops its threshold",
-        "arms/supervised.py",
-        "Filtered(Teacher(sampler, max_new_tokens, samples_per_prompt), reward, threshold)",
-        "Filtered(Teacher(sampler, max_new_tokens, samples_per_prompt), reward)",
         (ARMS,),
     ),
     # ---- what may be paired ----------------------------------------------------------------------
@@ -405,14 +381,6 @@ MUTANTS = (
             f"{DATA}::test_every_epoch_is_a_permutation",
             f"{DATA}::test_a_batch_is_a_function_of_the_step_alone",
         ),
-    ),
-    Mutant(
-        "data stream",
-        "prompts are drawn with replacement",
-        "data.py",
-        "[place % len(self.items)]]",
-        "[(place * place) % len(self.items)]]",
-        (f"{DATA}::test_every_epoch_is_a_permutation",),
     ),
     Mutant(
         "data stream",
