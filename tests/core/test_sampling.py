@@ -315,6 +315,8 @@ def test_top_p_keeps_the_token_that_crosses_the_line_and_none_after_it():
     logits = torch.tensor([[0.1, 0.6, 0.3]], dtype=torch.float64).log()
     kept = [transform(logits, Sampling(top_p=p)).isfinite()[0].tolist() for p in (0.59, 0.61, 0.95)]
     assert kept == [[False, True, False], [False, True, True], [True, True, True]]
+    even = transform(torch.zeros(1, 4), Sampling(top_p=0.5))  # masses of exactly 1/4
+    assert int(even.isfinite().sum()) == 2
 
 
 def test_choose_inverts_the_cumulative_distribution():
