@@ -22,7 +22,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 where every mutant is killed, 1 where one survives, 2 where one cannot be planted."""
     parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
     parser.add_argument(
-        "--only", default="", metavar="TEXT", help="those whose kind, name or file holds TEXT"
+        "--only",
+        nargs="+",
+        default=[""],
+        metavar="TEXT",
+        help="those whose kind, name or file holds one of these",
     )
     parser.add_argument("--list", action="store_true", help="name them and run nothing")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="how many at once")
@@ -35,9 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--markdown", action="store_true", help="end with a table, one row a kind")
     parser.add_argument("--show", action="store_true", help="print the output of survivors' tests")
     given = parser.parse_args(arguments)
-    chosen = [m for m in MUTANTS if given.only in f"{m.kind} {m.name} {m.file}"]
+    chosen = [
+        m for m in MUTANTS if any(text in f"{m.kind} {m.name} {m.file}" for text in given.only)
+    ]
     if not chosen:
-        say(f"no mutant's kind, name or file holds {given.only!r}")
+        say(f"no mutant's kind, name or file holds {' or '.join(given.only)}")
         return 2
     try:
         for mutant in chosen:

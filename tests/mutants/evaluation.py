@@ -18,7 +18,9 @@ MUTANTS = (
         "evaluate/scoring.py",
         "first = len(row) - len(continuation)",
         "first = len(row) - depth",
-        (BATCH, f"{ITEMS}::test_four_letters_are_one_row"),
+        (
+            "evaluate/test_scoring.py::test_continuations_of_unequal_length_that_share_a_row_are_read_at_their_own_states",
+        ),
     ),
     Mutant(
         "fault as score",
@@ -26,7 +28,7 @@ MUTANTS = (
         "evaluate/scoring.py",
         "np.logical_and.at(greedy",
         "np.logical_or.at(greedy",
-        (BATCH,),
+        ("evaluate/test_scoring.py::test_a_continuation_is_greedy_where_every_token_of_it_is",),
     ),
     Mutant(
         "context",
@@ -34,7 +36,7 @@ MUTANTS = (
         "evaluate/scoring.py",
         "whole[-(context_tokens + 1) : -1]",
         "whole[:context_tokens]",
-        (ITEMS,),
+        ("evaluate/test_scoring.py::test_what_is_too_long_is_cut_from_the_left",),
     ),
     Mutant(
         "context",
@@ -42,7 +44,7 @@ MUTANTS = (
         "evaluate/harness.py",
         "np.array(row[-room:], np.int32)",
         "np.array(row[:room], np.int32)",
-        (ITEMS,),
+        ("evaluate/test_scoring.py::test_a_prompt_that_is_too_long_keeps_its_end",),
     ),
     Mutant(
         "template",
@@ -74,7 +76,7 @@ MUTANTS = (
         "evaluate/undisturbed.py",
         "random.setstate(python)",
         "random.getstate()",
-        (UNDISTURBED,),
+        ("evaluate/test_scoring.py::test_no_global_generator_moves",),
     ),
     Mutant(
         "seed",
@@ -82,10 +84,7 @@ MUTANTS = (
         "evaluate/undisturbed.py",
         "torch.random.fork_rng(gpus),",
         "contextlib.nullcontext(gpus),",
-        (
-            UNDISTURBED,
-            f"{ITEMS}::test_training_is_the_same_whether_its_caller_evaluates_between_steps_or_not",
-        ),
+        ("evaluate/test_scoring.py::test_no_global_generator_moves",),
     ),
     Mutant(
         "extraction",
@@ -117,7 +116,7 @@ MUTANTS = (
         "evaluate/harness.py",
         "text = text.split(term)[0]",
         "text = text.rsplit(term, 1)[0]",
-        (FLAGGED, ITEMS),
+        ("evaluate/test_scoring.py::test_a_text_ends_before_the_first_place_of_the_earliest_term",),
     ),
     Mutant(
         "clusters",
@@ -158,7 +157,7 @@ MUTANTS = (
         "probes/drift.py",
         "len(trajectory.completion_ids) - int(trajectory.stopped)",
         "len(trajectory.completion_ids)",
-        (PROBES,),
+        ("core/test_probes.py::test_the_states_of_a_completion_by_hand_without_its_stop_token",),
     ),
     Mutant(
         "padding",
@@ -166,7 +165,7 @@ MUTANTS = (
         "probes/drift.py",
         "(hidden * real).sum(1) / lengths[:, None]",
         "hidden.mean(1)",
-        (PROBES,),
+        ("core/test_probes.py::test_features_of_a_prefix_are_its_own_mean_in_the_order_given",),
     ),
     Mutant(
         "selection",
@@ -174,7 +173,7 @@ MUTANTS = (
         "probes/drift.py",
         "out[place] = mean",
         "out[order.index(place)] = mean",
-        (PROBES,),
+        ("core/test_probes.py::test_features_of_a_prefix_are_its_own_mean_in_the_order_given",),
     ),
     Mutant(
         "shift",

@@ -28,8 +28,7 @@ MUTANTS = (
         "sums = [float(w.sum()) for w in weights]",
         "sums = [float((w > 0).sum()) for w in weights]",
         (
-            f"{TEST}::test_gradient_and_loss_equal_the_loss_written_out",
-            f"{TEST}::test_the_normalisers_by_hand",
+            "core/test_gradient.py::test_the_normalisers_of_weights_that_differ_and_of_rows_without_a_state",
         ),
     ),
     Mutant(
@@ -54,7 +53,9 @@ MUTANTS = (
         HOME,
         "rows = sum(s > 0 for s in sums)",
         "rows = len(sums)",
-        (f"{TEST}::test_the_normalisers_by_hand",),
+        (
+            "core/test_gradient.py::test_the_normalisers_of_weights_that_differ_and_of_rows_without_a_state",
+        ),
     ),
     Mutant(
         "normaliser",
@@ -63,8 +64,7 @@ MUTANTS = (
         "divisors = [s * rows for s in sums]",
         "divisors = [float((w != 0).sum()) * rows for w in weights]",
         (
-            f"{TEST}::test_gradient_and_loss_equal_the_loss_written_out",
-            f"{TEST}::test_the_normalisers_by_hand",
+            "core/test_gradient.py::test_the_normalisers_of_weights_that_differ_and_of_rows_without_a_state",
         ),
     ),
     Mutant(
@@ -74,8 +74,7 @@ MUTANTS = (
         "divisors = [(term.constant_tokens or 0.0) * len(weights)] * len(weights)",
         "divisors = [(term.constant_tokens or 0.0) * sum(s > 0 for s in sums)] * len(weights)",
         (
-            f"{TEST}::test_the_normalisers_by_hand",
-            "core/test_filtered.py::test_the_gradient_is_that_of_the_kept_alone",
+            "core/test_gradient.py::test_the_normalisers_of_weights_that_differ_and_of_rows_without_a_state",
         ),
     ),
     Mutant(

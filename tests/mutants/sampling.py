@@ -122,7 +122,7 @@ MUTANTS = (
         HOME,
         "[:, None], right=True",
         "[:, None], right=False",
-        (f"{TEST}::test_choose_inverts_the_cumulative_distribution",),
+        ("core/test_sampling.py::test_a_token_that_fell_out_is_drawn_at_neither_end",),
     ),
     Mutant(
         "inversion",
@@ -130,7 +130,7 @@ MUTANTS = (
         HOME,
         "(draws.double() * cumulative[:, -1])[:, None]",
         "draws.double()[:, None]",
-        (f"{TEST}::test_choose_inverts_the_cumulative_distribution",),
+        ("core/test_sampling.py::test_a_token_that_fell_out_is_drawn_at_neither_end",),
     ),
     Mutant(
         "stop string",

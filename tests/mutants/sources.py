@@ -72,7 +72,7 @@ MUTANTS = (
         "sources/continuation.py",
         'uniforms(count, seed, "cut")',
         'np.repeat(uniforms(1, seed, "cut"), count)',
-        (SPREAD,),
+        ("core/test_sources.py::test_rows_of_one_call_are_cut_at_fractions_of_their_own",),
     ),
     Mutant(
         "context",
@@ -115,7 +115,9 @@ MUTANTS = (
         "sources/teacher.py",
         "return self.teacher.sample(",
         "return student.sample(",
-        (f"{TEST}::test_contract_behaviour_logprobs_are_those_of_the_policy_that_chose",),
+        (
+            "core/test_sources.py::test_contract_a_source_says_truly_who_chooses_and_who_is_supervised",
+        ),
     ),
     Mutant(
         "top-k",
@@ -224,14 +226,6 @@ MUTANTS = (
         "version - written <= self.age_limit",
         "version - written < self.age_limit",
         (f"{REPLAY}::test_nothing_older_than_the_limit_is_replayed_and_the_limit_is_reached",),
-    ),
-    Mutant(
-        "replay age",
-        "a group is as old as its youngest token",
-        "sources/replay.py",
-        "return min((v for v in versions if v is not None), default=None)",
-        "return max((v for v in versions if v is not None), default=None)",
-        (REPLAY,),
     ),
     Mutant(
         "replay age",

@@ -118,7 +118,9 @@ MUTANTS = (
         "policy.py",
         "[*listed, tokenizer.eos_token_id]",
         "[*listed]",
-        (f"{SAMPLING}::test_the_stop_tokens_of_the_generation_config_stop_too", POLICY),
+        (
+            "core/test_sampling.py::test_the_tokenizers_eos_stops_where_the_generation_config_names_another",
+        ),
     ),
     Mutant(
         "eos",
@@ -144,7 +146,9 @@ MUTANTS = (
         "policy.py",
         "text, add_special_tokens=False), np.int32)",
         "text), np.int32)",
-        (f"{POLICY}::test_text_leaves_the_stop_token_out_and_adds_no_special_tokens",),
+        (
+            "core/test_policy.py::test_a_text_begins_with_the_tokenizers_bos_once_and_never_with_its_eos",
+        ),
     ),
     Mutant(
         "tokenizer",
@@ -152,7 +156,9 @@ MUTANTS = (
         "policy.py",
         "for i in ids if i not in self.stop_token_ids]",
         "for i in ids]",
-        (POLICY,),
+        (
+            "core/test_policy.py::test_a_text_begins_with_the_tokenizers_bos_once_and_never_with_its_eos",
+        ),
     ),
     Mutant(
         "group",
@@ -168,7 +174,7 @@ MUTANTS = (
         "policy.py",
         "seeds=[seed_for(seed, i, k) for i, k in places]",
         "seeds=[seed_for(seed, i) for i, k in places]",
-        (f"{SAMPLING}::test_samples_of_a_prompt_share_a_group_and_equal_prompts_do_not",),
+        ("core/test_sampling.py::test_samples_of_a_prompt_and_of_equal_prompts_are_drawn_apart",),
     ),
     Mutant(
         "seed",
@@ -176,7 +182,7 @@ MUTANTS = (
         "policy.py",
         "seeds=[seed_for(seed, i, k) for i, k in places]",
         "seeds=[seed_for(seed, k) for i, k in places]",
-        (f"{SAMPLING}::test_samples_of_a_prompt_share_a_group_and_equal_prompts_do_not",),
+        ("core/test_sampling.py::test_samples_of_a_prompt_and_of_equal_prompts_are_drawn_apart",),
     ),
     Mutant(
         "seed",

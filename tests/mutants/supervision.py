@@ -66,7 +66,9 @@ MUTANTS = (
         ADVANTAGE,
         "not advantages[members].any()",
         "not advantages[members].all()",
-        (TEST,),
+        (
+            "core/test_supervision.py::test_a_group_is_silent_where_every_advantage_is_0_and_not_where_one_is",
+        ),
     ),
     Mutant(
         "baseline",
@@ -92,7 +94,7 @@ MUTANTS = (
         RATIO,
         "gaps.clamp(-self.clip, self.clip)",
         "gaps.clamp(max=self.clip)",
-        (CLIPPED,),
+        ("core/test_supervision.py::test_a_log_ratio_is_clipped_on_both_sides",),
     ),
     Mutant(
         "clip side",
@@ -109,7 +111,7 @@ MUTANTS = (
         RATIO,
         "grid[:, column] += discount * grid[:, column + 1]",
         "grid[:, column] += grid[:, column + 1]",
-        (CLIPPED,),
+        ("core/test_supervision.py::test_returns_to_go_by_hand",),
     ),
     Mutant(
         "discount",
@@ -173,7 +175,9 @@ MUTANTS = (
         "supervision/context.py",
         "parts = [teacher.prefix_ids, teacher.to_ids(self.text(prompt))]",
         "parts = [teacher.to_ids(self.text(prompt))]",
-        (TEST,),
+        (
+            "core/test_supervision.py::test_a_privileged_prompt_begins_as_the_tokenizer_begins_every_text",
+        ),
     ),
     Mutant(
         "context",
@@ -221,6 +225,8 @@ MUTANTS = (
         "rewards/python.py",
         "if not math.isfinite(value):",
         "if value is None:",
-        (TEST, "core/test_python_kinds.py"),
+        (
+            "core/test_supervision.py::test_a_users_reward_that_is_no_number_is_a_fault_and_no_score",
+        ),
     ),
 )
