@@ -15,6 +15,12 @@ from tests.mutants import runner
 from tests.mutants.mutant import CannotPlantError, Mutant
 from tests.mutants.table import MUTANTS
 
+VERDICTS = {
+    "passed": "SURVIVES",
+    "hung": "SAYS NOTHING: time limit",
+    "broken": "SAYS NOTHING: no test ran",
+}
+"""Of everything that is no kill. A limit that was met may be the machine's fault."""
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -63,10 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not given.unchecked and not sound(copy, chosen, given):
             return 1
         outcomes = plant(copy, chosen, given)
-    bad = [m for m in chosen if outcomes[m].state not in ("failed", "hung")]
+    bad = [m for m in chosen if outcomes[m].state != "failed"]
     say(f"\n{len(chosen) - len(bad)} of {len(chosen)} killed in {time.monotonic() - began:.0f} s")
     for mutant in bad:
-        verdict = "survives" if outcomes[mutant].state == "passed" else "says nothing: no test ran"
+        verdict = VERDICTS[outcomes[mutant].state]
         say(f"{verdict}: {mutant.name} ({mutant.kind}; {mutant.file}), tests {mutant.tests}")
         if given.show:
             say(outcomes[mutant].output)
@@ -109,7 +115,7 @@ def plant(
     def tell(place: int, outcome: runner.Outcome) -> None:
         mutant = chosen[place]
         outcomes[mutant] = outcome
-        by = {"passed": "SURVIVES", "broken": "NO TEST RAN"}.get(outcome.state, outcome.by)
+        by = VERDICTS.get(outcome.state, outcome.by)
         say(f"{mutant.kind:18} {mutant.name:58} {outcome.seconds:5.1f} s  {by}")
 
     jobs = [(mutant, mutant.tests) for mutant in chosen]
@@ -122,7 +128,7 @@ def markdown(chosen: Sequence[Mutant], outcomes: dict[Mutant, runner.Outcome]) -
     lines = ["", "| kind | mutants | killed | by, among others |", "|---|---|---|---|"]
     for kind in dict.fromkeys(m.kind for m in chosen):
         those = [outcomes[m] for m in chosen if m.kind == kind]
-        killed = [o for o in those if o.state in ("failed", "hung")]
+        killed = [o for o in those if o.state == "failed"]
         by = killed[0].by.split("[")[0] if killed else "none"
         lines.append(f"| {kind} | {len(those)} | {len(killed)} | `{by}` |")
     return "\n".join(lines)

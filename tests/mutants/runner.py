@@ -47,7 +47,7 @@ HEAVY = (
     "transformers.models.gpt2.modeling_gpt2",
 )
 SECONDS = 120
-"""Time limit of a mutant's tests; a bug that hangs is found by it."""
+"""Time limit of a mutant's tests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Outcome:
 
     - passed    nothing failed: of a mutant, it survives
     - failed    `by` names the first test that did: of a mutant, it is killed
-    - hung      the time limit came first, which finds a bug as well
+    - hung      the time limit came first: a busy machine, or a bug that hangs; it says nothing
     - broken    no test could be run, or none was: it says nothing
     """
 

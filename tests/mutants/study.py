@@ -67,7 +67,7 @@ MUTANTS = (
         "store.py",
         '.split("\\n")[:-1]',
         '.split("\\n")',
-        (EXECUTOR.replace("executor", "results"), KILLED),
+        ("study/test_results.py::test_planted_verdicts",),
     ),
     Mutant(
         "resume",
@@ -83,7 +83,7 @@ MUTANTS = (
         "study/models.py",
         'return str(run.arm(ref.name, seed) / "policy")',
         'return str(run.arm(ref.name, study.seeds[0]) / "policy")',
-        ("study/test_own_code.py", SEARCH, EXECUTOR),
+        ("study/test_models.py::test_an_arm_is_read_from_the_folder_of_its_seed",),
     ),
     Mutant(
         "roles",
@@ -91,7 +91,9 @@ MUTANTS = (
         "study/executor.py",
         'Job("train", parent, seed) for parent in parents}',
         'Job("train", parent, 0) for parent in parents if seed == 0}',
-        (SPEC, EXECUTOR),
+        (
+            "study/test_executor.py::test_a_student_waits_for_the_teacher_of_its_own_seed_and_every_measure_for_the_base",
+        ),
     ),
     Mutant(
         "roles",
@@ -99,15 +101,9 @@ MUTANTS = (
         "study/executor.py",
         '{Job("train", name, seed), base}',
         '{Job("train", name, seed)}',
-        (EXECUTOR,),
-    ),
-    Mutant(
-        "roles",
-        "forgetting is measured from where the arm started",
-        "study/jobs.py",
-        "else load_role(BASE, PolicyRef(BASE), study, run, seed=seed)",
-        "else load_role(BASE, study.arm(name).start, study, run, seed=seed)",
-        (EXECUTOR,),
+        (
+            "study/test_executor.py::test_a_student_waits_for_the_teacher_of_its_own_seed_and_every_measure_for_the_base",
+        ),
     ),
     Mutant(
         "roles",
@@ -115,7 +111,7 @@ MUTANTS = (
         "study/jobs.py",
         '"again" if name == BASE else "learner"]',
         '"learner"]',
-        (EXECUTOR,),
+        ("study/test_executor.py::test_the_null_of_drift_is_of_two_samples_of_the_base",),
     ),
     Mutant(
         "tokenizer",
@@ -123,7 +119,7 @@ MUTANTS = (
         "study/models.py",
         "if mine != theirs or student.to_ids(text).tolist() != teacher.to_ids(text).tolist():",
         "if len(mine) != len(theirs):",
-        (READS,),
+        ("study/test_models.py::test_as_many_tokens_are_not_the_same_tokens",),
     ),
     Mutant(
         "tokenizer",
@@ -131,15 +127,15 @@ MUTANTS = (
         "study/models.py",
         "if widths[0] != widths[1]:",
         "if not widths:",
-        (READS,),
+        ("study/test_models.py::test_heads_of_two_widths_over_one_tokenizer_are_refused",),
     ),
     Mutant(
         "tokenizer",
-        "equal vocabularies with other merges pass",
+        "the same tokens read in another way pass",
         "study/models.py",
         "if mine != theirs or student.to_ids(text).tolist() != teacher.to_ids(text).tolist():",
         "if mine != theirs:",
-        (READS, PREFLIGHT),
+        ("study/test_models.py::test_the_same_tokens_read_in_another_way_are_refused",),
     ),
     Mutant(
         "reproducibility",
@@ -205,7 +201,7 @@ MUTANTS = (
         "study/items.py",
         "theirs.values[[theirs.seeds.index(seed) for seed in common]]",
         "theirs.values[[i for i, _ in enumerate(common)]]",
-        (PAIRED, CLAIMS),
+        ("study/test_claims.py",),
     ),
     Mutant(
         "pairing of seeds",
