@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if given.list:
         for mutant in chosen:
-            say(f"{mutant.kind:18} {mutant.name}  ({mutant.file})")
+            say(f"{mutant.kind:20} {mutant.name}  ({mutant.file})")
         return 0
     began = time.monotonic()
     runner.preload()
@@ -116,7 +116,7 @@ def plant(
         mutant = chosen[place]
         outcomes[mutant] = outcome
         by = VERDICTS.get(outcome.state, outcome.by)
-        say(f"{mutant.kind:18} {mutant.name:58} {outcome.seconds:5.1f} s  {by}")
+        say(f"{mutant.kind:20} {mutant.name:58} {outcome.seconds:5.1f} s  {by}")
 
     jobs = [(mutant, mutant.tests) for mutant in chosen]
     runner.run_all(copy, jobs, workers=given.workers, seconds=given.seconds, tell=tell)

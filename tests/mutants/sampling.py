@@ -74,7 +74,7 @@ MUTANTS = (
         HOME,
         "logits = logits / sampling.temperature",
         "logits = logits * sampling.temperature",
-        (f"{TEST}::test_transform_keeps_the_tokens_that_the_definition_keeps", EXACT),
+        ("core/test_sampling.py::test_transform_keeps_the_tokens_that_the_definition_keeps",),
     ),
     Mutant(
         "top-k",

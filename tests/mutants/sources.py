@@ -88,7 +88,7 @@ MUTANTS = (
         "sources/continuation.py",
         'seed_for(seed, "branch", i)',
         'seed_for(seed, "branch")',
-        (f"{TEST}::test_samples_of_a_prompt_branch_apart", TEST),
+        ("core/test_sources.py::test_a_branch_ends_at_its_limit_without_a_stop_token",),
     ),
     Mutant(
         "role",
@@ -96,10 +96,7 @@ MUTANTS = (
         "sources/continuation.py",
         "sampling=Sampling(self.temperature),",
         "sampling=Sampling(self.teacher_temperature),",
-        (
-            f"{TEST}::test_the_teacher_writes_at_its_own_temperature",
-            f"{TEST}::test_each_part_has_the_logprobs_of_its_author_at_its_temperature",
-        ),
+        ("core/test_sources.py::test_the_teacher_writes_at_its_own_temperature",),
     ),
     Mutant(
         "temperature",
@@ -149,10 +146,7 @@ MUTANTS = (
         "sources/mixture.py",
         "math.floor(count * s + 0.5 + 1e-9)",
         "math.floor(count * s)",
-        (
-            f"{MIXTURE}::test_counts_by_hand",
-            f"{MIXTURE}::test_round_lambda_m_prompts_go_to_the_learner_and_none_is_lost",
-        ),
+        ("core/test_mixture.py::test_counts_by_hand",),
     ),
     Mutant(
         "mixture counts",
@@ -290,8 +284,7 @@ MUTANTS = (
         'replace(row, group_id=f"{seed}/{i}")',
         "row",
         (
-            f"{TEST}::test_contract_equal_prompts_never_merge_and_groups_follow_the_prompts",
-            "core/test_stored.py",
+            "core/test_sources.py::test_contract_equal_prompts_never_merge_and_groups_follow_the_prompts",
         ),
     ),
     Mutant(
@@ -332,7 +325,9 @@ MUTANTS = (
         "sources/prefix_reset.py",
         "w.logprobs if same else None",
         "w.logprobs",
-        (RESET, f"{TEST}::test_contract_behaviour_logprobs_are_those_of_the_policy_that_chose"),
+        (
+            "core/test_prefix_reset.py::test_a_teachers_prefix_is_a_prefix_of_its_rollout_and_carries_its_logprobs",
+        ),
     ),
     Mutant(
         "blend",

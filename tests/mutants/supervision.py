@@ -135,7 +135,9 @@ MUTANTS = (
         "rewards/tokens.py",
         "values[-1] = self.reward",
         "values[0] = self.reward",
-        (TEST,),
+        (
+            "core/test_supervision.py::test_process_rewards_are_paid_to_the_tokens_before_them_and_not_after",
+        ),
     ),
     Mutant(
         "fault as score",
@@ -193,7 +195,7 @@ MUTANTS = (
         "rewards/exact.py",
         "return None if match is None else match[1].replace",
         "return None if match is None else _MARKED.findall(text)[-1].replace",
-        (REWARDS,),
+        ("core/test_rewards.py::test_final_answer",),
     ),
     Mutant(
         "extraction",
@@ -201,7 +203,7 @@ MUTANTS = (
         "rewards/exact.py",
         'match[1].replace(",", "").removesuffix(".")',
         'match[1].removesuffix(".")',
-        (REWARDS,),
+        ("core/test_rewards.py::test_final_answer",),
     ),
     Mutant(
         "extraction",
@@ -209,7 +211,7 @@ MUTANTS = (
         "rewards/exact.py",
         "found[-1])",
         "found[0])",
-        (REWARDS,),
+        ("core/test_rewards.py::test_flexible_extraction_reads_the_last_number",),
     ),
     Mutant(
         "fault as score",

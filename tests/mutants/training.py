@@ -263,7 +263,7 @@ MUTANTS = (
         RL,
         'Term(taught, bounded, coefficient=coefficient, normaliser="sequence")',
         'Term(taught, bounded, normaliser="sequence")',
-        (ARMS,),
+        ("core/test_arms.py::test_what_tells_two_methods_apart_that_share_their_kinds",),
     ),
     Mutant(
         "coefficient",
@@ -279,7 +279,7 @@ MUTANTS = (
         "arms/distillation.py",
         "(Learner(max_new_tokens), Dataset())",
         "(Dataset(), Learner(max_new_tokens))",
-        (ARMS,),
+        ("core/test_arms.py::test_what_tells_two_methods_apart_that_share_their_kinds",),
     ),
     # ---- what may be paired ----------------------------------------------------------------------
     Mutant(
@@ -328,7 +328,7 @@ MUTANTS = (
         PAIRING,
         "isinstance(inner, Stored) and importance is None",
         "inner is None and importance is None",
-        (ARMS,),
+        ("core/test_arms.py::test_a_source_and_a_term_that_mean_nothing_together_are_refused",),
     ),
     Mutant(
         "pairing",
@@ -336,7 +336,7 @@ MUTANTS = (
         PAIRING,
         "told and one.context is None and is_live(one.teacher)",
         "told and one.context is None and one.teacher is None",
-        (f"{ARMS}::test_the_live_student_is_refused_when_it_is_bound_too", ARMS),
+        ("core/test_arms.py::test_a_source_and_a_term_that_mean_nothing_together_are_refused",),
     ),
     Mutant(
         "pairing",
@@ -344,7 +344,7 @@ MUTANTS = (
         PAIRING,
         "for part in _parts(source):",
         "for part in list(_parts(source))[:1]:",
-        (ARMS,),
+        ("core/test_arms.py::test_a_source_and_a_term_that_mean_nothing_together_are_refused",),
     ),
     Mutant(
         "pairing",
@@ -361,10 +361,7 @@ MUTANTS = (
         "data.py",
         'permutation(len(self.items), seed, "epoch", epoch)',
         'permutation(len(self.items), seed, "epoch")',
-        (
-            f"{DATA}::test_every_epoch_is_a_permutation",
-            f"{DATA}::test_a_batch_is_a_function_of_the_step_alone",
-        ),
+        ("core/test_data.py::test_every_epoch_is_a_permutation",),
     ),
     Mutant(
         "data stream",
@@ -396,7 +393,7 @@ MUTANTS = (
         "data.py",
         "len(encode(completion)) + 1)",
         "len(encode(completion)))",
-        (f"{DATA}::test_exactly_the_context_is_not_too_long", DATA),
+        ("core/test_data.py::test_too_long_is_refused_with_the_row_and_the_sum",),
     ),
     Mutant(
         "context",
