@@ -20,7 +20,8 @@ VERDICTS = {
     "hung": "SAYS NOTHING: time limit",
     "broken": "SAYS NOTHING: no test ran",
 }
-"""Of everything that is no kill. A limit that was met may be the machine's fault."""
+"""Of everything that is no kill."""
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="name them and run nothing")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="how many at once")
     parser.add_argument(
-        "--seconds", type=float, default=runner.SECONDS, help="time limit of a mutant's tests"
+        "--seconds", type=float, default=runner.SECONDS, help="processor time of a mutant's tests"
     )
     parser.add_argument(
         "--unchecked", action="store_true", help="do not run the tests without a mutant first"

@@ -1,15 +1,10 @@
-"""Evaluation item by item, probes, and the intervals that stand beside every number."""
+"""Evaluation item by item."""
 
 from tests.mutants.mutant import Mutant
 
-ITEMS, PROBES, STATS = "evaluate/test_items.py", "core/test_probes.py", "test_stats.py"
-BATCH = f"{ITEMS}::test_scores_do_not_depend_on_the_batch"
+ITEMS = "evaluate/test_items.py"
 FLAGGED = f"{ITEMS}::test_failed_extraction_and_cut_texts_are_flagged"
-UNDISTURBED = f"{ITEMS}::test_evaluating_changes_no_random_state_no_mode_and_no_gradient"
 APART = f"{ITEMS}::test_sampled_texts_depend_on_the_seed_and_item_alone"
-HAND = f"{PROBES}::test_mmd_by_hand"
-ALARMS = f"{PROBES}::test_drift_raises_no_more_false_alarms_than_its_level_and_its_mean_is_0"
-KL = f"{PROBES}::test_mean_kl_is_the_mean_over_states_with_its_clustered_error"
 
 MUTANTS = (
     Mutant(
@@ -133,151 +128,5 @@ MUTANTS = (
         "(sample, Sampling()) for sample",
         "(sample, Sampling(0.0)) for sample",
         (APART,),
-    ),
-    # ---- probes --------------------------------------------------------------------------------
-    Mutant(
-        "drift",
-        "a state is compared with its own prompt",
-        "probes/drift.py",
-        "np.fill_diagonal(h, 0.0)",
-        "h = h.copy()",
-        (HAND,),
-    ),
-    Mutant(
-        "drift",
-        "p may be 0",
-        "probes/drift.py",
-        "(1 + as_large) / (1 + permutations)",
-        "as_large / permutations",
-        (f"{PROBES}::test_drift_finds_a_shift_that_hides_behind_the_spread_of_the_prompts",),
-    ),
-    Mutant(
-        "drift",
-        "the states of stopped completions hold the stop token",
-        "probes/drift.py",
-        "len(trajectory.completion_ids) - int(trajectory.stopped)",
-        "len(trajectory.completion_ids)",
-        ("core/test_probes.py::test_the_states_of_a_completion_by_hand_without_its_stop_token",),
-    ),
-    Mutant(
-        "padding",
-        "features of a prefix are means over its padding",
-        "probes/drift.py",
-        "(hidden * real).sum(1) / lengths[:, None]",
-        "hidden.mean(1)",
-        ("core/test_probes.py::test_features_of_a_prefix_are_its_own_mean_in_the_order_given",),
-    ),
-    Mutant(
-        "selection",
-        "features come back longest first",
-        "probes/drift.py",
-        "out[place] = mean",
-        "out[order.index(place)] = mean",
-        ("core/test_probes.py::test_features_of_a_prefix_are_its_own_mean_in_the_order_given",),
-    ),
-    Mutant(
-        "shift",
-        "movement is read beside the state",
-        "probes/movement.py",
-        "at = (states.row, states.column - 1)",
-        "at = (states.row, states.column)",
-        (KL,),
-    ),
-    Mutant(
-        "direction",
-        "movement is kl(reference||policy)",
-        "probes/movement.py",
-        "policy.head(mine[chunk]).log_softmax(-1),",
-        "reference.head(theirs[chunk]).log_softmax(-1) + 0 * policy.head(mine[chunk]).log_softmax(-1),",
-        (KL,),
-    ),
-    Mutant(
-        "clusters",
-        "the states of a trajectory count as independent",
-        "probes/movement.py",
-        "residuals.std(ddof=1) / rows**0.5",
-        "residuals.std(ddof=1) / counts.sum() ** 0.5",
-        (KL,),
-    ),
-    # ---- intervals -----------------------------------------------------------------------------
-    Mutant(
-        "uncertainty",
-        "seeds' deviation is that of a population",
-        "stats/effects.py",
-        "stderr = float(d.std(ddof=1) / sqrt(n)) if n > 1 else 0.0",
-        "stderr = float(d.std() / sqrt(n)) if n > 1 else 0.0",
-        (f"{STATS}::test_paired_t_by_hand",),
-    ),
-    Mutant(
-        "uncertainty",
-        "seeds that agree make certain",
-        "stats/effects.py",
-        "if stderr > ROUNDING else ()",
-        "if n > 1 else ()",
-        (f"{STATS}::test_agreement_is_no_certainty",),
-    ),
-    Mutant(
-        "uncertainty",
-        "the more favourable yardstick judges",
-        "stats/effects.py",
-        "return max(_tail(effect.value - margin, scale)",
-        "return min(_tail(effect.value - margin, scale)",
-        (f"{STATS}::test_interval_and_p_agree_at_every_margin",),
-    ),
-    Mutant(
-        "uncertainty",
-        "one of the two tests of equivalence is enough",
-        "stats/effects.py",
-        "max(above, below)",
-        "min(above, below)",
-        ("test_stats.py::test_interval_and_p_agree_at_every_margin",),
-    ),
-    Mutant(
-        "uncertainty",
-        "items that seeds share count as luck of the seeds",
-        "stats/effects.py",
-        "variance = max(v_seed + v_item - v_res, v_seed, v_item)",
-        "variance = v_seed",
-        (f"{STATS}::test_crossed_effect_by_hand",),
-    ),
-    Mutant(
-        "uncertainty",
-        "nothing differs on four items, for certain",
-        "stats/effects.py",
-        "return (2 / n) ** 2 if agree",
-        "return 0.0 if agree",
-        ("test_stats.py::test_agreement_is_no_certainty",),
-    ),
-    Mutant(
-        "uncertainty",
-        "claims do not share their chance of error",
-        "stats/family.py",
-        "levels = {i: alpha / (m - min(k, first_failure))",
-        "levels = {i: alpha",
-        (f"{STATS}::test_holm_by_hand_and_its_levels_agree_with_the_adjusted_p",),
-    ),
-    Mutant(
-        "uncertainty",
-        "a claim without p leaves the family",
-        "stats/family.py",
-        "ps = [1.0 if p is None else float(p) for p in p_values]",
-        "ps = [float(p) for p in p_values if p is not None]",
-        (f"{STATS}::test_a_claim_without_p_stays_in_the_family",),
-    ),
-    Mutant(
-        "uncertainty",
-        "the best part stands for all of them",
-        "stats/family.py",
-        "return max(known) if len(known)",
-        "return min(known) if len(known)",
-        (f"{STATS}::test_intersection_union_is_the_largest",),
-    ),
-    Mutant(
-        "uncertainty",
-        "an interval over seeds is normal",
-        "stats/estimate.py",
-        "stats.t.ppf((1 + level) / 2, n - 1)",
-        "stats.norm.ppf((1 + level) / 2)",
-        (f"{STATS}::test_coverage_of_wilson_and_of_t_over_three_seeds",),
     ),
 )

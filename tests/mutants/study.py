@@ -2,14 +2,11 @@
 
 from tests.mutants.mutant import Mutant
 
-EXECUTOR, CLAIMS, RESULTS, SPEC, PREFLIGHT, SEARCH = (
-    f"study/test_{name}.py"
-    for name in ("executor", "claims", "results", "spec", "preflight", "search")
+EXECUTOR, CLAIMS, RESULTS, SPEC, SEARCH = (
+    f"study/test_{name}.py" for name in ("executor", "claims", "results", "spec", "search")
 )
 KILLED = f"{EXECUTOR}::test_an_arm_that_is_killed_and_continued_ends_as_if_it_never_was"
 REMEMBERS = f"{EXECUTOR}::test_an_arm_that_remembers_is_killed_and_continued_to_the_bit"
-READS = f"{PREFLIGHT}::test_a_teacher_from_outside_must_be_there_and_read_the_same_tokens"
-PAIRED = f"{CLAIMS}::test_students_are_paired_with_the_teacher_of_their_own_seed"
 PAPERS = f"{RESULTS}::test_forgetting_and_ratio_are_the_papers"
 
 MUTANTS = (

@@ -1,9 +1,15 @@
 """Every mutant, and the faults of docs/pitfalls.md that they stand for."""
 
 from tests.mutants import (
+    composed,
+    divergences,
     evaluation,
     gradient,
+    measures,
+    methods,
     objectives,
+    policies,
+    reading,
     sampling,
     sources,
     states,
@@ -13,15 +19,21 @@ from tests.mutants import (
 )
 
 MUTANTS = (
+    *states.MUTANTS,
+    *policies.MUTANTS,
+    *gradient.MUTANTS,
+    *divergences.MUTANTS,
     *objectives.MUTANTS,
     *supervision.MUTANTS,
     *sources.MUTANTS,
+    *composed.MUTANTS,
     *sampling.MUTANTS,
     *training.MUTANTS,
+    *methods.MUTANTS,
+    *reading.MUTANTS,
     *evaluation.MUTANTS,
+    *measures.MUTANTS,
     *study.MUTANTS,
-    *states.MUTANTS,
-    *gradient.MUTANTS,
 )
 
 PITFALLS: dict[str, tuple[str, ...]] = {
