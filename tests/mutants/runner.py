@@ -204,7 +204,9 @@ def _outcome(child: _Child, limit: float) -> Outcome | None:
         _end(child)
         return Outcome("hung", "", seconds, _log(child))
     told = child.root / "outcome.json"
-    found = json.loads(told.read_text("utf-8")) if told.is_file() else {"code": -1}
+    found: dict[str, Any] = {"code": -1}
+    if told.is_file():
+        found = json.loads(told.read_text("utf-8"))
     if found["code"] == 1 and found["failed"]:
         return Outcome("failed", found["failed"].removeprefix("tests/"), seconds, _log(child))
     if found["code"] == 0 and found["passed"]:

@@ -198,7 +198,7 @@ MUTANTS = (
         "study/items.py",
         "theirs.values[[theirs.seeds.index(seed) for seed in common]]",
         "theirs.values[[i for i, _ in enumerate(common)]]",
-        ("study/test_claims.py",),
+        ("study/test_claims.py::test_seeds_that_one_arm_lacks_do_not_shift_the_pairs",),
     ),
     Mutant(
         "pairing of seeds",
@@ -206,7 +206,7 @@ MUTANTS = (
         "study/items.py",
         "if mine.item_ids != theirs.item_ids:",
         "if len(mine.item_ids) != len(theirs.item_ids):",
-        (f"{CLAIMS}::test_arms_scored_on_other_items_are_refused",),
+        ("study/test_claims.py::test_as_many_other_items_are_other_items",),
     ),
     Mutant(
         "pairing of seeds",
@@ -237,11 +237,11 @@ MUTANTS = (
     ),
     Mutant(
         "direction",
-        "the ratio is base over arm",
+        "the spread of a ratio is that of base over arm",
         "study/results.py",
         "ratio = float(mine.values.mean()) / mean",
         "ratio = mean / float(mine.values.mean())",
-        (PAPERS,),
+        ("study/test_results.py::test_the_ratio_knows_that_its_parts_move_together",),
     ),
     Mutant(
         "direction",

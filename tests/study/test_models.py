@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from tests.evaluate.conftest import tiny_policy
@@ -39,7 +40,8 @@ def test_as_many_tokens_are_not_the_same_tokens():
 
 def test_the_same_tokens_read_in_another_way_are_refused():
     student, teacher = tiny_policy(TEXTS), tiny_policy(TEXTS)
-    teacher.tokenizer.backend_tokenizer.normalizer = Lowercase()
+    changed: Any = teacher.tokenizer
+    changed.backend_tokenizer.normalizer = Lowercase()
     assert student.tokenizer.get_vocab() == teacher.tokenizer.get_vocab()
     with pytest.raises(ModelError, match="encodes text differently"):
         check_same_encoding(student, teacher)
@@ -48,7 +50,8 @@ def test_the_same_tokens_read_in_another_way_are_refused():
 def test_heads_of_two_widths_over_one_tokenizer_are_refused():
     student, teacher = tiny_policy(TEXTS), tiny_policy(TEXTS)
     (width,) = widths(student)
-    teacher.module.resize_token_embeddings(width + 8, mean_resizing=False)
-    wide = Policy(teacher.module, teacher.tokenizer, name="teacher:wide")
+    module: Any = teacher.module
+    module.resize_token_embeddings(width + 8, mean_resizing=False)
+    wide = Policy(module, teacher.tokenizer, name="teacher:wide")
     with pytest.raises(ModelError, match=f"scores {width + 8} tokens and the student {width}"):
         check_same_encoding(student, wide)
