@@ -2,17 +2,18 @@
 # make test              every test            make check   format, lint, types
 # make fmt               mend format and lint  make bench   benchmarks
 # make docs              write docs/methods.md out of the code
+# make mutants           plant bugs one at a time and see a test fail for each (ARGS="--only denominator")
 # make venv              only the set-up       make wheel   the wheel alone in an empty venv runs a study
 # make clean             remove the set-up and caches (never runs/)
 #
 # Variables: PYTHON (default python3), TORCH (default 2.13.0), SEEDS, OUT (default runs/pocket),
-# ARGS (passed on to `statewise run` or pytest).
+# ARGS (passed on to `statewise run`, pytest, the mutants' runner or the benchmarks).
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv study test check fmt docs bench wheel clean
+.PHONY: help venv study test check fmt docs bench mutants wheel clean
 
 PYTHON ?= python3
 TORCH ?= 2.13.0
@@ -73,6 +74,9 @@ docs: .venv/.installed-dev
 bench: .venv/.installed-dev
 	@test -f benchmarks/run.py || { echo 'make bench: there is no benchmarks/run.py yet, so nothing was measured' >&2; exit 1; }
 	$(call step,benchmarks,$(BIN)/python benchmarks/run.py $(ARGS))
+
+mutants: .venv/.installed-dev
+	$(call step,planted bugs,$(BIN)/python -m tests.mutants $(ARGS))
 
 # A study of a few items: what it shows is that study files, tasks, base and assets are in the wheel.
 SHRINK := seeds=[0] search=null doses={} dev=null drift.prompts.limit=8 drift.permutations=9 \

@@ -218,6 +218,7 @@ def test_a_source_and_a_term_that_fit_are_accepted(source, term):
         (Filtered(Learner(8, 4, top_p=0.9), ExactAnswer()), SURROGATE, ["policy gradient"]),
         (Replay(Learner(8, 4, top_k=3), 0.5, 2), SURROGATE, ["policy gradient"]),
         (SAMPLE, Term(GROUPED, ClippedSurrogate(), on=("student",)), ["stored", "importance"]),
+        (SAMPLE, SURROGATE, ["group_advantage", "dataset and student and teacher"]),
         (Teacher(PolicyRef(LIVE), 8), LIKELIHOOD, ["learner source"]),
         (
             Mixture((Blended(PolicyRef(LIVE), 0.1, 8), Dataset()), (0.5,)),
@@ -385,6 +386,9 @@ def test_dropout_and_ratios_do_not_go_together():
     noisy = Budget(1e-3, steps=2, adapter=Lora(dropout=0.1))
     with pytest.raises(ConfigError, match="dropout"):
         Arm("grpo", (stream(LEARNER, grouped),), noisy)
+    weighed = Term(ConstantAdvantage(), Reinforce(), importance=Importance())
+    with pytest.raises(ConfigError, match="dropout"):
+        Arm("weighed", (stream(Learner(8), weighed),), noisy)
     Arm("sft", (stream(Dataset(), Term(OWN, CrossEntropy())),), noisy)
 
 
@@ -512,6 +516,8 @@ def test_what_tells_two_methods_apart_that_share_their_kinds():
     assert term("dapo").objective.clip_high > term("dapo").objective.clip_low
     assert term("rloo").constant_tokens == 1
     assert term("jsd_opd").objective.beta == 0.5
+    walks = METHODS["gkd"].streams[0].source
+    assert [source.kind for source in walks.sources] == ["learner", "dataset"]
     assert term("topk_opd").supervision.top_k == 32
     assert term("self_distillation").supervision.teacher.name == LIVE
     assert term("negative_advantage").supervision.value == -1

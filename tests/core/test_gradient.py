@@ -717,6 +717,31 @@ def test_the_normalisers_by_hand():
     ]
 
 
+def test_the_normalisers_of_weights_that_differ_and_of_rows_without_a_state():
+    # Sums of weights 2, 0 (a dropped row) and 6: 8 in all, over two rows with a state, three rows.
+    rows = [
+        row(prompt(A), Segment("dataset", ids(B), weight=2.0)),
+        row(prompt(A), Segment("dataset", ids(B, B), weight=0.0)),
+        row(
+            prompt(A),
+            Segment("student@0", ids(B, B), weight=1.0),
+            Segment("dataset", ids(B), weight=4.0),
+        ),
+    ]
+    assert factors(rows) == [[0, 0.25], [0, 0, 0], [0, 0.125, 0.125, 0.5]]
+    twelfth = float(np.float32(1) / np.float32(12))
+    assert factors(rows, normaliser="sequence") == [
+        [0, 0.5],
+        [0, 0, 0],
+        [0, twelfth, twelfth, 4 * twelfth],
+    ]
+    assert factors(rows, normaliser="constant", constant_tokens=4.0) == [
+        [0, 2 * twelfth],
+        [0, 0, 0],
+        [0, twelfth, twelfth, 4 * twelfth],
+    ]
+
+
 def test_on_leaves_the_other_owners_out_of_the_denominator_too():
     rows = branch_rows()[:2]
     fifth = float(np.float32(1) / np.float32(5))

@@ -216,6 +216,20 @@ def test_an_average_follows_every_update_and_signs_with_the_students_version(mon
     assert not all(map(torch.equal, weights(policy), weights(average)))
 
 
+def test_an_average_stays_where_a_minibatch_moved_nobody():
+    """One row dealt to two minibatches: the second is empty, and no update."""
+    policy = student()
+    begun = weights(policy)
+    spend = replace(BUDGET, steps=1, passes=1, minibatches=2)
+    arm = opd("ema", PROMPTS, spend, teacher=Ema(0.7), **(OPD | {"prompts_per_step": 1}))
+    arm = bound(arm, policy)
+    run(arm, policy)
+    average = arm.streams[0].terms[0].supervision.teacher
+    once = [b.lerp(p, 0.3) for b, p in zip(begun, weights(policy), strict=True)]
+    for expected, found in zip(once, weights(average), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-7)
+
+
 def test_a_frozen_teacher_neither_moves_nor_leaves_anything_in_a_checkpoint(tmp_path):
     policy, before = student(), weights(TEACHER)
     arm = bound(opd("plain", PROMPTS, BUDGET, teacher=TEACHER, **OPD), policy)

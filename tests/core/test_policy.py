@@ -20,6 +20,7 @@ from enumerable import (
     tiny,
     tokenizer,
 )
+from tokenizers.processors import TemplateProcessing
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from statewise.arms import Stream, Term
@@ -118,10 +119,13 @@ def test_a_tokenizer_without_eos_is_refused_when_loaded(tmp_path):
         Policy.load(tmp_path, name="mute")
 
 
-def test_a_model_that_changes_its_logits_after_the_head_is_refused():
+@pytest.mark.parametrize("key", ["final_logit_softcapping", "logits_scaling", "logit_scale"])
+def test_a_model_that_changes_its_logits_after_the_head_is_refused(key):
     policy = plain()
-    policy.module.config.final_logit_softcapping = 30.0
-    with pytest.raises(ModelError, match="final_logit_softcapping"):
+    setattr(policy.module.config, key, 1.0)  # changes nothing
+    Policy(policy.module, policy.tokenizer, name="plain")
+    setattr(policy.module.config, key, 30.0)
+    with pytest.raises(ModelError, match=key):
         Policy(policy.module, policy.tokenizer, name="capped")
 
 
@@ -162,6 +166,17 @@ def test_text_leaves_the_stop_token_out_and_adds_no_special_tokens():
     assert policy.to_ids("a#### 1b").tolist() == [A, ONE, B]
     assert policy.to_ids("").tolist() == []
     assert policy.to_text(np.empty(0, np.int32)) == ""
+
+
+def test_a_text_begins_with_the_tokenizers_bos_once_and_never_with_its_eos():
+    both = tokenizer()
+    both.backend_tokenizer.post_processor = TemplateProcessing(
+        single="b $A <eos>", special_tokens=[("b", B), ("<eos>", EOS)]
+    )
+    assert both.encode("a") == [B, A, EOS]
+    policy = plain(tokenizer=both)
+    assert policy.prefix_ids.tolist() == [B]
+    assert policy.to_ids("a").tolist() == [A]
 
 
 def test_a_snapshot_is_frozen_and_does_not_follow():

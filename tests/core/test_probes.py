@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from enumerable import ONE, A, B, ids, prompt, row, tiny
+from enumerable import EOS, ONE, A, B, ids, prompt, row, tiny
 
 from statewise.errors import DataError
 from statewise.policy import Lora, Policy
 from statewise.probes import drift_between, hidden_features, mean_kl, update_norm
+from statewise.probes.drift import prefixes
 from statewise.trajectory import Segment
 
 ROWS = [
@@ -55,8 +56,9 @@ def test_mean_kl_of_a_broken_policy_is_a_fault_and_not_0():
     broken = tiny(0)
     with torch.no_grad():
         next(broken.module.parameters()).fill_(float("nan"))
-    with pytest.raises(DataError, match="finite"):
-        mean_kl(broken, tiny(1), ROWS)
+    for policy, reference in ((broken, tiny(1)), (tiny(1), broken)):
+        with pytest.raises(DataError, match="finite"):
+            mean_kl(policy, reference, ROWS)
 
 
 def test_update_norm_of_a_full_model_counts_every_weight():
@@ -101,6 +103,28 @@ def test_a_feature_is_the_mean_of_a_states_own_hidden_states(rows):
             row = torch.tensor(state[None].astype(np.int64))
             alone = reader.hidden(row, torch.tensor([len(state)]))[0].mean(0).numpy()
             assert feature == pytest.approx(alone, abs=1e-6)
+
+
+def test_the_states_of_a_completion_by_hand_without_its_stop_token():
+    stopped = row(prompt(A, B), Segment("student@0", ids(B, ONE, A, EOS)))
+    found = prefixes(stopped, (0.25, 0.5, 1.0))  # 0.75, 1.5 and 3 of 3 tokens, halves to even
+    assert [p.tolist() for p in found] == [[A, B, B], [A, B, B, ONE], [A, B, B, ONE, A]]
+    cut = row(prompt(A), Segment("student@0", ids(B, ONE)), stopped=False)
+    assert [p.tolist() for p in prefixes(cut, (0.5, 1.0))] == [[A, B], [A, B, ONE]]
+    empty = row(prompt(A), Segment("student@0", ids(EOS)))
+    assert [p.tolist() for p in prefixes(empty, (1.0,))] == [[A]]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 128])
+def test_features_of_a_prefix_are_its_own_mean_in_the_order_given(rows):
+    reader = tiny(3)
+    states = [ids(A, B), ids(ONE, A, B, A, B), ids(B), ids(A, ONE, ONE)]
+    found = hidden_features(reader, states, rows=rows)
+    for state, feature in zip(states, found, strict=True):
+        tokens = torch.tensor(state[None].astype(np.int64))
+        with torch.no_grad():
+            alone = reader.hidden(tokens, torch.tensor([len(state)]))[0].mean(0)
+        np.testing.assert_allclose(feature, alone.float().numpy(), rtol=0, atol=1e-6)
 
 
 def test_mmd_by_hand():

@@ -246,6 +246,23 @@ def test_the_stop_tokens_of_the_generation_config_stop_too():
     assert ends == {EOS, B}
 
 
+def test_the_tokenizers_eos_stops_where_the_generation_config_names_another():
+    policy = tiny()
+    policy.module.generation_config.eos_token_id = B  # as a chat model's end of turn
+    other = type(policy)(policy.module, policy.tokenizer, name="other")
+    assert other.stop_token_ids == {EOS, B}
+
+
+def test_samples_of_a_prompt_and_of_equal_prompts_are_drawn_apart():
+    start = prompt(A)
+    rows = tiny().sample(
+        [start, start], samples_per_prompt=4, sampling=FULL, max_new_tokens=8, seed=0
+    )
+    drawn = [tuple(r.completion_ids) for r in rows]
+    assert len(set(drawn[:4])) > 1
+    assert drawn[:4] != drawn[4:]
+
+
 def test_samples_of_a_prompt_share_a_group_and_equal_prompts_do_not():
     policy = tiny()
     start = prompt(A)
@@ -298,6 +315,8 @@ def test_top_p_keeps_the_token_that_crosses_the_line_and_none_after_it():
     logits = torch.tensor([[0.1, 0.6, 0.3]], dtype=torch.float64).log()
     kept = [transform(logits, Sampling(top_p=p)).isfinite()[0].tolist() for p in (0.59, 0.61, 0.95)]
     assert kept == [[False, True, False], [False, True, True], [True, True, True]]
+    even = transform(torch.zeros(1, 4), Sampling(top_p=0.5))  # masses of exactly 1/4
+    assert int(even.isfinite().sum()) == 2
 
 
 def test_choose_inverts_the_cumulative_distribution():
@@ -306,6 +325,16 @@ def test_choose_inverts_the_cumulative_distribution():
     made = [choose(logits, FULL, torch.tensor([u], dtype=torch.float64)) for u in draws]
     assert [int(action) for action, _ in made] == [0, 0, 2, 2, 3, 3]
     assert [round(float(p.exp()), 12) for _, p in made] == [0.25, 0.25, 0.25, 0.25, 0.5, 0.5]
+
+
+def test_a_token_that_fell_out_is_drawn_at_neither_end():
+    """At 0 where the first token fell out, and near 1 where rounding leaves the total below 1."""
+    first = torch.tensor([[0.0, 0.5, 0.5]]).log()
+    assert int(choose(first, FULL, torch.zeros(1, dtype=torch.float64))[0]) == 1
+    nearly = torch.tensor([1 - 2**-53], dtype=torch.float64)
+    for p in np.linspace(0.5, 0.85, 50):
+        last = torch.tensor([[p, 0.95 - p, 0.05]], dtype=torch.float32).log()
+        assert int(choose(last, Sampling(top_k=2), nearly)[0]) < 2, p
 
 
 def test_no_more_rows_are_decoded_at_a_time_than_their_keys_and_values_may_take(monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 
 from statewise.errors import ConfigError
 from statewise.plain import from_plain, to_plain
-from statewise.sources import Learner, Mixture, Schedule, Source
+from statewise.sources import Learner, Mixture, PrefixReset, Schedule, Source
 from statewise.sources.schedule import value_at
 
 
@@ -49,6 +49,8 @@ def test_a_plain_number_is_constant_and_a_mapping_a_schedule_in_a_study_file():
         lambda: Schedule(0.0, 1.0, "step", switch_at=1.5),
         lambda: Mixture((Learner(3), Learner(3)), (Schedule(0.0, 1.2),)),
         lambda: Mixture((Learner(3), Learner(3)), (math.nan,)),
+        lambda: PrefixReset(3, probability=Schedule(0.0, 1.2)),
+        lambda: PrefixReset(3, probability=Schedule(1.0, -0.2, "step")),
     ],
 )
 def test_a_schedule_that_leaves_its_range_is_refused(make):

@@ -408,6 +408,11 @@ def test_learner_passes_its_transform_and_stop_strings_on():
     rows = walk(source, [gold(A)])
     assert {r.sampling for r in rows} == {Sampling(0.5, 0.75, 2)}
     assert all("b" not in r.completion[:-1] for r in rows)
+    rows = walk(Learner(8, 40, stop_strings=("b",)), [gold(A)])
+    ended = [r for r in rows if r.completion.endswith("b")]
+    assert len(ended) > 5
+    assert all(r.stopped for r in ended)
+    assert all("b" not in r.completion[:-1] for r in rows)
 
 
 def test_learner_reads_reference_free_prompts():
@@ -484,6 +489,20 @@ def test_cuts_spread_over_their_range_and_differ_between_rows():
     roots = [len(split(r)[0]) for r in walk(source, [gold(A)])]
     assert len(set(roots)) > 3
     assert max(roots) <= 15
+
+
+def test_rows_of_one_call_are_cut_at_fractions_of_their_own(monkeypatch):
+    seen = []
+
+    def spy(completion_tokens, stopped, fraction):
+        seen.append(fraction)
+        return cut_position(completion_tokens, stopped, fraction)
+
+    monkeypatch.setattr("statewise.sources.continuation.cut_position", spy)
+    walk(continuation(0.25, 0.75), [gold(A)])
+    assert len(set(seen)) == len(seen) == 40
+    assert 0.25 <= min(seen) < 0.35
+    assert 0.65 < max(seen) <= 0.75
 
 
 def test_a_branch_ends_at_its_limit_without_a_stop_token():

@@ -29,6 +29,7 @@ def path(tmp_path_factory):
     samples = {
         "learner": Learner(5, 2, temperature=0.7, top_p=0.9)(PROMPTS, student=STUDENT, seed=3),
         "branch": branch(PROMPTS, student=STUDENT, seed=3),
+        "greedy": Learner(5, temperature=0.0)(PROMPTS, student=STUDENT, seed=3),
         "gold": Dataset()([Prompt("d", "", ids(), "abab")], student=STUDENT, seed=3),
     }
     file = tmp_path_factory.mktemp("stored") / "states.parquet"
@@ -64,6 +65,10 @@ def test_what_was_written_comes_back_to_the_bit_twice_and_under_any_seed(path, s
 def test_the_transform_survives_to_the_bit(path):
     (row, *_) = Stored(path, "learner", samples_per_prompt=2)(PROMPTS, student=STUDENT, seed=0)
     assert (row.sampling.temperature, row.sampling.top_p) == (0.7, 0.9)
+    (row, *_) = Stored(path, "greedy")(PROMPTS, student=STUDENT, seed=0)
+    assert row.sampling.temperature == 0
+    (row, *_) = read_states(Path(path), "gold")
+    assert row.sampling is None
 
 
 def test_a_document_is_found_by_its_id_alone(path):

@@ -8,12 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from enumerable import EOS, ONE, A, B, ids, prompt, row, tiny
+from enumerable import EOS, ONE, A, B, ids, prompt, row, tiny, tokenizer
 from kinds import EVERY_SUPERVISION, OPEN, bound
+from tokenizers.processors import TemplateProcessing
 
 from statewise.arms.pairing import gives
 from statewise.errors import ConfigError, DataError
-from statewise.rewards import ExactAnswer, Outcome, PythonTokenReward
+from statewise.rewards import ExactAnswer, Outcome, PythonReward, PythonTokenReward
 from statewise.signals import Actions, Advantages, Labels, Reference
 from statewise.supervision import (
     Context,
@@ -26,6 +27,7 @@ from statewise.supervision import (
     TeacherLogRatio,
     TeacherMixture,
 )
+from statewise.supervision.log_ratio import returns_to_go
 from statewise.trajectory import Sampling, Segment, gather_states
 
 TEACHER = tiny(1, name="teacher:mild")
@@ -160,6 +162,31 @@ def test_leave_one_out_by_hand_is_the_centred_reward_times_n_over_n_minus_1():
         LeaveOneOut(ExactAnswer()).label(rows[:1])
 
 
+def by_length(prompt, completion):
+    return len(completion) / 2
+
+
+def test_a_group_is_silent_where_every_advantage_is_0_and_not_where_one_is():
+    """Rewards 0, 1/2, 1: the one in the middle is the mean. The other group's are all 1/2."""
+    plan = [("g", (EOS,)), ("g", (A, EOS)), ("g", (A, B, EOS)), ("h", (A,)), ("h", (B,))]
+    found = GroupAdvantage(PythonReward(f"{__file__}:by_length"), scale="none").label(
+        samples(*plan)
+    )
+    assert found.values.tolist() == [-0.5, 0.0, 0.5, 0.0, 0.0]
+    assert found.figures == {"reward_mean": 0.5, "silent_group_share": 0.5}
+
+
+def not_a_number(prompt, completion, value):
+    return value
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_users_reward_that_is_no_number_is_a_fault_and_no_score(value):
+    reward = PythonReward(f"{__file__}:not_a_number", {"value": value})
+    with pytest.raises(DataError, match=r"not_a_number gave (nan|inf) for a completion of 'p'"):
+        reward(prompt(A), "a")
+
+
 @pytest.mark.parametrize(
     ("baseline", "expected"), [("mean", [0.75, -0.25]), (0.5, [0.5, -0.5]), (0.0, [1.0, 0.0])]
 )
@@ -227,6 +254,28 @@ def test_the_log_ratio_is_clipped_token_by_token_and_then_summed_to_the_end():
     np.testing.assert_allclose(whole, [cut.sum(), cut[1] + cut[2], cut[2]], rtol=0, atol=1e-15)
 
 
+def test_returns_to_go_by_hand():
+    """Two rows; between the states of the first lies a token without weight, which counts as 0."""
+    rows = [
+        row(prompt(A), sampled(B, A), Segment("dataset", ids(A), weight=0.0), sampled(ONE)),
+        row(prompt(B, A), sampled(B, EOS)),
+    ]
+    states = gather_states(rows)
+    rewards = torch.tensor([1.0, -2.0, 4.0, 8.0, 16.0])
+    found = returns_to_go(rewards, states, 0.5).tolist()
+    assert found == [1 - 1 + 0.5, -2 + 1, 4, 8 + 8, 16]
+    assert torch.equal(returns_to_go(rewards, states, 0.0), rewards)
+
+
+def test_a_log_ratio_is_clipped_on_both_sides():
+    states = gather_states([row(prompt(A), sampled(B, ONE, A, A, EOS), sampling=Sampling())])
+    plain = TeacherLogRatio(TEACHER).signal(states, Labels.none(1)).values
+    assert plain.min() < -0.1
+    assert plain.max() > 0.1
+    found = TeacherLogRatio(TEACHER, clip=0.1).signal(states, Labels.none(1)).values
+    assert (found.min(), found.max()) == (-0.1, 0.1)
+
+
 def test_the_log_ratio_of_a_token_that_nobody_sampled_is_refused():
     made = row(prompt(A), sampled(B), Segment("dataset", ids(ONE, EOS)))
     with pytest.raises(DataError, match="2 of 3 states have none"):
@@ -253,6 +302,16 @@ def test_a_privileged_teacher_reads_its_own_prompt_and_the_same_completion():
         prefix = torch.tensor(labels.rows[i][: start + seen][None].astype(np.int64))
         logits = TEACHER.module(input_ids=prefix).logits[0, -1].detach()
         torch.testing.assert_close(found[n], logits.log_softmax(-1), rtol=0, atol=1e-12)
+
+
+def test_a_privileged_prompt_begins_as_the_tokenizer_begins_every_text():
+    begins = tokenizer()
+    begins.backend_tokenizer.post_processor = TemplateProcessing(
+        single="b $A", special_tokens=[("b", B)]
+    )
+    teacher = tiny(1, name="teacher:mild", tokenizer=begins)
+    told = Context("{question}#### 1").ids(prompt(A), teacher)
+    assert told.tolist() == [B, A, ONE]
 
 
 def test_a_privileged_row_that_the_teacher_cannot_read_is_refused_with_the_count():

@@ -26,6 +26,7 @@ from statewise.arms import (
     policies,
     sampled_opd,
     self_distillation,
+    sequence_kd,
     sft,
 )
 from statewise.data import Prompts, WorldProblems
@@ -349,6 +350,20 @@ def test_old_logprobs_belong_to_the_start_of_the_updates_and_stay():
             np.testing.assert_array_equal(old, before[index])
 
 
+@pytest.mark.parametrize(("passes", "minibatches", "asked"), [(1, 1, 0), (1, 2, 2), (2, 1, 2)])
+def test_every_update_but_a_lone_one_has_old_logprobs(monkeypatch, passes, minibatches, asked):
+    """The second minibatch meets a policy that the first has moved."""
+    seen = []
+
+    def spy(policy, minibatch, **rest):
+        seen.append(minibatch[0].old_logprobs is not None)
+        return accumulate_gradient(policy, minibatch, **rest)
+
+    monkeypatch.setattr("statewise.train.accumulate_gradient", spy)
+    run(methods(steps=1, passes=passes, minibatches=minibatches)["grpo"], student())
+    assert seen == [asked > 0] * (passes * minibatches)
+
+
 def test_progress_is_the_share_of_the_steps_that_are_done(monkeypatch):
     arm, seen = methods(steps=4)["opd"], []
     walk = Learner.__call__
@@ -421,12 +436,63 @@ def test_the_figures_of_a_step_count_what_was_done():
     assert figures["tokens_trained"] == 2 * 4
 
 
+def test_a_teachers_own_tokens_and_a_second_pass_are_counted_too():
+    arm = sequence_kd(
+        "kd", PROMPTS, budget(steps=1), teacher=TEACHER, max_new_tokens=5, prompts_per_step=2
+    )
+    (figures,) = run(arm, student())
+    rows = roll_out(arm.streams[0], student(), seed=0, step=0, place=0).trajectories
+    written = sum(len(t.completion_ids) for t in rows)
+    assert figures["tokens_sampled"] == figures["tokens_trained"] == written
+    assert figures["teacher_tokens"] == sum(map(len, rows))
+    (figures,) = run(methods(steps=1, passes=2)["sft"], student())
+    assert figures["tokens_trained"] == 2 * 2 * 4
+
+
+def test_every_step_draws_other_prompts_and_other_tokens():
+    parts = [roll_out(grouped(), student(), seed=0, step=step, place=0) for step in (0, 1)]
+    seen = [{t.prompt.id for t in part.trajectories} for part in parts]
+    assert seen[0].isdisjoint(seen[1])
+    lone = replace(grouped(), prompts=Prompts([PROMPTS.items[0]]))
+    parts = [roll_out(lone, student(), seed=0, step=step, place=0) for step in (0, 1)]
+    tokens = [[t.token_ids.tolist() for t in part.trajectories] for part in parts]
+    assert tokens[0] != tokens[1]
+
+
+def test_dropout_is_on_in_training_and_another_one_at_every_step():
+    arm = sft(
+        "sft",
+        Prompts([PROMPTS.items[2]]),
+        budget(steps=3, learning_rate=1e-30, weight_decay=0.0),
+        prompts_per_step=1,
+    )
+    policy = student(lora=True)
+    with torch.no_grad():
+        for name, parameter in policy.trainable_parameters():
+            if "lora_B" in name:  # 0 in a fresh adapter: dropout would show nowhere
+                parameter.fill_(0.5)
+    policy.module.eval()
+    whole = roll_out(arm.streams[0], policy, seed=0, step=0, place=0)
+    resting = accumulate_gradient(policy, [whole], tokens_per_microbatch=100)["loss"]
+    policy.module.zero_grad()
+    losses = [figures["loss"] for figures in run(arm, policy)]
+    assert len({*losses, resting}) == 4
+
+
 def test_streams_draw_prompts_and_tokens_apart():
     stream = grouped()
     one, two = (roll_out(stream, student(), seed=0, step=0, place=i) for i in (0, 1))
     assert {t.group_id for t in one.trajectories}.isdisjoint(t.group_id for t in two.trajectories)
     first = [t.token_ids.tolist() for t in one.trajectories]
     assert first != [t.token_ids.tolist() for t in two.trajectories]
+    orders = [
+        [
+            roll_out(stream, student(), seed=0, step=s, place=i).trajectories[0].prompt.id
+            for s in range(5)
+        ]
+        for i in (0, 1)
+    ]
+    assert orders[0] != orders[1]
     # The run's seed moves the tokens even where the prompts are the same.
     lone = replace(stream, prompts=Prompts([PROMPTS.items[0]]))
     here, there = (roll_out(lone, student(), seed=s, step=0, place=0) for s in (0, 1))
@@ -474,6 +540,15 @@ def test_a_student_that_diverges_stops_before_it_is_written_over(value):
         torch.equal(a.nan_to_num(), b.nan_to_num())
         for a, b in zip(before, weights(policy), strict=True)
     )
+
+
+def test_a_gradient_that_is_no_number_stops_too_though_the_loss_is_one():
+    arm, policy = methods(steps=1)["sft"], student()
+    policy.trainable_parameters()[0][1].register_hook(lambda g: g * math.nan)
+    before = weights(policy)
+    with pytest.raises(RunError, match=r"diverged at step 1: loss \d.*, gradient norm nan"):
+        run(arm, policy)
+    assert all(map(torch.equal, before, weights(policy)))
 
 
 def test_a_minibatch_without_states_is_no_update_and_enters_no_mean():

@@ -11,7 +11,7 @@ import pytest
 from statewise.errors import ConfigError, DataError
 from statewise.plain import from_plain, to_plain
 from statewise.study.claims import Claim, Exceeds, Forgets, ForgetsLess, Retains
-from statewise.study.items import grid
+from statewise.study.items import differences, grid
 from statewise.study.verdicts import Verdict, decide
 
 ROLES = {"gsm": "target", "mmlu": "retention", "truth": "retention"}
@@ -151,6 +151,41 @@ def test_students_are_paired_with_the_teacher_of_their_own_seed() -> None:
     # no spread at all leaves the floor of two items, 2/2, and t_{.95,2} = 2.920
     assert found.effect == 1.0
     assert (found.low, found.high) == pytest.approx((1 - 2.920, 1 + 2.920), abs=1e-3)
+
+
+def two_items(
+    arm: str, level: dict[int, float], items: tuple[str, ...] = ("i", "j")
+) -> pd.DataFrame:
+    """One task, one row an item and seed: the seed's level, and 10 more for the second item."""
+    return pd.DataFrame(
+        [
+            {
+                "task": "gsm",
+                "arm": arm,
+                "seed": s,
+                "item_id": name,
+                "decoding": "greedy",
+                "score": v + 10 * k,
+            }
+            for s, v in level.items()
+            for k, name in enumerate(items)
+        ]
+    )
+
+
+def test_seeds_that_one_arm_lacks_do_not_shift_the_pairs() -> None:
+    frame = pd.concat(
+        [two_items("a", {1: 5.0, 2: 7.0}), two_items("b", {0: 100.0, 1: 1.0, 2: 4.0})]
+    )
+    found = differences(frame, "a", "b", "gsm", frozenset())
+    assert found.values.tolist() == [[4.0, 4.0], [3.0, 3.0]]
+    assert differences(frame, "b", "a", "gsm", frozenset()).values.tolist() == [[-4, -4], [-3, -3]]
+
+
+def test_as_many_other_items_are_other_items() -> None:
+    frame = pd.concat([two_items("a", {0: 1.0}), two_items("b", {0: 0.0}, items=("i", "k"))])
+    with pytest.raises(DataError, match=r"not scored on the same items of gsm: 2 differ, .* 'j'"):
+        differences(frame, "a", "b", "gsm", frozenset())
 
 
 def test_samples_of_one_item_are_averaged() -> None:

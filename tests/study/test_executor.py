@@ -26,11 +26,12 @@ from statewise.report import write_report
 from statewise.report.tables import flat
 from statewise.rewards import ExactAnswer
 from statewise.sources import Schedule
+from statewise.states import read_states
 from statewise.store import RunFolder, exclusive, read_json, read_rows
 from statewise.study import folder
-from statewise.study.executor import plan, plan_training, run_jobs, run_study
+from statewise.study.executor import Job, plan, plan_training, run_jobs, run_study
 from statewise.study.folder import claim_folder
-from statewise.study.jobs import tokens_per_second, train_arm
+from statewise.study.jobs import measure_arm, tokens_per_second, train_arm
 from statewise.study.results import RANDOM_BASE, write_results
 from statewise.study.spec import Study
 from statewise.study.table import table_text
@@ -65,6 +66,35 @@ def test_every_arm_is_trained_and_measured_and_nothing_is_left(finished):
         assert (budget["update_norm"] > 0) is moves
         assert (budget["kl_to_base_nats"] > 1e-9) is moves
         assert (folder / "policy" / "model.safetensors").is_file()
+
+
+def test_a_student_waits_for_the_teacher_of_its_own_seed_and_every_measure_for_the_base(
+    tiny_study, tmp_path
+):
+    needs = plan(replace(tiny_study, seeds=(0, 1)), RunFolder(tmp_path))
+    base = Job("measure", "base", 0)
+    assert needs[base] == set()
+    for seed in (0, 1):
+        assert needs[Job("train", "mild_sft", seed)] == set()
+        trained = Job("train", "opd_from_mild", seed)
+        assert needs[trained] == {Job("train", "mild_sft", seed)}
+        assert needs[Job("measure", "opd_from_mild", seed)] == {trained, base}
+    place = {job: i for i, job in enumerate(needs)}
+    assert all(place[need] < place[job] for job, wanted in needs.items() for need in wanted)
+
+
+def test_the_null_of_drift_is_of_two_samples_of_the_base(tiny_study, tmp_path):
+    run = RunFolder(tmp_path)
+    measure_arm(tiny_study, run, "base", 0, nobody)
+    folder = run.arm("base", 0)
+    one, two = (
+        [t.token_ids.tolist() for t in read_states(folder / "states.parquet", name)]
+        for name in ("learner", "again")
+    )
+    assert one != two
+    features = read_json(folder / "drift.json")["features"]
+    # Of a sample and itself the biased distance is 0 exactly.
+    assert all(found["mmd_biased"] > 0 for found in features.values())
 
 
 def test_only_arms_with_rollouts_sample_and_only_arms_with_teachers_read_them(finished):

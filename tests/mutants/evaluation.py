@@ -1,0 +1,136 @@
+"""Evaluation item by item."""
+
+from tests.mutants.mutant import Mutant
+
+ITEMS = "evaluate/test_items.py"
+FLAGGED = f"{ITEMS}::test_failed_extraction_and_cut_texts_are_flagged"
+APART = f"{ITEMS}::test_sampled_texts_depend_on_the_seed_and_item_alone"
+
+MUTANTS = (
+    Mutant(
+        "shift",
+        "a continuation is scored one token early",
+        "evaluate/scoring.py",
+        "first = len(row) - len(continuation)",
+        "first = len(row) - depth",
+        (
+            "evaluate/test_continuations.py::test_continuations_of_unequal_length_that_share_a_row_are_read_at_their_own_states",
+        ),
+    ),
+    Mutant(
+        "fault as score",
+        "a choice is greedy where any of its tokens is",
+        "evaluate/scoring.py",
+        "np.logical_and.at(greedy",
+        "np.logical_or.at(greedy",
+        (
+            "evaluate/test_continuations.py::test_a_continuation_is_greedy_where_every_token_of_it_is",
+        ),
+    ),
+    Mutant(
+        "context",
+        "a text that is too long is cut on the right",
+        "evaluate/scoring.py",
+        "whole[-(context_tokens + 1) : -1]",
+        "whole[:context_tokens]",
+        ("evaluate/test_continuations.py::test_what_is_too_long_is_cut_from_the_left",),
+    ),
+    Mutant(
+        "context",
+        "a long prompt loses its end",
+        "evaluate/harness.py",
+        "np.array(row[-room:], np.int32)",
+        "np.array(row[:room], np.int32)",
+        ("evaluate/test_continuations.py::test_a_prompt_that_is_too_long_keeps_its_end",),
+    ),
+    Mutant(
+        "template",
+        "few-shot examples drift from pass to pass",
+        "evaluate/items.py",
+        "leaf.set_fewshot_seed(FEWSHOT_SEED)",
+        "leaf.set_fewshot_seed(None)",
+        (f"{ITEMS}::test_few_shot_examples_are_the_same_every_time",),
+    ),
+    Mutant(
+        "seed",
+        "equal items are sampled alike",
+        "evaluate/harness.py",
+        'seed_for("evaluate", self.seed, k.task, k.doc, k.request, k.repeat)',
+        'seed_for("evaluate", self.seed, k.task, k.request, k.repeat)',
+        (f"{ITEMS}::test_equal_items_are_sampled_apart",),
+    ),
+    Mutant(
+        "seed",
+        "every sample of an item is the first",
+        "evaluate/items.py",
+        'f"{seed}/{sample}", sampling',
+        'f"{seed}", sampling',
+        (APART,),
+    ),
+    Mutant(
+        "seed",
+        "evaluation moves Python's generator",
+        "evaluate/undisturbed.py",
+        "random.setstate(python)",
+        "random.getstate()",
+        ("evaluate/test_continuations.py::test_no_global_generator_moves",),
+    ),
+    Mutant(
+        "seed",
+        "evaluation moves torch's generator",
+        "evaluate/undisturbed.py",
+        "torch.random.fork_rng(gpus),",
+        "contextlib.nullcontext(gpus),",
+        ("evaluate/test_continuations.py::test_no_global_generator_moves",),
+    ),
+    Mutant(
+        "extraction",
+        "a completion without an answer has failed nothing",
+        "evaluate/items.py",
+        "extraction_failed=INVALID in _filtered(logged) if generates else None",
+        "extraction_failed=False if generates else None",
+        (FLAGGED,),
+    ),
+    Mutant(
+        "extraction",
+        "another filter's rows are counted too",
+        "evaluate/items.py",
+        'if logged["filter"] != wanted:',
+        'if logged["filter"] is None:',
+        ("evaluate/test_items.py::test_failed_extraction_and_cut_texts_are_flagged",),
+    ),
+    Mutant(
+        "eos",
+        "a cut text counts as stopped",
+        "evaluate/harness.py",
+        "completion.stopped or len(ends) > 0",
+        "len(completion.token_ids) > 0",
+        (FLAGGED,),
+    ),
+    Mutant(
+        "stop string",
+        "text goes on behind the earliest term",
+        "evaluate/harness.py",
+        "text = text.split(term)[0]",
+        "text = text.rsplit(term, 1)[0]",
+        (
+            "evaluate/test_continuations.py::test_a_text_ends_before_the_first_place_of_the_earliest_term",
+        ),
+    ),
+    Mutant(
+        "clusters",
+        "questions about one belief count as independent",
+        "evaluate/items.py",
+        "if task.cluster\n",
+        "if not task.cluster\n",
+        (f"{ITEMS}::test_items_are_clustered_by_a_field_of_the_data",),
+    ),
+    Mutant(
+        "temperature",
+        "the sampled pass is greedy",
+        "evaluate/items.py",
+        "(sample, Sampling()) for sample",
+        "(sample, Sampling(0.0)) for sample",
+        (APART,),
+    ),
+)

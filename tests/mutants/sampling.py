@@ -1,0 +1,175 @@
+"""The decoder, and the numbers that it writes down."""
+
+from tests.mutants.mutant import Mutant
+
+HOME, TEST = "rollout/decode.py", "core/test_sampling.py"
+EXACT = f"{TEST}::test_behaviour_logprobs_are_those_of_the_distribution_that_was_sampled"
+ALONE = f"{TEST}::test_a_row_does_not_depend_on_its_batch_order_or_size"
+STRING = f"{TEST}::test_a_stop_string_ends_the_row_at_the_token_that_completes_it"
+
+MUTANTS = (
+    Mutant(
+        "position ids",
+        "positions count from the padding",
+        HOME,
+        "positions = (mask[:, :longest].cumsum(1) - 1).clamp(min=0)",
+        "positions = torch.ones_like(mask[:, :longest]).cumsum(1) - 1",
+        (ALONE,),
+    ),
+    Mutant(
+        "position ids",
+        "a new token has the position of the one before",
+        HOME,
+        "positions[:, -1:] + 1, width + 1",
+        "positions[:, -1:], width + 1",
+        (f"{TEST}::test_greedy_is_transformers_own_greedy",),
+    ),
+    Mutant(
+        "padding",
+        "a row attends to its padding",
+        HOME,
+        "mask[:, :longest] = torch.arange(longest, device=device) >= (longest - lengths)[:, None]",
+        "mask[:, :longest] = 1",
+        (ALONE,),
+    ),
+    Mutant(
+        "padding",
+        "a row goes on with its neighbour's mask",
+        HOME,
+        "token_ids[kept], positions[kept], mask[kept]",
+        "token_ids[kept], positions[kept], mask[: len(kept)]",
+        (ALONE,),
+    ),
+    Mutant(
+        "eos",
+        "the stop token is dropped from what was sampled",
+        HOME,
+        "for row in rows:\n            completions",
+        "for row in rows:\n            del row.token_ids[len(row.token_ids) - row.stopped :]\n"
+        "            del row.logprobs[len(row.logprobs) - row.stopped :]\n            completions",
+        (f"{TEST}::test_the_stop_token_is_an_action_with_its_owner_weight_and_logprob",),
+    ),
+    Mutant(
+        "eos",
+        "a stop at the limit counts as a cut",
+        HOME,
+        "row.stopped = action in request.stop_token_ids",
+        "row.stopped = action in request.stop_token_ids and len(row.token_ids) < row.limit",
+        (f"{TEST}::test_a_stop_token_at_the_limit_is_a_stop_and_no_cut",),
+    ),
+    Mutant(
+        "seed", "a batch shares one seed", HOME, "request.seeds[i])", "request.seeds[0])", (ALONE,)
+    ),
+    Mutant(
+        "temperature",
+        "behaviour log-probs are those of the full softmax",
+        HOME,
+        "return actions, logprobs.gather",
+        "return actions, logits.log_softmax(-1).gather",
+        (EXACT,),
+    ),
+    Mutant(
+        "temperature",
+        "logits are multiplied by the temperature",
+        HOME,
+        "logits = logits / sampling.temperature",
+        "logits = logits * sampling.temperature",
+        ("core/test_sampling.py::test_transform_keeps_the_tokens_that_the_definition_keeps",),
+    ),
+    Mutant(
+        "top-k",
+        "tokens that tie with the k-th fall out",
+        HOME,
+        "logits < smallest",
+        "logits <= smallest",
+        (f"{TEST}::test_transform_keeps_the_tokens_that_the_definition_keeps",),
+    ),
+    Mutant(
+        "top-p",
+        "the token that crosses the line falls out",
+        HOME,
+        "(mass.cumsum(-1) - mass) >= sampling.top_p",
+        "mass.cumsum(-1) >= sampling.top_p",
+        (f"{TEST}::test_top_p_keeps_the_token_that_crosses_the_line_and_none_after_it",),
+    ),
+    Mutant(
+        "top-p",
+        "a token beyond an exact line stays",
+        HOME,
+        "(mass.cumsum(-1) - mass) >= sampling.top_p",
+        "(mass.cumsum(-1) - mass) > sampling.top_p",
+        (f"{TEST}::test_top_p_keeps_the_token_that_crosses_the_line_and_none_after_it",),
+    ),
+    Mutant(
+        "top-p",
+        "what falls out is named in sorted order",
+        HOME,
+        "excluded.scatter(-1, indices, excluded)",
+        "excluded",
+        (f"{TEST}::test_transform_keeps_the_tokens_that_the_definition_keeps",),
+    ),
+    Mutant(
+        "top-p",
+        "masses are not renormalised after top-k",
+        HOME,
+        "mass = ordered.softmax(-1)",
+        "mass = ordered.exp()",
+        (f"{TEST}::test_transform_keeps_the_tokens_that_the_definition_keeps",),
+    ),
+    Mutant(
+        "inversion",
+        "a draw of 0 takes a token that fell out",
+        HOME,
+        "[:, None], right=True",
+        "[:, None], right=False",
+        ("core/test_sampling.py::test_a_token_that_fell_out_is_drawn_at_neither_end",),
+    ),
+    Mutant(
+        "inversion",
+        "a draw near 1 takes a token that fell out",
+        HOME,
+        "(draws.double() * cumulative[:, -1])[:, None]",
+        "draws.double()[:, None]",
+        ("core/test_sampling.py::test_a_token_that_fell_out_is_drawn_at_neither_end",),
+    ),
+    Mutant(
+        "stop string",
+        "tokens behind a stop string stay",
+        HOME,
+        "low, high = 1, len(row.token_ids)",
+        "low = high = len(row.token_ids)",
+        (STRING,),
+    ),
+    Mutant(
+        "stop string",
+        "a stop string at the limit is not looked for",
+        HOME,
+        "if row.finished or len(row.token_ids) % STOP_STRING_EVERY == 0:",
+        "if len(row.token_ids) % STOP_STRING_EVERY == 0:",
+        (STRING,),
+    ),
+    Mutant(
+        "stop string",
+        "the token that completes a stop string is cut too",
+        HOME,
+        "del row.token_ids[low:], row.logprobs[low:]",
+        "del row.token_ids[low - 1 :], row.logprobs[low - 1 :]",
+        (STRING,),
+    ),
+    Mutant(
+        "stop string",
+        "a row that a stop string ended counts as cut",
+        HOME,
+        "row.logprobs[low:]\n    row.stopped = True",
+        "row.logprobs[low:]\n    row.limit = low",
+        (STRING,),
+    ),
+    Mutant(
+        "cache",
+        "keys stay with the rows that left",
+        "rollout/cache.py",
+        "self.key_buffer[indices], self.value_buffer[indices]",
+        "self.key_buffer[: len(indices)], self.value_buffer[indices]",
+        (ALONE,),
+    ),
+)
