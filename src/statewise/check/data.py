@@ -74,10 +74,11 @@ def reward(subject: Subject, fits: Sequence[Fit]) -> Found:
     nothing.
     """
     name = "reward"
-    judged, paid_others = 0, 0.0
+    judged, paid_others, rewarded = 0, 0.0, False
     highest = 1.0
     for stream, fit in zip(subject.arm.streams, fits, strict=True):
         rewards = _rewards((stream.source, *stream.terms))
+        rewarded = rewarded or bool(rewards)
         prompts = _with_reference(fit.prompts)
         if not prompts:
             # A function of the user's own may need no reference; the others compare with one.
@@ -96,7 +97,7 @@ def reward(subject: Subject, fits: Sequence[Fit]) -> Found:
                     return _rejected(name, one, prompt, value, judged)
                 paid_others += one(prompt, _written(other, subject.student))
     if not judged:
-        return Skip(name, "no reward that a reference could be given to")
+        return Skip(name, "no reward" if not rewarded else "no references to give to the reward")
     mean_other = paid_others / judged
     values = {"judged": judged, "gold": highest, "other_answer_mean": mean_other}
     figure = f"1.0 for the gold answer of {judged} prompts, {mean_other:.2f} on average for another prompt's"
