@@ -214,7 +214,7 @@ MUTANTS = (
         "study/items.py",
         "rows = where(rows, decoding=chosen)",
         "rows = where(rows, task=task)",
-        (CLAIMS, RESULTS),
+        ("study/test_results.py::test_scores_are_the_means_of_the_items",),
     ),
     Mutant(
         "clusters",
@@ -223,8 +223,7 @@ MUTANTS = (
         "sums * (len(names) / len(item_ids))",
         "sums / np.bincount(place)",
         (
-            f"{CLAIMS}::test_items_of_one_cluster_are_one_in_the_error_and_several_in_the_count",
-            CLAIMS,
+            "study/test_claims.py::test_items_of_one_cluster_are_one_in_the_error_and_several_in_the_count",
         ),
     ),
     Mutant(
@@ -257,7 +256,9 @@ MUTANTS = (
         "study/verdicts.py",
         "_p_against(least, claim) * len(found) <= at",
         "_p_against(least, claim) <= at",
-        (CLAIMS,),
+        (
+            "study/test_claims.py::test_one_of_two_comparisons_that_falls_below_at_the_full_level_alone_is_said",
+        ),
     ),
     Mutant(
         "uncertainty",
@@ -265,7 +266,7 @@ MUTANTS = (
         "study/verdicts.py",
         "stats.p_above if isinstance(claim, Retains) else stats.p_below",
         "stats.p_below",
-        (CLAIMS,),
+        ("study/test_claims.py::test_planted_effects_are_found",),
     ),
     Mutant(
         "uncertainty",
