@@ -166,8 +166,9 @@ def _search(
         try:
             with contender.opens(setting) as run:
                 run(0)
-                value = comparison.value(run(1))
-            trials.append({"setting": dict(setting), "value": value})
+                work = run(1)
+                value = comparison.value(work)
+            trials.append({"setting": dict(setting), "value": value, "details": dict(work.details)})
             say(f"    {contender.name} {words(setting)}: {value:,.4g} {comparison.unit}")
         except Missing:
             raise

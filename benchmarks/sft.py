@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from benchmarks import peer_trl, workload
 from benchmarks.harness import OURS, Comparison, Contender, Options, Run, Setting, Target, Work, now
@@ -21,10 +21,11 @@ def comparisons(options: Options) -> list[Comparison]:
     reader = workload.policy(options)
     prompts = workload.demonstrations(reader, size)
     gold = workload.gold(reader, prompts.items)
-    contenders = [_ours(prompts, options)]
-    if options.peers:
-        contenders.append(_trl(workload.ids(prompts.items), gold, options))
     lengths = [len(p.token_ids) + len(g) for p, g in zip(prompts.items, gold, strict=True)]
+    sizes = Sizes(sum(lengths) / size, sum(map(len, gold)) / size)
+    contenders = [_ours(prompts, sizes, options)]
+    if options.peers:
+        contenders.append(_trl(workload.ids(prompts.items), gold, sizes, options))
     return [
         Comparison(
             "SFT",
@@ -34,8 +35,8 @@ def comparisons(options: Options) -> list[Comparison]:
             (Target("TRL SFTTrainer", 3.0, 2.5),),
             {
                 "rows": size,
-                "row_tokens_mean": sum(lengths) / size,
-                "supervised_tokens_mean": sum(map(len, gold)) / size,
+                "row_tokens_mean": sizes.row,
+                "supervised_tokens_mean": sizes.supervised,
             },
         )
     ]
@@ -50,13 +51,12 @@ def _steps(rows: int, options: Options) -> int:
     return max(2, (8 if options.quick else 512) // rows) + WARM_STEPS
 
 
-def _ours(prompts: Prompts, options: Options) -> Contender:
+def _ours(prompts: Prompts, sizes: Sizes, options: Options) -> Contender:
     settings = [
         {"rows": rows, "precision": precision}
         for precision in ("bf16", "fp32")
         for rows in _rows(options)
     ]
-    cost = workload.cost(options)
 
     @contextlib.contextmanager
     def opens(setting: Setting) -> Iterator[Run]:
@@ -68,25 +68,18 @@ def _ours(prompts: Prompts, options: Options) -> Contender:
             steps = train(arm, student, make_optimizer(student, budget), seed=seed)
             for _ in range(WARM_STEPS):
                 next(steps)
-            before, began = student.tokens_read, now(options.device)
+            began = now(options.device)
             tokens = sum(int(row.figures["tokens_trained"]) for row in steps)
-            seconds = now(options.device) - began
-            read = student.tokens_read - before
-            mean = round(read / (setting["rows"] * (arm.steps - WARM_STEPS)))
-            return Work(
-                tokens,
-                seconds,
-                flops=cost.training([mean] * (read // max(1, mean)), tokens),
-                dtype=setting["precision"],
-                details={"row_tokens_per_second": read / seconds},
-            )
+            return _work(tokens, now(options.device) - began, sizes, setting["precision"], options)
 
         yield run
 
     return Contender(OURS, settings, opens)
 
 
-def _trl(prompts: Sequence[list[int]], gold: Sequence[list[int]], options: Options) -> Contender:
+def _trl(
+    prompts: Sequence[list[int]], gold: Sequence[list[int]], sizes: Sizes, options: Options
+) -> Contender:
     settings = [
         {"rows": rows, "packing": packing, "bf16": bf16, "padding_free": free}
         for bf16 in (True, False)
@@ -94,15 +87,13 @@ def _trl(prompts: Sequence[list[int]], gold: Sequence[list[int]], options: Optio
         for packing, free in ((0, False), (0, True), (320, True), (1024, True))
         for rows in _rows(options)
     ]
-    cost = workload.cost(options)
-    mean = sum(len(p) + len(g) for p, g in zip(prompts, gold, strict=True)) / len(gold)
 
     @contextlib.contextmanager
     def opens(setting: Setting) -> Iterator[Run]:
         trl = peer_trl.require()
         with peer_trl.folder() as place, peer_trl.quiet():
             packing = setting["packing"]
-            share = max(1, round(packing / mean)) if packing else 1
+            share = max(1, round(packing / sizes.row)) if packing else 1
             arguments = trl.SFTConfig(
                 **peer_trl.common(options, place),
                 max_steps=_steps(setting["rows"], options),
@@ -134,26 +125,28 @@ def _trl(prompts: Sequence[list[int]], gold: Sequence[list[int]], options: Optio
         def run(seed: int) -> Work:
             trainer.args.data_seed = seed
             _, seconds, tokens = peer_trl.train(trainer, clock)
-            rows = round(tokens / (sum(map(len, gold)) / len(gold)))
-            return Work(
-                tokens,
-                seconds,
-                flops=cost.training([round(mean)] * rows, int(tokens)),
-                dtype="bf16" if setting["bf16"] else "fp32",
-                details={"row_tokens_per_second": rows * mean / seconds},
-            )
+            precision = "bf16" if setting["bf16"] else "fp32"
+            return _work(int(tokens), seconds, sizes, precision, options)
 
         yield run
 
     return Contender("TRL SFTTrainer", settings, opens)
 
 
-def our_steps(
-    arm: Any, student: Any, seed: int, options: Options
-) -> tuple[int, float, list[dict[str, float]]]:
-    """Steps, seconds and figures of one call of `train`, its first step left out."""
-    steps = train(arm, student, make_optimizer(student, arm.budget), seed=seed)
-    next(steps)
-    began = now(options.device)
-    figures = [row.figures for row in steps]
-    return len(figures), now(options.device) - began, figures
+@dataclass(frozen=True)
+class Sizes:
+    """Mean tokens of a row, and those of them that are learnt."""
+
+    row: float
+    supervised: float
+
+
+def _work(tokens: int, seconds: float, sizes: Sizes, precision: str, options: Options) -> Work:
+    rows = round(tokens / sizes.supervised)
+    return Work(
+        tokens,
+        seconds,
+        flops=workload.cost(options).training([round(sizes.row)] * rows, tokens),
+        dtype=precision,
+        details={"row_tokens_per_second": rows * sizes.row / seconds},
+    )
