@@ -44,7 +44,8 @@ class Cost:
     def trunk_weights(self) -> int:
         """Weights of all linear layers but the head.
 
-        >>> Cost(layers=1, width=2, vocabulary=9, heads=2, key_value_heads=1, head_width=3, feed_forward=5).trunk_weights
+        >>> tiny = Cost(layers=1, width=2, vocabulary=9, heads=2, key_value_heads=1, head_width=3, feed_forward=5)
+        >>> tiny.trunk_weights
         66
         """
         # q 2x6, k and v 2x3 each, o 6x2: 36. gate, up, down 2x5 each: 30.

@@ -104,7 +104,7 @@ class Comparison:
         return work.amount / work.seconds if self.better == "higher" else work.seconds / work.amount
 
 
-class Missing(Exception):
+class MissingError(Exception):
     """A peer that is not installed; the message says what brings it."""
 
 
@@ -129,7 +129,7 @@ def compare(comparison: Comparison, options: Options, peaks: Mapping[str, float]
     for contender in comparison.contenders:
         try:
             best, trials = _search(contender, comparison, options)
-        except Missing as reason:
+        except MissingError as reason:
             say(f"    {contender.name}: {reason}")
             missing[contender.name] = str(reason)
             continue
@@ -170,7 +170,7 @@ def _search(
                 value = comparison.value(work)
             trials.append({"setting": dict(setting), "value": value, "details": dict(work.details)})
             say(f"    {contender.name} {words(setting)}: {value:,.4g} {comparison.unit}")
-        except Missing:
+        except MissingError:
             raise
         except (RuntimeError, ValueError, TypeError, NotImplementedError, MemoryError) as error:
             # A setting that a peer refuses is no setting of it. That it was tried is kept.
@@ -189,14 +189,16 @@ def _alternate(
     entered: Sequence[tuple[Contender, Setting]], options: Options
 ) -> dict[str, list[Work]]:
     with contextlib.ExitStack() as open_ones:
+        gc.freeze()  # what is there already need not be looked through before every round
+        open_ones.callback(gc.unfreeze)
         runs = [(c.name, open_ones.enter_context(c.opens(setting))) for c, setting in entered]
         for _, run in runs:
             run(0)
         done: dict[str, list[Work]] = {name: [] for name, _ in runs}
         for index in range(1, options.rounds + 1):
             for name, run in runs if index % 2 else reversed(runs):
+                gc.collect()  # nobody cleans up after another on the clock
                 done[name].append(run(index))
-                gc.collect()
     return done
 
 

@@ -17,7 +17,7 @@ from benchmarks import workload
 from benchmarks.harness import Contender, Options, Run, Setting, Work, now
 
 
-def generate_settings(rows: int, options: Options) -> list[dict[str, Any]]:
+def generate_settings(rows: int) -> list[dict[str, Any]]:
     """Batches of a share of the rows, either cache, either type of weights."""
     sizes = sorted({size for size in (32, 64, 128, 256) if size <= rows} or {rows}, reverse=True)
     return [
@@ -71,9 +71,7 @@ def generate(
 
         yield run
 
-    return Contender(
-        "transformers generate", generate_settings(len(prompts) * each, options), opens
-    )
+    return Contender("transformers generate", generate_settings(len(prompts) * each), opens)
 
 
 def generate_batch(

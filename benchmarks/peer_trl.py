@@ -19,18 +19,18 @@ from typing import Any
 from transformers import AutoTokenizer, TrainerCallback
 
 from benchmarks import workload
-from benchmarks.harness import Missing, Options, now
+from benchmarks.harness import MissingError, Options, now
 
 LEARNING_RATE = 1e-6
 """So low that the policy stays what it is: everyone samples completions of one length."""
 
 
 def require() -> Any:
-    """The library, or Missing."""
+    """The library, or MissingError."""
     try:
         import trl
     except ImportError:
-        raise Missing(
+        raise MissingError(
             "TRL is not there: .venv/bin/pip install -c constraints.txt -e '.[bench]'"
         ) from None
     return trl

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import workload
-from benchmarks.harness import Contender, Missing, Options, Run, Setting, Work
+from benchmarks.harness import Contender, MissingError, Options, Run, Setting, Work
 from benchmarks.peer_hf import rollout_work
 
 WORKER = Path(__file__).with_name("vllm_worker.py")
@@ -36,7 +36,9 @@ def vllm(
     @contextlib.contextmanager
     def opens(setting: Setting) -> Iterator[Run]:
         if not PYTHON.exists():
-            raise Missing(f"vLLM is not there: `make bench-vllm` makes {PYTHON.parents[1]} for it")
+            raise MissingError(
+                f"vLLM is not there: `make bench-vllm` makes {PYTHON.parents[1]} for it"
+            )
         with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
             process = _start(setting, options, log)
             try:

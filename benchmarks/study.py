@@ -18,7 +18,8 @@ SHRINK = (
     "seeds=[0]", "search=null", "doses={}", "dev=null", "drift.prompts.limit=8", "drift.permutations=9",
     "tasks.pocket_gsm.limit=4", "tasks.pocket_mmlu.limit=4", "tasks.pocket_truthfulqa_mc1.limit=4",
     "arms.mild_sft.budget.epochs=0.02", "arms.stress_sft.budget.epochs=0.2",
-    *(f"arms.{name}.budget.steps=1" for name in ("opd_from_mild", "opd_from_stress", "one_step_opd_from_stress", "grpo")),
+    "arms.opd_from_mild.budget.steps=1", "arms.opd_from_stress.budget.steps=1",
+    "arms.one_step_opd_from_stress.budget.steps=1", "arms.grpo.budget.steps=1",
 )  # fmt: skip
 """What makes a quick run of it."""
 

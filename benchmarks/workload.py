@@ -62,7 +62,7 @@ def perturbed(module: Any, *, seed: int = 1, share: float = 0.1) -> Any:
         for parameter in module.parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             spread = parameter.detach().float().cpu().std(correction=0)
-            parameter += (noise * share * spread).to(parameter)
+            parameter.add_((noise * share * spread).to(parameter))
     return module
 
 
