@@ -18,7 +18,7 @@ from benchmarks.cost import Cost
 from benchmarks.harness import OURS, Comparison, Contender, Options, Run, Setting, Target, Work
 
 Method = Literal["sft", "opd"]
-ROWS, RANK, ALPHA = 4, 16, 32.0
+ROWS, RANK, ALPHA = 4, 16, 32
 TOKENS = {"sft": (128, 384), "opd": (384, 128)}
 """Tokens of a prompt and of what follows it: 512 a row. OPD samples the latter."""
 QUICK = {"sft": (24, 24), "opd": (24, 8)}
@@ -216,14 +216,15 @@ def _policy(place: str, name: str, setting: dict[str, Any]) -> Any:
 def _their_step(
     method: Method, setting: dict[str, Any], tokens: list[int], places: list[str], seed: int
 ) -> tuple[float, list[int], int]:
-    import trl
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from statewise.policy import Policy
 
+    trl = peer_trl.require()
     tokenizer = AutoTokenizer.from_pretrained(places[0], padding_side="left")
     dtype = workload.DTYPES[setting["weights"]]
+    model: Any
     model, other = (
         AutoModelForCausalLM.from_pretrained(place, dtype=dtype) if wanted else None
         for place, wanted in zip(places, (True, method == "opd"), strict=True)
@@ -234,7 +235,7 @@ def _their_step(
         r=RANK,
         lora_alpha=ALPHA,
         target_modules="all-linear",
-        task_type="CAUSAL_LM",  # pyright: ignore[reportArgumentType]
+        task_type="CAUSAL_LM",
     )
     options = Options()
     with peer_trl.folder() as place, peer_trl.quiet():

@@ -110,13 +110,14 @@ def _ours(options: Options) -> Any:
 
 
 def _hflm(setting: Setting, options: Options) -> Any:
-    from lm_eval.models.huggingface import HFLM
+    from lm_eval.models import huggingface
     from transformers import AutoTokenizer
 
     logging.getLogger("lm_eval").setLevel(
         logging.ERROR
     )  # it warns of a model that it did not load itself
-    return HFLM(
+    hflm: Any = huggingface.HFLM  # its arguments are not in its annotations
+    return hflm(
         pretrained=workload.model(options),
         tokenizer=AutoTokenizer.from_pretrained(workload.location(options.device)),
         batch_size=setting["batch"],

@@ -9,6 +9,7 @@ there before (weights, hidden states), less the gradients that everyone must hol
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -195,10 +196,12 @@ def _theirs(name: str) -> Callable[[int, int, int, str], Callable[[int], float]]
 
 
 def _trl(hidden: Tensor, head: Tensor, others: Tensor, other: Tensor) -> float:
-    from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
+    kernels: Any = importlib.import_module("trl.kernels.chunked_divergence")
 
     # beta 1 is kl(student||teacher).
-    values, _ = ChunkedDivergenceFunction.apply(hidden, head, None, others, other, None, 1.0)
+    values, _ = kernels.ChunkedDivergenceFunction.apply(
+        hidden, head, None, others, other, None, 1.0
+    )
     loss = values.mean()
     loss.backward()
     return loss.item()

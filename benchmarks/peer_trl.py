@@ -8,6 +8,7 @@ call of `train` sets up is not. Losses are logged, checkpoints written and progr
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import itertools
 import tempfile
@@ -28,12 +29,11 @@ LEARNING_RATE = 1e-6
 def require() -> Any:
     """The library, or MissingError."""
     try:
-        import trl
+        return importlib.import_module("trl")
     except ImportError:
         raise MissingError(
             "TRL is not there: .venv/bin/pip install -c constraints.txt -e '.[bench]'"
         ) from None
-    return trl
 
 
 def tokenizer(options: Options) -> Any:

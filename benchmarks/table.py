@@ -57,9 +57,10 @@ def block(name: str, results: Results) -> str:
         extra = f" --device {device}" if device else ""
         return f'*Not measured yet: `make bench ARGS="{part}{extra}"` writes it.*'
     result = results[name]
-    lines = growth(result) if "curves" in result else study(result) if "minutes" in result else []
-    if lines:
-        return lines
+    if "curves" in result:
+        return growth(result)
+    if "minutes" in result:
+        return study(result)
     return "\n\n".join(comparison(c) for c in result["comparisons"])
 
 

@@ -18,8 +18,8 @@ def main() -> None:
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     settings = json.loads(sys.stdin.readline())
-    from vllm import LLM, SamplingParams
-    from vllm.version import __version__
+    from vllm import LLM, SamplingParams  # pyright: ignore[reportMissingImports]
+    from vllm.version import __version__  # pyright: ignore[reportMissingImports]
 
     engine = LLM(**settings)
 

@@ -51,7 +51,7 @@ def policy(options: Options, *, precision: str = "fp32", trainable: bool = True)
 
 def model(options: Options, *, dtype: str = "fp32") -> Any:
     """The model as transformers loads it."""
-    found = AutoModelForCausalLM.from_pretrained(location(options.device), dtype=DTYPES[dtype])
+    found: Any = AutoModelForCausalLM.from_pretrained(location(options.device), dtype=DTYPES[dtype])
     return found.eval().to(options.device)
 
 

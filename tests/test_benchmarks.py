@@ -194,10 +194,10 @@ def test_operations_of_a_row_are_what_torch_counts():
     config = Qwen3Config(
         vocab_size=10, hidden_size=4, num_hidden_layers=2, num_attention_heads=2,
         num_key_value_heads=1, head_dim=4, intermediate_size=5, max_position_embeddings=64,
-        attn_implementation="eager",
     )  # fmt: skip
     assert Cost.of(config) == TINY
     model = Qwen3ForCausalLM(config).eval()
+    model.set_attn_implementation("eager")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.get_decoder()(input_ids=torch.zeros(1, 16, dtype=torch.long), use_cache=False)
     # Eager attention reads the future too: 16 x 16 in place of 16 x 17 / 2, and nothing else differs.
