@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from statewise.errors import ConfigError, ModelError, at_least_one
-from statewise.rollout import Bend, Completion, Guide, Request, decode
+from statewise.rollout import Bend, Completion, Guide, Reader, Request, decode
 from statewise.seeding import seed_for
 from statewise.trajectory import Prompt, Sampling, Segment, Trajectory, assemble
 
@@ -350,8 +350,7 @@ class Policy:
                 modes.enter_context(reader.frozen())
             modes.enter_context(self._autocast())
             completions = decode(
-                self._trunk,
-                self.head,
+                self.as_reader(),
                 prefixes,
                 Request(
                     sampling=sampling,
@@ -361,7 +360,7 @@ class Policy:
                     stop_strings=stop_strings,
                     to_text=self.to_text,
                     max_rows=min(r.rows_that_fit(prefixes, limits) for r in readers),
-                    guide=guide.as_guide(bend) if guide and bend else None,
+                    guide=Guide(guide.as_reader(), bend) if guide and bend else None,
                 ),
             )
         read = sum(len(prefix) for prefix in prefixes)
@@ -372,9 +371,10 @@ class Policy:
             guide.tokens_read += read + written
         return completions
 
-    def as_guide(self, bend: Bend) -> Guide:
-        """This policy as one that reads along while another writes; `bend` joins their logits."""
-        return Guide(self._trunk, self.head, bend)
+    def as_reader(self) -> Reader:
+        """This policy as an engine sees it."""
+        autocast = torch.bfloat16 if self.precision == "bf16" else None
+        return Reader(self._trunk, self.head, self._embedding, autocast)
 
     def rows_that_fit(
         self, prefixes: Sequence[Int32[np.ndarray, " _"]], limits: Sequence[int]
