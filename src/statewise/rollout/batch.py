@@ -107,8 +107,9 @@ class Batch:
             targets = [p for p in places if p != source]
             if targets:
                 at = torch.tensor(targets, device=self.tokens.device)
-                self.slots.copy(source, at, len(self.prefixes[self.rows[source]]))
-                self.read[at] = self.read[source].clone()
+                of = torch.full_like(at, source)
+                self.slots.copy(of, at, len(self.prefixes[self.rows[source]]))
+                self.read[at] = self.read[of]
         self.count = last
         self.write(slice(first, last), self.read[first:last])
 
@@ -175,7 +176,7 @@ class Batch:
             return
         device = self.tokens.device
         to, of = torch.tensor(targets, device=device), torch.tensor(sources, device=device)
-        self.slots.move(of, to, int(self.lengths[of].max()))
+        self.slots.copy(of, to, int(self.lengths[of].max()))
         for state in (
             self.tokens,
             self.lengths,

@@ -20,10 +20,8 @@ WORKER_WEIGHT_BYTES = 64 << 20
 """Weights larger than this are read from memory by all cores together, once a step, not once each."""
 
 
-def decode(
-    reader: Reader, prefixes: Sequence[Prefix], request: Request
-) -> list[Completion]:
-    """Continue every prefix. Raises Unlike where the policy is no Llama-like decoder.
+def decode(reader: Reader, prefixes: Sequence[Prefix], request: Request) -> list[Completion]:
+    """Continue every prefix. Raises UnlikeError where the policy is no Llama-like decoder.
 
     On a CPU the rows of a small model are dealt to one worker a core: no operation of a decoding
     step is large enough to be worth splitting.
@@ -52,7 +50,9 @@ def decode(
         done = work(order)
     else:
         with ThreadPoolExecutor(workers) as pool:
-            done = [d for part in pool.map(work, deal(order, prefixes, request, workers)) for d in part]
+            done = [
+                d for part in pool.map(work, deal(order, prefixes, request, workers)) for d in part
+            ]
         torch.set_num_threads(threads)
     for row, completion in done:
         completions[row] = completion

@@ -1,7 +1,7 @@
 """A Llama-like decoder as functions: many tokens of new rows (`prefill`), one token of each (`step`).
 
-Shapes beside the legend: S places, G key-value heads, R queries to a key-value head, W the width of
-a head, C the capacity in tokens. Heads are kept rotated as pairs `(i, i + W/2)` side by side, queries
+Shapes beside the legend: Q query heads, G key-value heads, W the width of a head; S, C and T as in
+`slots.py`. Heads are kept rotated as pairs `(i, i + W/2)` side by side, queries
 and keys alike, which leaves every dot product what it is and makes a rotation one complex product.
 """
 
@@ -17,25 +17,30 @@ from statewise.rollout.slots import Slots
 
 
 def step(
-    decoder: Decoder, slots: Slots, tokens: Int[Tensor, " M"], lengths: Int[Tensor, " M"], longest: int
+    decoder: Decoder,
+    slots: Slots,
+    tokens: Int[Tensor, " M"],
+    lengths: Int[Tensor, " M"],
+    longest: int,
 ) -> Float[Tensor, "M D"]:
     """The last hidden states after one more token of the rows in places `0..M-1`.
 
     `lengths` is what each row has written before, `longest` their maximum.
     """
     rows, seen = len(tokens), longest + 1
-    groups, capacity = slots.keys.shape[2:4]
+    groups, capacity, width = slots.keys.shape[2:]
     x = decoder.embedding[tokens]
     rotation = decoder.rotary[lengths][:, None]
-    heads = torch.arange(rows * groups, device=tokens.device)
-    column = (heads.view(rows, groups) * capacity + lengths[:, None]).view(-1)
+    lines = torch.arange(rows * groups, device=tokens.device).view(rows, groups)
+    column = (lines * capacity + lengths[:, None]).view(-1)
     mask = _mask(lengths + 1, seen, x.dtype)
     for number, layer in enumerate(decoder.layers):
         query, key, value = _project(decoder, layer, layer.input_norm(x), rotation)
         keys, values = slots.keys[number], slots.values[number]
-        keys.view(-1, keys.shape[-1]).index_copy_(0, column, key.reshape(rows * groups, -1))
-        values.view(-1, keys.shape[-1]).index_copy_(0, column, value.reshape(rows * groups, -1))
-        _attend_and_feed(decoder, layer, x, query, keys[:rows, :, :seen], values[:rows, :, :seen], mask)
+        keys.view(-1, width).index_copy_(0, column, key.reshape(-1, width))
+        values.view(-1, width).index_copy_(0, column, value.reshape(-1, width))
+        mixed = attend(query, keys[:rows, :, :seen], values[:rows, :, :seen], mask, decoder.scale)
+        _feed(layer, x, mixed)
     return decoder.norm(x)
 
 
@@ -55,43 +60,62 @@ def prefill(
     the others, K of them, give a hidden state. The last layer computes nothing for other positions.
     """
     count, width = tokens.shape
+    stop = start + width
     x = decoder.embedding[tokens.reshape(-1)]
-    rotation = decoder.rotary[start : start + width].repeat(count, 1)[:, None]
+    rotation = decoder.rotary[start:stop].repeat(count, 1)[:, None]
     ending = (ends <= width).nonzero().squeeze(1)
     last = ending * width + ends[ending] - 1
     causal = None
     if start:
-        columns = torch.arange(start + width, device=tokens.device)
+        columns = torch.arange(stop, device=tokens.device)
         causal = columns <= columns[start:, None]
     for number, layer in enumerate(decoder.layers):
         query, key, value = _project(decoder, layer, layer.input_norm(x), rotation)
-        # [M * L, heads, W] -> [M, heads, L, W]
-        query, key, value = (
-            t.view(count, width, -1, decoder.head_width).transpose(1, 2) for t in (query, key, value)
-        )
-        slots.keys[number, places, :, start : start + width] = key
-        slots.values[number, places, :, start : start + width] = value
-        keys, values = key, value
-        if start:
-            keys = slots.keys[number, places, :, : start + width]
-            values = slots.values[number, places, :, : start + width]
+        for buffer, new in ((slots.keys, key), (slots.values, value)):
+            # [M * L, G, W] -> [M, G, L, W]
+            buffer[number, places, :, start:stop] = new.unflatten(0, (count, width)).transpose(1, 2)
         if number == len(decoder.layers) - 1:
             x = x[last]
-            query = query[ending, :, ends[ending] - 1]
-            mask = _mask(start + ends[ending], start + width, x.dtype)
-            _attend_and_feed(decoder, layer, x, query, keys[ending], values[ending], mask)
+            mixed = attend(
+                query[last],
+                slots.keys[number, places[ending], :, :stop],
+                slots.values[number, places[ending], :, :stop],
+                _mask(start + ends[ending], stop, x.dtype),
+                decoder.scale,
+            )
         else:
             mixed = F.scaled_dot_product_attention(
-                query,
-                keys,
-                values,
+                query.unflatten(0, (count, width)).transpose(1, 2),
+                slots.keys[number, places, :, :stop],
+                slots.values[number, places, :, :stop],
                 attn_mask=causal,
                 is_causal=causal is None,
                 scale=decoder.scale,
                 enable_gqa=decoder.heads != decoder.key_value_heads,
             )
-            _feed(layer, x, mixed.transpose(1, 2).reshape(count * width, -1))
+            mixed = mixed.transpose(1, 2).reshape(count * width, -1)
+        _feed(layer, x, mixed)
     return decoder.norm(x)
+
+
+def attend(
+    query: Float[Tensor, "M Q W"],
+    keys: Float[Tensor, "M G T W"],
+    values: Float[Tensor, "M G T W"],
+    mask: Float[Tensor, "M T"],
+    scale: float,
+) -> Float[Tensor, "M E"]:
+    """Attention of one position a row to what its row has written; E = Q * W.
+
+    The queries that share a key-value head are the lines of one product.
+    """
+    rows, groups, seen, width = keys.shape
+    query = query.reshape(rows * groups, -1, width)
+    scores = torch.baddbmm(
+        query.new_empty(1, 1, 1), query, keys.flatten(0, 1).transpose(1, 2), beta=0, alpha=scale
+    )
+    scores.view(rows, -1, seen).add_(mask[:, None])
+    return torch.bmm(scores.softmax(-1), values.flatten(0, 1)).view(rows, -1)
 
 
 def _project(
@@ -114,36 +138,6 @@ def _project(
     return both[:, : decoder.heads], both[:, decoder.heads :], value
 
 
-def _attend_and_feed(
-    decoder: Decoder,
-    layer: Layer,
-    x: Float[Tensor, "M D"],
-    query: Float[Tensor, "M Q W"],
-    keys: Float[Tensor, "M G T W"],
-    values: Float[Tensor, "M G T W"],
-    mask: Float[Tensor, "M T"],
-) -> None:
-    """One position a row: attention to what the row has written, then the rest of the layer."""
-    rows, groups, _, width = keys.shape
-    mixed = attend(decoder, query, keys, values, mask)
-    _feed(layer, x, mixed.reshape(rows, -1))
-
-import os
-MODE=os.environ.get("ATT","sdpa")
-def attend(decoder,query,keys,values,mask):
-    rows, groups, T, width = keys.shape
-    if MODE=="sdpa":
-        query = query.reshape(rows, groups, -1, width)
-        return F.scaled_dot_product_attention(
-            query, keys, values, attn_mask=mask[:, None, None], scale=decoder.scale
-        )
-    query = query.reshape(rows * groups, -1, width)
-    k=keys.flatten(0,1); v=values.flatten(0,1)
-    scores = torch.baddbmm(mask.new_empty(1,1,1), query, k.transpose(1,2), beta=0, alpha=decoder.scale)
-    scores.view(rows,-1,T).add_(mask[:,None])
-    return torch.bmm(scores.softmax(-1), v)
-
-
 def _feed(layer: Layer, x: Float[Tensor, "M D"], mixed: Float[Tensor, "M E"]) -> None:
     """Add a layer's attention output and its feed-forward part to the residual stream, in place."""
     layer.output.add_to(x, mixed)
@@ -151,9 +145,7 @@ def _feed(layer: Layer, x: Float[Tensor, "M D"], mixed: Float[Tensor, "M E"]) ->
     layer.down.add_to(x, F.silu(layer.gate(inner)).mul_(layer.up(inner)))
 
 
-def _mask(
-    lengths: Int[Tensor, " M"], columns: int, dtype: torch.dtype
-) -> Float[Tensor, "M T"]:
+def _mask(lengths: Int[Tensor, " M"], columns: int, dtype: torch.dtype) -> Float[Tensor, "M T"]:
     """0 where a row has written, -inf beyond."""
     beyond = torch.arange(columns, device=lengths.device) >= lengths[:, None]
     return torch.zeros(beyond.shape, dtype=dtype, device=lengths.device).masked_fill_(

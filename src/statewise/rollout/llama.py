@@ -24,7 +24,7 @@ STATIC_ROPE = ("default", "linear", "llama3", "yarn")
 """Rotary frequencies that do not depend on how long the row is."""
 
 
-class Unlike(Exception):
+class UnlikeError(Exception):
     """Why a module is no Llama-like decoder; never leaves this package."""
 
 
@@ -120,13 +120,14 @@ class Decoder:
 
 
 def read_decoder(reader: Reader, capacity_tokens: int) -> Decoder:
-    """The decoder of a policy, for rows of at most `capacity_tokens`. Raises Unlike."""
+    """The decoder of a policy, for rows of at most `capacity_tokens`. Raises UnlikeError."""
     trunk: Any = reader.trunk
     family = type(trunk).__name__.removesuffix("Model")
     _check(family in FAMILIES, f"{type(trunk).__name__} is no known decoder")
     _check(_is(trunk, family, "Model"), f"{type(trunk).__name__} is not transformers' own")
     for name, module in trunk.named_modules():
-        touched = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+        own = vars(module)
+        touched = own["_forward_hooks"] or own["_forward_pre_hooks"] or "forward" in own
         _check(not touched, f"{name or 'the decoder'} has hooks")
     config = trunk.config
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
@@ -181,7 +182,7 @@ def _layer(layer: Any, family: str, autocast: torch.dtype | None) -> Layer:
 
 
 def read_matrix(module: Any, autocast: torch.dtype | None = None) -> Matrix:
-    """A linear layer as a matrix, its low-rank adapters multiplied out. Raises Unlike."""
+    """A linear layer as a matrix, its low-rank adapters multiplied out. Raises UnlikeError."""
     kind = type(module)
     delta = None
     if kind.__module__ == "peft.tuners.lora.layer" and kind.__name__ == "Linear":
@@ -236,4 +237,4 @@ def _is(module: nn.Module, family: str, part: str) -> bool:
 
 def _check(holds: bool, reason: str) -> None:
     if not holds:
-        raise Unlike(reason)
+        raise UnlikeError(reason)

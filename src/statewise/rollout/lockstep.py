@@ -7,13 +7,14 @@ its own seed and prefix, never on who shares its batch.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from statewise.rollout.cache import keep_rows, reserve_cache
+from statewise.rollout.cache import keep_rows, reserve_cache, rows_can_go
 from statewise.rollout.request import NOTHING, Completion, Prefix, Reader, Request, longest_first
 from statewise.rollout.sampling import choose
 from statewise.rollout.stops import STOP_STRING_EVERY, first_stop
@@ -35,6 +36,13 @@ class _Row:
     @property
     def finished(self) -> bool:
         return self.stopped or len(self.token_ids) >= self.limit
+
+
+def reads(reader: Reader) -> bool:
+    """Whether the policy's cache can be cut to some of its rows, and padding on the left be masked."""
+    if "past_key_values" not in inspect.signature(reader.trunk.forward).parameters:
+        return False
+    return rows_can_go(reserve_cache(reader.trunk.config, 1))  # pyright: ignore[reportArgumentType]
 
 
 @torch.inference_mode()
@@ -108,10 +116,10 @@ def _decode_batch(
             row.stopped = action in request.stop_token_ids
         if request.stop_strings:
             for row in live:
-                if row.finished or len(row.token_ids) % STOP_STRING_EVERY == 0:
-                    if (cut := first_stop(row.token_ids, request)) is not None:
-                        del row.token_ids[cut:], row.logprobs[cut:]
-                        row.stopped = True
+                due = row.finished or len(row.token_ids) % STOP_STRING_EVERY == 0
+                if due and (cut := first_stop(row.token_ids, request)) is not None:
+                    del row.token_ids[cut:], row.logprobs[cut:]
+                    row.stopped = True
         kept = [i for i, row in enumerate(live) if not row.finished]
         token_ids, positions, width = actions[:, None], positions[:, -1:] + 1, width + 1
         if len(kept) < len(live):

@@ -35,11 +35,12 @@ class Completion:
 class Reader:
     """A policy as an engine sees it.
 
-    `trunk` is a transformers decoder (ids to hidden states), `head` maps `[M, D]` to logits
+    `trunk` is the decoder of `causal_lm` (ids to hidden states), `head` maps `[M, D]` to logits
     `[M, V]` by the matrix of `embedding`. `autocast` is the type of the policy's forward passes
     where it is not that of its weights.
     """
 
+    causal_lm: nn.Module
     trunk: nn.Module
     head: Callable[[Tensor], Tensor]
     embedding: nn.Module

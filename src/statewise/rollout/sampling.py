@@ -65,9 +65,7 @@ def _blocks(values: Float[Tensor, "M V"], fill: float) -> Float[Tensor, "M B W"]
     return values.view(values.shape[0], -1, width)
 
 
-def _invert(
-    probabilities: Float[Tensor, "M V"], draws: Float[Tensor, " M"]
-) -> Int[Tensor, " M"]:
+def _invert(probabilities: Float[Tensor, "M V"], draws: Float[Tensor, " M"]) -> Int[Tensor, " M"]:
     """The first token whose cumulative probability exceeds the draw.
 
     A cumulative sum over the vocabulary is the dearest part of sampling on a CPU. The sums of the
