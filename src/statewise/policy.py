@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from statewise.errors import ConfigError, ModelError, at_least_one
-from statewise.rollout import Bend, Completion, Guide, Request, decode
+from statewise.rollout import Bend, Completion, Guide, Reader, Request, decode
 from statewise.seeding import seed_for
 from statewise.trajectory import Prompt, Sampling, Segment, Trajectory, assemble
 
@@ -140,7 +140,7 @@ class Policy:
         """Tokens sampled so far, whether they were kept or not."""
         self.tokens_read = 0
         """Tokens of the rows that `hidden` was given and of the prefixes that `complete` continued."""
-        causal_lm = _causal_lm(module)
+        causal_lm = self._causal_lm = _causal_lm(module)
         self._trunk: nn.Module = causal_lm.get_decoder()  # pyright: ignore[reportCallIssue]
         self._embedding: nn.Module = causal_lm.get_output_embeddings()  # pyright: ignore[reportCallIssue]
         self.config: PreTrainedConfig = causal_lm.config  # pyright: ignore[reportAttributeAccessIssue]
@@ -409,8 +409,7 @@ class Policy:
                 modes.enter_context(reader.frozen())
             modes.enter_context(self._autocast())
             completions = decode(
-                self._trunk,
-                self.head,
+                self.as_reader(),
                 prefixes,
                 Request(
                     sampling=sampling,
@@ -420,7 +419,7 @@ class Policy:
                     stop_strings=stop_strings,
                     to_text=self.to_text,
                     max_rows=min(r.rows_that_fit(prefixes, limits) for r in readers),
-                    guide=guide.as_guide(bend) if guide and bend else None,
+                    guide=Guide(guide.as_reader(), bend) if guide and bend else None,
                 ),
             )
         read = sum(len(prefix) for prefix in prefixes)
@@ -431,18 +430,23 @@ class Policy:
             guide.tokens_read += read + written
         return completions
 
-    def as_guide(self, bend: Bend) -> Guide:
-        """This policy as one that reads along while another writes; `bend` joins their logits."""
-        return Guide(self._trunk, self.head, bend)
+    def as_reader(self) -> Reader:
+        """This policy as an engine sees it."""
+        autocast = torch.bfloat16 if self.precision == "bf16" else None
+        return Reader(self._causal_lm, self._trunk, self.head, self._embedding, autocast)
 
     def rows_that_fit(
         self, prefixes: Sequence[Int32[np.ndarray, " _"]], limits: Sequence[int]
     ) -> int:
         """How many rows of the longest prefix and limit the key-value cache may hold at once."""
         text: PreTrainedConfig = self.config.get_text_config()
-        heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-        width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-        per_token = 2 * text.num_hidden_layers * heads * width * 4
+        queries = getattr(text, "num_attention_heads", None)
+        if not queries:  # a recurrent model: its state does not grow
+            return MAX_ROWS
+        heads = getattr(text, "num_key_value_heads", None) or queries
+        width = getattr(text, "head_dim", None) or text.hidden_size // queries
+        item_bytes = next(self.module.parameters()).element_size()
+        per_token = 2 * text.num_hidden_layers * heads * width * max(4, item_bytes)
         longest = max(map(len, prefixes), default=1) + max(limits, default=1)
         return max(1, min(MAX_ROWS, CACHE_BYTES // (per_token * longest)))
 

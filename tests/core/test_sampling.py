@@ -25,7 +25,7 @@ from scipy.stats import chi2
 
 from statewise import policy as policy_module
 from statewise.rollout import Completion
-from statewise.rollout.decode import choose, transform
+from statewise.rollout.sampling import choose, transform
 from statewise.trajectory import Sampling
 
 FULL = Sampling()
@@ -340,9 +340,11 @@ def test_a_token_that_fell_out_is_drawn_at_neither_end():
 def test_no_more_rows_are_decoded_at_a_time_than_their_keys_and_values_may_take(monkeypatch):
     policy, taken = tiny(), []
     text = policy.config
-    per_token = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim * 4
+    per_token = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim * 8
     monkeypatch.setattr("statewise.policy.CACHE_BYTES", 3 * per_token * 14)
     real = policy_module.decode
-    monkeypatch.setattr(policy_module, "decode", lambda *a: taken.append(a[3].max_rows) or real(*a))
+    monkeypatch.setattr(
+        policy_module, "decode", lambda *a: taken.append(a[-1].max_rows) or real(*a)
+    )
     complete(policy, [ids(A, B)] * 5, limit=12)  # 14 tokens a row
     assert taken == [3]

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedConfig
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 
 class InPlaceLayer(DynamicLayer):
@@ -65,6 +65,11 @@ def reserve_cache(config: PreTrainedConfig, capacity_tokens: int) -> DynamicCach
     ]
     cache.layers = layers
     return cache
+
+
+def rows_can_go(cache: DynamicCache) -> bool:
+    """Whether every layer keeps tokens, and nothing but tokens, which can be cut to some rows."""
+    return all(type(layer) in (InPlaceLayer, DynamicSlidingWindowLayer) for layer in cache.layers)
 
 
 def keep_rows(cache: DynamicCache, rows: Sequence[int]) -> None:

@@ -1,0 +1,79 @@
+"""The fast engine: Llama-like decoders by hand-written forward, a static cache, continuous batching."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+
+import torch
+
+from statewise.rollout.batch import Batch
+from statewise.rollout.llama import read_decoder, read_matrix
+from statewise.rollout.request import NOTHING, Completion, Prefix, Reader, Request, longest_first
+
+ROWS_PER_WORKER = 16
+"""Fewest rows for which a core of its own pays."""
+MOST_WORKERS = 4
+"""Beyond this, workers wait for Python's lock."""
+WORKER_WEIGHT_BYTES = 64 << 20
+"""Weights larger than this are read from memory by all cores together, once a step, not once each."""
+
+
+def decode(reader: Reader, prefixes: Sequence[Prefix], request: Request) -> list[Completion]:
+    """Continue every prefix. Raises UnlikeError where the policy is no Llama-like decoder.
+
+    On a CPU the rows of a small model are dealt to one worker a core: no operation of a decoding
+    step is large enough to be worth splitting.
+    """
+    completions = [NOTHING] * len(prefixes)
+    order = longest_first(prefixes, request)
+    if not order:
+        return completions
+    longest = max(len(prefixes[i]) + request.max_new_tokens[i] for i in order)
+    with torch.inference_mode():
+        decoder = read_decoder(reader, longest)
+        head = read_matrix(reader.embedding, reader.autocast)
+    threads = torch.get_num_threads()
+    workers = 1
+    if decoder.embedding.device.type == "cpu":
+        workers = max(1, min(threads, MOST_WORKERS, len(order) // ROWS_PER_WORKER))
+    places = max(1, request.max_rows // workers)
+
+    def work(rows: Sequence[int]) -> list[tuple[int, Completion]]:
+        if workers > 1:
+            torch.set_num_threads(max(1, threads // workers))
+        with torch.inference_mode():
+            return list(Batch(decoder, head, prefixes, rows, request, places).run())
+
+    if workers == 1:
+        done = work(order)
+    else:
+        with ThreadPoolExecutor(workers) as pool:
+            done = [
+                d for part in pool.map(work, deal(order, prefixes, request, workers)) for d in part
+            ]
+        torch.set_num_threads(threads)
+    for row, completion in done:
+        completions[row] = completion
+    return completions
+
+
+def deal(
+    order: Sequence[int], prefixes: Sequence[Prefix], request: Request, hands: int
+) -> list[list[int]]:
+    """The rows in near-equal hands by tokens to write; rows with an equal prefix in one hand.
+
+    A group that is more than its share is split.
+    """
+    dealt: list[list[int]] = [[] for _ in range(hands)]
+    load = [0] * hands
+    most = -(-len(order) // hands)
+    for _, group in groupby(order, key=lambda i: prefixes[i].tobytes()):
+        rows = list(group)
+        for start in range(0, len(rows), most):
+            hand = load.index(min(load))
+            part = rows[start : start + most]
+            dealt[hand] += part
+            load[hand] += sum(request.max_new_tokens[i] for i in part)
+    return [rows for rows in dealt if rows]

@@ -1,0 +1,240 @@
+"""The weights of a Llama-like decoder as plain tensors, or a reason why it is not one.
+
+Nothing is copied: the tensors are the module's own, so they are those of now however often the
+policy has moved. Only a low-rank adapter is multiplied out, `W + scale * B A` (Hu et al., 2021,
+arXiv 2106.09685, eq. 3), once a call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from statewise.rollout.request import Reader
+
+FAMILIES = ("Llama", "Mistral", "Qwen2", "Qwen3")
+"""Decoders of transformers whose layer is RMSNorm, rotary attention, RMSNorm, gated SiLU."""
+STATIC_ROPE = ("default", "linear", "llama3", "yarn")
+"""Rotary frequencies that do not depend on how long the row is."""
+
+
+class UnlikeError(Exception):
+    """Why a module is no Llama-like decoder; never leaves this package."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Matrix:
+    """`x W^T + b`."""
+
+    weight: Float[Tensor, "N D"]
+    bias: Float[Tensor, " N"] | None
+
+    def __call__(self, x: Float[Tensor, "M D"]) -> Float[Tensor, "M N"]:
+        return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
+
+    def write(self, out: Float[Tensor, "M N"], x: Float[Tensor, "M D"]) -> None:
+        """`out = x W^T + b`."""
+        if self.weight.dtype != out.dtype:
+            out.copy_(self(x))
+        elif self.bias is None:
+            torch.mm(x, self.weight.t(), out=out)
+        else:
+            torch.addmm(self.bias, x, self.weight.t(), out=out)
+
+    def add_to(self, total: Float[Tensor, "M N"], x: Float[Tensor, "M D"]) -> None:
+        """`total += x W^T + b`, without a tensor between."""
+        if self.weight.dtype != total.dtype:
+            total += self(x)
+            return
+        total.addmm_(x, self.weight.t())
+        if self.bias is not None:
+            total += self.bias
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Norm:
+    """`weight * x / rms(x)`."""
+
+    module: nn.Module
+    weight: Float[Tensor, " D"]
+    eps: float
+    fused: bool
+    """Whether torch's kernel gives what the module gives: some modules leave their input's type."""
+
+    def __call__(self, x: Float[Tensor, "M D"]) -> Float[Tensor, "M D"]:
+        if not self.fused:
+            return self.module(x)
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeadNorms:
+    """The norms of queries and keys at once: `weight` has a line for each head of either."""
+
+    query: Norm
+    key: Norm
+    heads: int
+    weight: Float[Tensor, "H W"]
+
+    def __call__(self, both: Float[Tensor, "M H W"]) -> Float[Tensor, "M H W"]:
+        if not (self.query.fused and self.query.eps == self.key.eps):
+            parts = self.query(both[:, : self.heads]), self.key(both[:, self.heads :])
+            return torch.cat(parts, 1)
+        return F.rms_norm(both, both.shape[-1:], eps=self.query.eps).mul_(self.weight)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layer:
+    """One decoder layer. `head_norms` is None where queries and keys are not normalised."""
+
+    input_norm: Norm
+    query: Matrix
+    key: Matrix
+    value: Matrix
+    head_norms: HeadNorms | None
+    output: Matrix
+    mlp_norm: Norm
+    gate: Matrix
+    up: Matrix
+    down: Matrix
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoder:
+    """A whole decoder. `rotary` is `cos + i sin` by position, `[C, head_width / 2]`."""
+
+    embedding: Float[Tensor, "V D"]
+    layers: Sequence[Layer]
+    norm: Norm
+    rotary: Complex[Tensor, "C H"]
+    heads: int
+    key_value_heads: int
+    head_width: int
+    scale: float
+
+
+def read_decoder(reader: Reader, capacity_tokens: int) -> Decoder:
+    """The decoder of a policy, for rows of at most `capacity_tokens`. Raises UnlikeError."""
+    trunk: Any = reader.trunk
+    family = type(trunk).__name__.removesuffix("Model")
+    _check(family in FAMILIES, f"{type(trunk).__name__} is no known decoder")
+    _check(_is(trunk, family, "Model"), f"{type(trunk).__name__} is not transformers' own")
+    for name, module in trunk.named_modules():
+        own = vars(module)
+        touched = own["_forward_hooks"] or own["_forward_pre_hooks"] or "forward" in own
+        _check(not touched, f"{name or 'the decoder'} has hooks")
+    config = trunk.config
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    windowed = getattr(config, "sliding_window", None) is not None and family == "Mistral"
+    _check(kinds == {"full_attention"} and not windowed, "some layers see a window only")
+    rope = getattr(trunk.rotary_emb, "rope_type", None)
+    _check(rope in STATIC_ROPE, f"rotary frequencies of type {rope!r}")
+    _check(type(trunk.embed_tokens) is nn.Embedding, "the embedding is adapted")
+    embedding = _plain(trunk.embed_tokens.weight)
+    layers = trunk.layers[: config.num_hidden_layers]
+    first = layers[0].self_attn
+    width = first.head_dim
+    positions = torch.arange(capacity_tokens, device=embedding.device)[None]
+    cos, sin = (x[0] for x in trunk.rotary_emb(embedding[:1], positions))
+    _check(cos.shape[1] == width, "only part of each head is rotated")
+    half, wide = width // 2, torch.promote_types(embedding.dtype, torch.float32)
+    return Decoder(
+        embedding=embedding,
+        layers=[_layer(layer, family, reader.autocast) for layer in layers],
+        norm=_norm(trunk.norm, family),
+        rotary=torch.complex(cos[:, :half].to(wide), sin[:, :half].to(wide)),
+        heads=first.q_proj.out_features // width,
+        key_value_heads=first.k_proj.out_features // width,
+        head_width=width,
+        scale=first.scaling,
+    )
+
+
+def _layer(layer: Any, family: str, autocast: torch.dtype | None) -> Layer:
+    attention, mlp = layer.self_attn, layer.mlp
+    parts = {"DecoderLayer": layer, "Attention": attention, "MLP": mlp}
+    for part, module in parts.items():
+        _check(_is(module, family, part), f"a layer's {part} is {type(module).__name__}")
+    silu = type(mlp.act_fn).__name__ in ("SiLUActivation", "SiLU")
+    _check(silu, f"the activation is {type(mlp.act_fn).__name__}")
+
+    def matrix(module: nn.Module) -> Matrix:
+        return read_matrix(module, autocast)
+
+    return Layer(
+        input_norm=_norm(layer.input_layernorm, family),
+        query=matrix(attention.q_proj),
+        key=matrix(attention.k_proj),
+        value=matrix(attention.v_proj),
+        head_norms=_head_norms(attention, family) if hasattr(attention, "q_norm") else None,
+        output=matrix(attention.o_proj),
+        mlp_norm=_norm(layer.post_attention_layernorm, family),
+        gate=matrix(mlp.gate_proj),
+        up=matrix(mlp.up_proj),
+        down=matrix(mlp.down_proj),
+    )
+
+
+def read_matrix(module: Any, autocast: torch.dtype | None = None) -> Matrix:
+    """A linear layer as a matrix, its low-rank adapters multiplied out. Raises UnlikeError."""
+    kind = type(module)
+    delta = None
+    if kind.__module__ == "peft.tuners.lora.layer" and kind.__name__ == "Linear":
+        active = [a for a in module.active_adapters if a in module.lora_A]
+        active = [] if module.disable_adapters or module.merged else active
+        _check(not (module.disable_adapters and module.merged), "a merged adapter is switched off")
+        odd = [a for a in active if a in module.lora_variant or module.lora_bias[a]]
+        _check(not odd, "an adapter is more than a low-rank product")
+        for adapter in active:
+            product = module.get_delta_weight(adapter)
+            delta = product if delta is None else delta + product
+        module = module.base_layer
+    _check(type(module) is nn.Linear, f"a projection is {type(module).__name__}")
+    weight = _plain(module.weight)
+    bias = None if module.bias is None else _plain(module.bias)
+    if delta is not None:
+        weight = weight + delta
+    if autocast is not None:
+        weight = weight.to(autocast)
+        bias = None if bias is None else bias.to(autocast)
+    return Matrix(weight, bias)
+
+
+def _norm(module: Any, family: str) -> Norm:
+    plain = type(module) is nn.RMSNorm
+    _check(plain or _is(module, family, "RMSNorm"), f"a norm is {type(module).__name__}")
+    weight = _plain(module.weight)
+    eps = module.eps if plain else module.variance_epsilon
+    _check(eps is not None, "a norm has no epsilon of its own")
+    return Norm(module, weight, eps, fused=plain or weight.dtype == torch.float32)
+
+
+def _head_norms(attention: Any, family: str) -> HeadNorms:
+    query, key = _norm(attention.q_norm, family), _norm(attention.k_norm, family)
+    heads = attention.q_proj.out_features // attention.head_dim
+    groups = attention.k_proj.out_features // attention.head_dim
+    weight = torch.cat([query.weight.expand(heads, -1), key.weight.expand(groups, -1)])
+    return HeadNorms(query, key, heads, weight)
+
+
+def _plain(weight: Tensor) -> Tensor:
+    """The tensor without its gradient; a sharded or quantised one is refused."""
+    _check(type(weight) in (Tensor, nn.Parameter), f"weights are {type(weight).__name__}")
+    _check(weight.dtype in (torch.float32, torch.float64), f"weights are {weight.dtype}")
+    return weight.detach()
+
+
+def _is(module: nn.Module, family: str, part: str) -> bool:
+    home = f"transformers.models.{family.lower()}.modeling_{family.lower()}"
+    return type(module).__module__ == home and type(module).__name__ == family + part
+
+
+def _check(holds: bool, reason: str) -> None:
+    if not holds:
+        raise UnlikeError(reason)
