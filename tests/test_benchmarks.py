@@ -38,7 +38,7 @@ PEAKS = {"matmul_fp32": 100.0, "matmul_bf16": 1000.0, "copy": 10.0}
 
 def test_the_committed_page_is_what_the_results_give():
     text = table.PAGE.read_text("utf-8")
-    assert table.page(text, table.read_results()) == text, "run `make bench-table`"
+    assert table.page(text, table.read_results()) == text, "run `make docs`"
 
 
 def test_every_part_has_a_block_on_the_page():
