@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import signal
 import sys
 import time
 from collections import defaultdict
@@ -65,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say(f"{mutant.kind:20} {mutant.name}  ({mutant.file})")
         return 0
     began = time.monotonic()
+    # Ended from outside, it still ends its children and leaves no copies behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     runner.preload()
     with runner.pristine(CHECKOUT) as copy:
         if not given.unchecked and not sound(copy, chosen, given):

@@ -141,6 +141,7 @@ def _fork(root: Path, tests: Sequence[str], seconds: float) -> int:
     code = 1
     try:
         os.setsid()  # so that what it starts can be ended with it
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds) + 1))
         log = os.open(root / "log.txt", os.O_WRONLY | os.O_CREAT)
         for stream in (1, 2):
