@@ -82,7 +82,9 @@ def _backward(
         term.supervision.signal(replace(states, weights=factor), label)
         for term, label, factor in zip(terms, part.labels, factors, strict=True)
     ]
-    hidden = student.hidden(states.token_ids, states.lengths)[states.row, states.column - 1]
+    hidden = student.hidden_at(
+        states.token_ids, states.lengths, states.row, states.column - 1
+    )
     detached = hidden.detach().requires_grad_()
     if any(term.importance or reads_rows(term.objective) for term in terms):
         states = replace(states, logprobs=_logprobs(student, detached.detach(), states))
@@ -196,7 +198,9 @@ def student_logprobs(
             states = gather_states([trajectories[i] for i in indices], device=student.device)
             if len(states) == 0:
                 continue
-            hidden = student.hidden(states.token_ids, states.lengths)[states.row, states.column - 1]
+            hidden = student.hidden_at(
+                states.token_ids, states.lengths, states.row, states.column - 1
+            )
             values = _logprobs(student, hidden, states)
             rows, columns = states.row.tolist(), states.column.tolist()
             for row, column, value in zip(rows, columns, values.tolist(), strict=True):

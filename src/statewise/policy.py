@@ -31,6 +31,7 @@ from statewise.errors import ConfigError, ModelError, at_least_one
 from statewise.rollout import Bend, Completion, Guide, Request, decode
 from statewise.seeding import seed_for
 from statewise.trajectory import Prompt, Sampling, Segment, Trajectory, assemble
+from statewise.trunk import Decoder, pack
 
 MAX_ROWS = 256
 """Most rows that are decoded at a time."""
@@ -296,6 +297,25 @@ class Policy:
         self.tokens_read += int(lengths.sum())
         with self._autocast():
             return self._trunk(input_ids=token_ids, use_cache=False).last_hidden_state
+
+    def hidden_at(
+        self,
+        token_ids: Int[Tensor, "M L"],
+        lengths: Int[Tensor, " M"],
+        row: Int[Tensor, " N"],
+        position: Int[Tensor, " N"],
+    ) -> Float[Tensor, "N D"]:
+        """`hidden(token_ids, lengths)[row, position]`, without padding and with a shared prefix read once.
+
+        The sums come in another order than in `hidden`, so the last digits differ. A model that
+        `Decoder` does not know takes the way of `hidden`.
+        """
+        decoder = Decoder.of(self._trunk)
+        if decoder is None or len(row) == 0:
+            return self.hidden(token_ids, lengths)[row, position]
+        self.tokens_read += int(lengths.sum())
+        packing = pack(token_ids, lengths, row, position)
+        return decoder.hidden_at(packing, torch.bfloat16 if self.precision == "bf16" else None)
 
     def head(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
         """Next-token logits, float32 (float64 stays float64)."""
