@@ -20,7 +20,7 @@ from statewise.arms import Stream, Term
 from statewise.objectives.policy_gradient import sampling_logprobs
 from statewise.objectives.rows import or_now, reads_rows, row_means
 from statewise.policy import Policy
-from statewise.signals import CHUNK_ELEMENTS, Labels, Signal
+from statewise.signals import CACHE_ELEMENTS, CHUNK_ELEMENTS, FEWEST_STATES, Labels, Signal
 from statewise.trajectory import States, Trajectory, gather_states, pad, role
 
 
@@ -92,9 +92,9 @@ def _backward(
         _with_rows(term, states, signal, factor)
         for term, signal, factor in zip(terms, signals, factors, strict=True)
     ]
-    total = 0.0
+    total, head = 0.0, student.training_head()
     for chunk in chunks(len(states), student):
-        logits = student.head(detached[chunk])
+        logits = head(detached[chunk])
         loss = logits.new_zeros(())
         for term, signal, (seen, factor) in zip(terms, signals, spoken, strict=True):
             values = term.objective(logits, seen.at(chunk), signal.at(chunk))  # pyright: ignore[reportArgumentType]
@@ -181,8 +181,10 @@ def microbatches(trajectories: Sequence[Trajectory], tokens: int) -> Iterator[li
 
 
 def chunks(states: int, student: Policy) -> Iterator[slice]:
-    """Slices of at most `CHUNK_ELEMENTS / V` states."""
-    size = max(1, CHUNK_ELEMENTS // student.head_weight()[0].shape[0])
+    """Slices of at most `CHUNK_ELEMENTS / V` states, and of fewer where they then stay in the cache."""
+    vocabulary = student.head_weight()[0].shape[0]
+    small = max(FEWEST_STATES, CACHE_ELEMENTS // vocabulary)
+    size = max(1, min(CHUNK_ELEMENTS // vocabulary, small))
     for start in range(0, states, size):
         yield slice(start, min(start + size, states))
 

@@ -25,6 +25,10 @@ from statewise.trajectory import States, pad
 
 CHUNK_ELEMENTS = 1 << 24
 """Largest `[states, vocabulary]` tensor that exists at a time (64 MiB in float32)."""
+CACHE_ELEMENTS = 1 << 20
+"""Where more states would fit, as many as stay in a processor's cache (4 MiB in float32)..."""
+FEWEST_STATES = 128
+"""...but no fewer than this: a matrix product of fewer rows waits for memory."""
 
 Support = Literal["teacher", "student", "union"]
 
@@ -108,6 +112,11 @@ class TeacherHidden:
     bias: Float[Tensor, " V"] | None = None
     temperature: float = 1.0
 
+    @property
+    def width(self) -> int:
+        """Tokens that the teacher can say."""
+        return len(self.head)
+
     def at(self, chunk: slice) -> TeacherHidden:
         """The same signal at a chunk of the states."""
         return replace(self, hidden=self.hidden[chunk])
@@ -115,7 +124,9 @@ class TeacherHidden:
     def logprobs(self) -> Float[Tensor, "N V"]:
         """Log-probabilities over the vocabulary, nats, float32 (float64 stays float64)."""
         logits = _project(self.hidden, self.head, self.bias)
-        return (logits / self.temperature).log_softmax(-1)
+        if self.temperature != 1:
+            logits /= self.temperature
+        return logits.log_softmax(-1)
 
     def compare(
         self, student: Float[Tensor, "N V"]
@@ -142,6 +153,12 @@ class Mixture:
 
     parts: tuple[TeacherHidden, ...]
     weights: tuple[float, ...]
+
+    @property
+    def width(self) -> int | None:
+        """Tokens that every teacher can say; None where they differ."""
+        widths = {part.width for part in self.parts}
+        return widths.pop() if len(widths) == 1 else None
 
     def at(self, chunk: slice) -> Mixture:
         """The same signal at a chunk of the states."""

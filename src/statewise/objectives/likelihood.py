@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from statewise.errors import ConfigError
+from statewise.objectives.fused import logprobs_of
 from statewise.objectives.policy_gradient import sampling_logprobs
 from statewise.signals import Actions, Reference
 from statewise.trajectory import States
@@ -16,7 +17,7 @@ from statewise.trajectory import States
 
 def action_logprobs(logits: Float[Tensor, "N V"], states: States) -> Float[Tensor, " N"]:
     """`log pi(a_n | s_n)` under the full softmax, nats."""
-    return logits.log_softmax(-1).gather(-1, states.action_ids[:, None]).squeeze(-1)
+    return logprobs_of(logits, states.action_ids)
 
 
 @dataclass(frozen=True)

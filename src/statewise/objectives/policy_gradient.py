@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from statewise.errors import ConfigError
+from statewise.objectives.fused import logprobs_of
 from statewise.objectives.rows import or_now
 from statewise.signals import Advantages
 from statewise.trajectory import States
@@ -88,8 +89,7 @@ class Cispo:
 
 def sampling_logprobs(logits: Float[Tensor, "N V"], states: States) -> Float[Tensor, " N"]:
     """`log pi(a_n | s_n)` at the temperature the action was sampled at, nats."""
-    scaled = logits / states.temperature[:, None]
-    return scaled.log_softmax(-1).gather(-1, states.action_ids[:, None]).squeeze(-1)
+    return logprobs_of(logits, states.action_ids, states.temperature)
 
 
 def clipped(

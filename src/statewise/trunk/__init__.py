@@ -5,6 +5,7 @@ transformers builds them); a model that it does not know runs as transformers wr
 """
 
 from statewise.trunk.decoder import Decoder
+from statewise.trunk.head import Head
 from statewise.trunk.packing import Packing, pack
 
-__all__ = ["Decoder", "Packing", "pack"]
+__all__ = ["Decoder", "Head", "Packing", "pack"]

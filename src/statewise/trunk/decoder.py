@@ -51,7 +51,7 @@ class Decoder:
         dropout = trunk.training and getattr(config, "attention_dropout", 0.0)
         if windows or dropout or config.hidden_act != "silu" or config._attn_implementation != "sdpa":  # noqa: SLF001
             return None
-        if any(_disturbed(module, trunk.training) for module in trunk.modules()):
+        if any(disturbed(module, training=trunk.training) for module in trunk.modules()):
             return None
         parts: Any = trunk
         return cls(parts.embed_tokens, tuple(parts.layers), parts.norm, parts.rotary_emb)
@@ -136,7 +136,7 @@ def _project(x: Tensor, *layers: Any) -> Sequence[Tensor]:
         return [layer(x) for layer in layers]
 
 
-def _disturbed(module: nn.Module, training: bool) -> bool:
+def disturbed(module: nn.Module, *, training: bool = False) -> bool:
     """True where a module does more than its class says, or other things to equal rows."""
     if isinstance(module, nn.Dropout) and module.p > 0 and training:
         return True
