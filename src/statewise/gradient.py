@@ -168,8 +168,19 @@ def _weights_on(term: Term, trajectory: Trajectory) -> Float32[np.ndarray, " L"]
 
 
 def microbatches(trajectories: Sequence[Trajectory], tokens: int) -> Iterator[list[int]]:
-    """Indices in groups of at most `tokens` padded tokens, longest rows first; a row is never split."""
-    order = sorted(range(len(trajectories)), key=lambda i: len(trajectories[i]), reverse=True)
+    """Indices in groups of at most `tokens` padded tokens, longest rows first; a row is never split.
+
+    Samples of one prompt stay together, at the place of the longest: what they share is read once
+    (see `Policy.hidden_at`).
+    """
+    longest: dict[str, int] = {}
+    for trajectory in trajectories:
+        name = trajectory.group_id
+        longest[name] = max(longest.get(name, 0), len(trajectory))
+    order = sorted(
+        range(len(trajectories)),
+        key=lambda i: (-longest[trajectories[i].group_id], trajectories[i].group_id, -len(trajectories[i])),
+    )
     group: list[int] = []
     for i in order:
         if group and len(trajectories[group[0]]) * (len(group) + 1) > tokens:

@@ -197,6 +197,10 @@ class TopK:
         """The same signal at a chunk of the states."""
         return replace(self, whole=self.whole.at(chunk))
 
+    def covers(self, width: int) -> bool:
+        """True where so many tokens are chosen that no tail is left."""
+        return self.k * (2 if self.support == "union" else 1) >= width
+
     def compare(
         self, student: Float[Tensor, "N V"]
     ) -> tuple[Float[Tensor, "N S"], Float[Tensor, "N S"]]:
@@ -205,8 +209,7 @@ class TopK:
         With as many tokens as the vocabulary has there is no tail, and `S = V`.
         """
         student, teacher = self.whole.compare(student)
-        wanted = self.k * (2 if self.support == "union" else 1)
-        if wanted >= student.shape[-1]:
+        if self.covers(student.shape[-1]):
             return student, teacher
         chosen = (student if self.support == "student" else teacher).topk(self.k).indices
         if self.support == "union":

@@ -53,9 +53,15 @@ def divergence(
     logits: Float[Tensor, "N V"], signal: TeacherHidden | Mixture | TopK, beta: float
 ) -> Float[Tensor, " N"]:
     """`jsd` between the student's logits and a signal: one kernel over whole vocabularies, else the plain formula."""
-    if not isinstance(signal, TopK) and signal.width == logits.shape[-1]:
-        if not bool((logits.detach().amin(-1) == -math.inf).any()):
-            return divergence_of(logits, signal.logprobs(), beta)
+    width = logits.shape[-1]
+    whole = signal.whole if isinstance(signal, TopK) and signal.covers(width) else signal
+    # A probability of exactly 0 has log -inf, which the kernel does not know.
+    if (
+        not isinstance(whole, TopK)
+        and whole.width == width
+        and not bool((logits.detach().amin(-1) == -math.inf).any())
+    ):
+        return divergence_of(logits, whole.logprobs(), beta)
     student, teacher = signal.compare(logits.log_softmax(-1))
     return jsd(student, teacher, beta)
 

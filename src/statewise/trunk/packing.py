@@ -35,7 +35,7 @@ class Packing:
 
     token_ids: Int[Tensor, " P"]
     depth: Int[Tensor, " P"]
-    groups: tuple[Int[Tensor, "m l"], ...]
+    groups: tuple[Int[Tensor, "_ _"], ...]
     slots: Int[Tensor, " P"]
     states: Int[Tensor, " N"]
 
