@@ -33,6 +33,7 @@ LAYERS = {
     "templates": 2,
     "rewards": 2,
     "world": 2,
+    "trunk": 2,
     "policy": 3,
     "fresh": 3,
     "rollout": 3,

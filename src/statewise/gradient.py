@@ -21,7 +21,7 @@ from statewise.objectives.policy_gradient import sampling_logprobs
 from statewise.objectives.rows import or_now, reads_rows, row_means
 from statewise.policy import Policy
 from statewise.ranks import over_ranks
-from statewise.signals import CHUNK_ELEMENTS, Labels, Signal
+from statewise.signals import CACHE_ELEMENTS, CHUNK_ELEMENTS, FEWEST_STATES, Labels, Signal
 from statewise.trajectory import States, Trajectory, gather_states, pad, role
 
 
@@ -91,7 +91,7 @@ def _backward(
         term.supervision.signal(replace(states, weights=factor), label)
         for term, label, factor in zip(terms, part.labels, factors, strict=True)
     ]
-    hidden = student.hidden(states.token_ids, states.lengths)[states.row, states.column - 1]
+    hidden = student.hidden_at(states.token_ids, states.lengths, states.row, states.column - 1)
     detached = hidden.detach().requires_grad_()
     if any(term.importance or reads_rows(term.objective) for term in terms):
         states = replace(states, logprobs=_logprobs(student, detached.detach(), states))
@@ -99,9 +99,9 @@ def _backward(
         _with_rows(term, states, signal, factor)
         for term, signal, factor in zip(terms, signals, factors, strict=True)
     ]
-    total = 0.0
+    total, head = 0.0, student.training_head()
     for chunk in chunks(len(states), student):
-        logits = student.head(detached[chunk])
+        logits = head(detached[chunk])
         loss = logits.new_zeros(())
         for term, signal, (seen, factor) in zip(terms, signals, spoken, strict=True):
             values = term.objective(logits, seen.at(chunk), signal.at(chunk))  # pyright: ignore[reportArgumentType]
@@ -177,8 +177,23 @@ def _weights_on(term: Term, trajectory: Trajectory) -> Float32[np.ndarray, " L"]
 
 
 def microbatches(trajectories: Sequence[Trajectory], tokens: int) -> Iterator[list[int]]:
-    """Indices in groups of at most `tokens` padded tokens, longest rows first; a row is never split."""
-    order = sorted(range(len(trajectories)), key=lambda i: len(trajectories[i]), reverse=True)
+    """Indices in groups of at most `tokens` padded tokens, longest rows first; a row is never split.
+
+    Samples of one prompt stay together, at the place of the longest: what they share is read once
+    (see `Policy.hidden_at`).
+    """
+    longest: dict[str, int] = {}
+    for trajectory in trajectories:
+        name = trajectory.group_id
+        longest[name] = max(longest.get(name, 0), len(trajectory))
+    order = sorted(
+        range(len(trajectories)),
+        key=lambda i: (
+            -longest[trajectories[i].group_id],
+            trajectories[i].group_id,
+            -len(trajectories[i]),
+        ),
+    )
     group: list[int] = []
     for i in order:
         if group and len(trajectories[group[0]]) * (len(group) + 1) > tokens:
@@ -190,8 +205,10 @@ def microbatches(trajectories: Sequence[Trajectory], tokens: int) -> Iterator[li
 
 
 def chunks(states: int, student: Policy) -> Iterator[slice]:
-    """Slices of at most `CHUNK_ELEMENTS / V` states."""
-    size = max(1, CHUNK_ELEMENTS // student.head_weight()[0].shape[0])
+    """Slices of at most `CHUNK_ELEMENTS / V` states, and of fewer where they then stay in the cache."""
+    vocabulary = student.head_weight()[0].shape[0]
+    small = max(FEWEST_STATES, CACHE_ELEMENTS // vocabulary)
+    size = max(1, min(CHUNK_ELEMENTS // vocabulary, small))
     for start in range(0, states, size):
         yield slice(start, min(start + size, states))
 
@@ -207,7 +224,9 @@ def student_logprobs(
             states = gather_states([trajectories[i] for i in indices], device=student.device)
             if len(states) == 0:
                 continue
-            hidden = student.hidden(states.token_ids, states.lengths)[states.row, states.column - 1]
+            hidden = student.hidden_at(
+                states.token_ids, states.lengths, states.row, states.column - 1
+            )
             values = _logprobs(student, hidden, states)
             rows, columns = states.row.tolist(), states.column.tolist()
             for row, column, value in zip(rows, columns, values.tolist(), strict=True):

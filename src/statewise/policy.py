@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -31,6 +31,7 @@ from statewise.errors import ConfigError, ModelError, at_least_one
 from statewise.rollout import Bend, Completion, Guide, Reader, Request, decode
 from statewise.seeding import seed_for
 from statewise.trajectory import Prompt, Sampling, Segment, Trajectory, assemble
+from statewise.trunk import Decoder, Head, pack
 
 MAX_ROWS = 256
 """Most rows that are decoded at a time."""
@@ -356,11 +357,34 @@ class Policy:
                 use_cache=False,
             ).last_hidden_state
 
+    def hidden_at(
+        self,
+        token_ids: Int[Tensor, "M L"],
+        lengths: Int[Tensor, " M"],
+        row: Int[Tensor, " N"],
+        position: Int[Tensor, " N"],
+    ) -> Float[Tensor, "N D"]:
+        """`hidden(token_ids, lengths)[row, position]`, without padding and with a shared prefix read once.
+
+        The sums come in another order than in `hidden`, so the last digits differ. A model that
+        `Decoder` does not know takes the way of `hidden`.
+        """
+        decoder = Decoder.of(self._trunk)
+        if decoder is None or len(row) == 0:
+            return self.hidden(token_ids, lengths)[row, position]
+        self.tokens_read += int(lengths.sum())
+        packing = pack(token_ids, lengths, row, position)
+        return decoder.hidden_at(packing, self._product_dtype)
+
     def head(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
         """Next-token logits, float32 (float64 stays float64)."""
         with self._autocast():
             logits = self._embedding(hidden)
         return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+
+    def training_head(self) -> Callable[[Float[Tensor, "N D"]], Float[Tensor, "N V"]]:
+        """`head` for the chunks of one micro-batch; a backward may add to the weight's `grad` directly."""
+        return Head.of(self._embedding, self._product_dtype) or self.head
 
     def head_weight(self) -> tuple[Float[Tensor, "V D"], Float[Tensor, " V"] | None]:
         """The head as a matrix and a bias, for supervision that projects by chunk."""
@@ -511,6 +535,11 @@ class Policy:
         return self.tokenizer.decode(
             ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )  # pyright: ignore[reportReturnType]
+
+    @property
+    def _product_dtype(self) -> torch.dtype | None:
+        """What matrix products are taken in, where it is not the type of the weights."""
+        return torch.bfloat16 if self.precision == "bf16" else None
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
         if self.precision == "bf16":

@@ -25,6 +25,10 @@ from statewise.trajectory import States, pad
 
 CHUNK_ELEMENTS = 1 << 24
 """Largest `[states, vocabulary]` tensor that exists at a time (64 MiB in float32)."""
+CACHE_ELEMENTS = 1 << 20
+"""Where more states would fit, as many as stay in a processor's cache (4 MiB in float32)..."""
+FEWEST_STATES = 128
+"""...but no fewer than this: a matrix product of fewer rows waits for memory."""
 
 Support = Literal["teacher", "student", "union"]
 
@@ -112,6 +116,11 @@ class TeacherHidden:
     bias: Float[Tensor, " V"] | None = None
     temperature: float = 1.0
 
+    @property
+    def width(self) -> int:
+        """Tokens that the teacher can say."""
+        return len(self.head)
+
     def at(self, chunk: slice) -> TeacherHidden:
         """The same signal at a chunk of the states."""
         return replace(self, hidden=self.hidden[chunk])
@@ -119,7 +128,9 @@ class TeacherHidden:
     def logprobs(self) -> Float[Tensor, "N V"]:
         """Log-probabilities over the vocabulary, nats, float32 (float64 stays float64)."""
         logits = _project(self.hidden, self.head, self.bias)
-        return (logits / self.temperature).log_softmax(-1)
+        if self.temperature != 1:
+            logits /= self.temperature
+        return logits.log_softmax(-1)
 
     def compare(
         self, student: Float[Tensor, "N V"]
@@ -151,6 +162,12 @@ class Mixture:
 
     parts: tuple[TeacherHidden, ...]
     weights: tuple[float, ...]
+
+    @property
+    def width(self) -> int | None:
+        """Tokens that every teacher can say; None where they differ."""
+        widths = {part.width for part in self.parts}
+        return widths.pop() if len(widths) == 1 else None
 
     def at(self, chunk: slice) -> Mixture:
         """The same signal at a chunk of the states."""
@@ -189,6 +206,10 @@ class TopK:
         """The same signal at a chunk of the states."""
         return replace(self, whole=self.whole.at(chunk))
 
+    def covers(self, width: int) -> bool:
+        """True where so many tokens are chosen that no tail is left."""
+        return self.k * (2 if self.support == "union" else 1) >= width
+
     def compare(
         self, student: Float[Tensor, "N V"]
     ) -> tuple[Float[Tensor, "N S"], Float[Tensor, "N S"]]:
@@ -209,8 +230,7 @@ class TopK:
         [[0.1, 0.4, 0.5], [0.4, 0.1, 0.5]]
         """
         student, teacher = self.whole.compare(student)
-        wanted = self.k * (2 if self.support == "union" else 1)
-        if wanted >= student.shape[-1]:
+        if self.covers(student.shape[-1]):
             return student, teacher
         chosen = (student if self.support == "student" else teacher).topk(self.k).indices
         if self.support == "union":

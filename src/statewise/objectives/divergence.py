@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from statewise.errors import ConfigError
+from statewise.objectives.fused import divergence_of
 from statewise.signals import Mixture, TeacherHidden, TopK
 from statewise.trajectory import States
 
@@ -48,6 +49,23 @@ def jsd(
     return beta * kl(teacher, middle) + (1 - beta) * kl(student, middle)
 
 
+def divergence(
+    logits: Float[Tensor, "N V"], signal: TeacherHidden | Mixture | TopK, beta: float
+) -> Float[Tensor, " N"]:
+    """`jsd` between the student's logits and a signal: one kernel over whole vocabularies, else the plain formula."""
+    width = logits.shape[-1]
+    whole = signal.whole if isinstance(signal, TopK) and signal.covers(width) else signal
+    # A probability of exactly 0 has log -inf, which the kernel does not know.
+    if (
+        not isinstance(whole, TopK)
+        and whole.width == width
+        and not bool((logits.detach().amin(-1) == -math.inf).any())
+    ):
+        return divergence_of(logits, whole.logprobs(), beta)
+    student, teacher = signal.compare(logits.log_softmax(-1))
+    return jsd(student, teacher, beta)
+
+
 def entropy(log_p: Float[Tensor, "N S"]) -> Float[Tensor, " N"]:
     """`-sum_v p_v log p_v`, nats.
 
@@ -77,8 +95,7 @@ class KLStudentTeacher:
         states: States,
         signal: TeacherHidden | Mixture | TopK,
     ) -> Float[Tensor, " N"]:
-        student, teacher = signal.compare(logits.log_softmax(-1))
-        return kl(student, teacher)
+        return divergence(logits, signal, 1.0)
 
 
 @dataclass(frozen=True)
@@ -101,8 +118,7 @@ class KLTeacherStudent:
         states: States,
         signal: TeacherHidden | Mixture | TopK,
     ) -> Float[Tensor, " N"]:
-        student, teacher = signal.compare(logits.log_softmax(-1))
-        return kl(teacher, student)
+        return divergence(logits, signal, 0.0)
 
 
 @dataclass(frozen=True)
@@ -136,8 +152,7 @@ class JSD:
         states: States,
         signal: TeacherHidden | Mixture | TopK,
     ) -> Float[Tensor, " N"]:
-        student, teacher = signal.compare(logits.log_softmax(-1))
-        return jsd(student, teacher, self.beta)
+        return divergence(logits, signal, self.beta)
 
 
 @dataclass(frozen=True)

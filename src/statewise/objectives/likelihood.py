@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from statewise.errors import ConfigError
+from statewise.objectives.fused import logprobs_of
 from statewise.objectives.policy_gradient import sampling_logprobs
 from statewise.signals import Actions, Reference
 from statewise.trajectory import States
@@ -23,7 +24,7 @@ def action_logprobs(logits: Float[Tensor, "N V"], states: States) -> Float[Tenso
     >>> round(action_logprobs(logits, states(1)).item(), 4)    # log 1/4
     -1.3863
     """
-    return logits.log_softmax(-1).gather(-1, states.action_ids[:, None]).squeeze(-1)
+    return logprobs_of(logits, states.action_ids)
 
 
 @dataclass(frozen=True)

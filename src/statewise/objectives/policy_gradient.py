@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from statewise.errors import ConfigError
+from statewise.objectives.fused import logprobs_of
 from statewise.objectives.rows import or_now
 from statewise.signals import Advantages
 from statewise.trajectory import States
@@ -113,8 +114,7 @@ def sampling_logprobs(logits: Float[Tensor, "N V"], states: States) -> Float[Ten
     >>> round(sampling_logprobs(torch.tensor([[0.8, 0.2]]).log(), warm).exp().item(), 4)    # 2 to 1
     0.3333
     """
-    scaled = logits / states.temperature[:, None]
-    return scaled.log_softmax(-1).gather(-1, states.action_ids[:, None]).squeeze(-1)
+    return logprobs_of(logits, states.action_ids, states.temperature)
 
 
 def clipped(

@@ -31,9 +31,8 @@ def mean_kl(
     with policy.frozen(), reference.frozen():
         for indices in microbatches(trajectories, tokens_per_microbatch):
             states = gather_states([trajectories[i] for i in indices], device=policy.device)
-            at = (states.row, states.column - 1)
-            mine = policy.hidden(states.token_ids, states.lengths)[at]
-            theirs = reference.hidden(states.token_ids, states.lengths)[at]
+            at = (states.token_ids, states.lengths, states.row, states.column - 1)
+            mine, theirs = policy.hidden_at(*at), reference.hidden_at(*at)
             for chunk in chunks(len(states), policy):
                 values = kl(
                     policy.head(mine[chunk]).log_softmax(-1),

@@ -114,7 +114,7 @@ def read_teacher(
         # Both rows end in the same completion, so a state lies as far from either end.
         column = column + (lengths - states.lengths)[states.row]
     with teacher.frozen():
-        hidden = teacher.hidden(token_ids, lengths)[states.row, column - 1]
+        hidden = teacher.hidden_at(token_ids, lengths, states.row, column - 1)
     weight, bias = teacher.head_weight()
     return TeacherHidden(
         hidden.to(weight.dtype),
