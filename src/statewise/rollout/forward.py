@@ -76,6 +76,8 @@ def prefill(
             buffer[number, places, :, start:stop] = new.unflatten(0, (count, width)).transpose(1, 2)
         if number == len(decoder.layers) - 1:
             x = x[last]
+            if not len(last):
+                return x
             mixed = attend(
                 query[last],
                 slots.keys[number, places[ending], :, :stop],

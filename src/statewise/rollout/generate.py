@@ -50,7 +50,7 @@ class _Ended(StoppingCriteria):
     def __init__(self, rows: Sequence[int], request: Request, draw: _Draw) -> None:
         self.rows, self.request, self.draw = rows, request, draw
 
-    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: object) -> Bool[Tensor, " M"]:
+    def __call__(self, input_ids: Tensor, scores: object, **kwargs: object) -> Bool[Tensor, " M"]:
         token_ids, logprobs = self.draw.written()
         count = token_ids.shape[1]
         done = [count >= self.request.max_new_tokens[row] for row in self.rows]

@@ -67,7 +67,7 @@ class Norm:
     fused: bool
     """Whether torch's kernel gives what the module gives: some modules leave their input's type."""
 
-    def __call__(self, x: Float[Tensor, "M D"]) -> Float[Tensor, "M D"]:
+    def __call__(self, x: Float[Tensor, "*M D"]) -> Float[Tensor, "*M D"]:
         if not self.fused:
             return self.module(x)
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
