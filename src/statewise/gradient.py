@@ -82,9 +82,7 @@ def _backward(
         term.supervision.signal(replace(states, weights=factor), label)
         for term, label, factor in zip(terms, part.labels, factors, strict=True)
     ]
-    hidden = student.hidden_at(
-        states.token_ids, states.lengths, states.row, states.column - 1
-    )
+    hidden = student.hidden_at(states.token_ids, states.lengths, states.row, states.column - 1)
     detached = hidden.detach().requires_grad_()
     if any(term.importance or reads_rows(term.objective) for term in terms):
         states = replace(states, logprobs=_logprobs(student, detached.detach(), states))
@@ -179,7 +177,11 @@ def microbatches(trajectories: Sequence[Trajectory], tokens: int) -> Iterator[li
         longest[name] = max(longest.get(name, 0), len(trajectory))
     order = sorted(
         range(len(trajectories)),
-        key=lambda i: (-longest[trajectories[i].group_id], trajectories[i].group_id, -len(trajectories[i])),
+        key=lambda i: (
+            -longest[trajectories[i].group_id],
+            trajectories[i].group_id,
+            -len(trajectories[i]),
+        ),
     )
     group: list[int] = []
     for i in order:

@@ -227,7 +227,9 @@ def test_bf16_rounds_products_and_keeps_the_stream():
         hidden = policy.hidden_at(ids, lengths, row, position)
         assert hidden.dtype == torch.float32
         (hidden * mix).sum().backward()
-        found.append((hidden.detach(), policy.module.get_decoder().layers[0].mlp.up_proj.weight.grad))
+        found.append(
+            (hidden.detach(), policy.module.get_decoder().layers[0].mlp.up_proj.weight.grad)
+        )
     for one, two in zip(*found, strict=True):
         error = float((one - two).norm() / one.norm())
         assert 1e-4 < error < 3e-2
