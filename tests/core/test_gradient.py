@@ -567,17 +567,25 @@ def test_the_padding_token_cannot_matter_because_it_is_never_read():
     """Every id beyond a row's end is replaced; only rows and states may count."""
     student, minibatch = cases()["two terms"]
     _, whole = gradient(student, *minibatch)
-    hidden = type(student).hidden
+    hidden, hidden_at = type(student).hidden, type(student).hidden_at
 
-    class Scrambled(type(student)):
-        def hidden(self, token_ids, lengths):
-            beyond = torch.arange(token_ids.shape[1]) >= lengths[:, None]
-            assert beyond.any(), "nothing is padded"
-            return hidden(self, token_ids.masked_fill(beyond, EOS), lengths)
+    def scrambled(token_ids, lengths):
+        beyond = torch.arange(token_ids.shape[1]) >= lengths[:, None]
+        assert beyond.any(), "nothing is padded"
+        return token_ids.masked_fill(beyond, EOS)
 
-    other = Scrambled(student.module, student.tokenizer, name="student")
-    _, found = gradient(other, *minibatch)
-    assert_same(found, whole)
+    class Packed(type(student)):
+        def hidden_at(self, token_ids, lengths, row, position):
+            return hidden_at(self, scrambled(token_ids, lengths), lengths, row, position)
+
+    class Padded(type(student)):
+        def hidden_at(self, token_ids, lengths, row, position):
+            return hidden(self, scrambled(token_ids, lengths), lengths)[row, position]
+
+    for kind in (Packed, Padded):
+        other = kind(student.module, student.tokenizer, name="student")
+        _, found = gradient(other, *minibatch)
+        assert_same(found, whole)
 
 
 # ---- teachers -----------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ class _ActionLogprobs(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         probs, action_ids = ctx.saved_tensors
         step = (grad if ctx.temperature is None else grad / ctx.temperature)[:, None]
         return (
@@ -74,7 +74,7 @@ class _Divergence(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return ctx.saved_tensors[0] * grad[:, None], None, None
 
 
@@ -91,7 +91,7 @@ def logprobs_of(
     >>> round(value.item(), 4), [round(x, 2) for x in logits.grad[0].tolist()]
     (-1.3863, [-0.5, 0.75, -0.25])
     """
-    return _ActionLogprobs.apply(logits, action_ids, temperature)  # pyright: ignore[reportReturnType]
+    return _ActionLogprobs.apply(logits, action_ids, temperature)
 
 
 def divergence_of(
@@ -102,7 +102,7 @@ def divergence_of(
     `teacher` holds log-probs that nobody else needs: its memory is used up. Logits of `-inf` are not
     for this function (0 log 0 is nan here).
     """
-    return _Divergence.apply(logits, teacher, beta)  # pyright: ignore[reportReturnType]
+    return _Divergence.apply(logits, teacher, beta)
 
 
 def _dot(left: Float[Tensor, "N V"], right: Float[Tensor, "N V"]) -> Float[Tensor, " N"]:

@@ -55,8 +55,8 @@ class Decoder:
             windows
             or dropout
             or config.hidden_act != "silu"
-            or config._attn_implementation != "sdpa"
-        ):  # noqa: SLF001
+            or config._attn_implementation != "sdpa"  # noqa: SLF001
+        ):
             return None
         if any(disturbed(module, training=trunk.training) for module in trunk.modules()):
             return None
@@ -69,19 +69,19 @@ class Decoder:
         The last layer computes its output projection and its feed-forward part at the states alone.
         """
         x = self.embedding(packing.token_ids)
-        dtype = dtype or x.dtype
+        products = dtype or x.dtype
         cos, sin = self.rotary(x, packing.depth[None])
         angles = cos[0, :, None], sin[0, :, None]
         last = self.layers[-1]
         for layer in self.layers:
             inner = layer.self_attn
-            h = _norm(layer.input_layernorm, x, dtype)
+            h = _norm(layer.input_layernorm, x, products)
             q, k, v = _project(h, inner.q_proj, inner.k_proj, inner.v_proj)
             read = _attention(inner, q, k, v, angles, packing, last=layer is last)
             if layer is last:
                 x = x.index_select(0, packing.states)
-            x = x + _project(read.to(dtype), inner.o_proj)[0]
-            h = _norm(layer.post_attention_layernorm, x, dtype)
+            x = x + _project(read.to(products), inner.o_proj)[0]
+            h = _norm(layer.post_attention_layernorm, x, products)
             gate, up = _project(h, layer.mlp.gate_proj, layer.mlp.up_proj)
             x = x + _project(SwiGLU.apply(gate, up), layer.mlp.down_proj)[0]
         return _norm(self.norm, x, x.dtype)
@@ -105,9 +105,14 @@ def _attention(
     outputs = []
     for group in packing.groups:
         # [m, heads, l, W]; a gather in place of padding, so that a shared prefix feeds all its rows.
-        rows = [x.index_select(0, group.flatten()).unflatten(0, group.shape) for x in (q, k, v)]
+        queries, keys, values = (
+            x.index_select(0, group.flatten()).unflatten(0, group.shape).transpose(1, 2)
+            for x in (q, k, v)
+        )
         read = F.scaled_dot_product_attention(
-            *(x.transpose(1, 2) for x in rows),
+            queries,
+            keys,
+            values,
             is_causal=True,
             scale=inner.scaling,
             enable_gqa=q.shape[1] != k.shape[1],
@@ -119,12 +124,12 @@ def _attention(
 
 def _rotate(norm: Any, x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
     if norm is None:
-        return Rotate.apply(x, None, 0.0, *angles)  # pyright: ignore[reportReturnType]
-    return Rotate.apply(x, norm.weight, _eps(norm), *angles)  # pyright: ignore[reportReturnType]
+        return Rotate.apply(x, None, 0.0, *angles)
+    return Rotate.apply(x, norm.weight, _eps(norm), *angles)
 
 
 def _norm(norm: Any, x: Tensor, dtype: torch.dtype) -> Tensor:
-    return RMSNorm.apply(x, norm.weight, _eps(norm), dtype)  # pyright: ignore[reportReturnType]
+    return RMSNorm.apply(x, norm.weight, _eps(norm), dtype)
 
 
 def _eps(norm: Any) -> float:
@@ -134,7 +139,7 @@ def _eps(norm: Any) -> float:
 def _project(x: Tensor, *layers: Any) -> Sequence[Tensor]:
     """The outputs of linear layers that read the same input; an adapted one runs as a module."""
     if all(type(layer) is nn.Linear for layer in layers):
-        outputs: Sequence[Tensor] = Projections.apply(x, *(layer.weight for layer in layers))  # pyright: ignore[reportAssignmentType]
+        outputs: Sequence[Tensor] = Projections.apply(x, *(layer.weight for layer in layers))
         return [
             y if layer.bias is None else y + layer.bias.to(y.dtype)
             for y, layer in zip(outputs, layers, strict=True)
@@ -147,10 +152,6 @@ def disturbed(module: nn.Module, *, training: bool = False) -> bool:
     """True where a module does more than its class says, or other things to equal rows."""
     if isinstance(module, nn.Dropout) and module.p > 0 and training:
         return True
-    hooks = (
-        module._forward_hooks,
-        module._forward_pre_hooks,
-        module._backward_hooks,
-        module._backward_pre_hooks,
-    )
-    return any(hooks) or "forward" in vars(module)
+    # torch has no public list of a module's hooks.
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(module, name) for name in hooks) or "forward" in vars(module)

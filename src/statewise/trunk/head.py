@@ -23,7 +23,7 @@ class Head:
     type of the products, cast once for all the chunks.
     """
 
-    weight: nn.Parameter
+    weight: Tensor
     cast: Tensor
 
     @classmethod
@@ -38,7 +38,7 @@ class Head:
 
     def __call__(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
         """Logits, in the type of the weight."""
-        return _Project.apply(hidden, self)  # pyright: ignore[reportReturnType]
+        return _Project.apply(hidden, self)
 
 
 class _Project(torch.autograd.Function):
@@ -51,7 +51,7 @@ class _Project(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (hidden,), head = ctx.saved_tensors, ctx.head
         grad = grad.to(hidden.dtype)
         weight = head.weight

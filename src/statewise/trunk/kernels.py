@@ -31,7 +31,7 @@ class RMSNorm(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight, scale = ctx.saved_tensors
         return (
             *_norm_backward(grad.to(x.dtype), x, weight, scale, ctx.needs_input_grad[1]),
@@ -61,12 +61,13 @@ class Rotate(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         cos, sin, *normed = ctx.saved_tensors
         grad = _rotated(grad, cos, sin, back=True)
         if not normed:
             return grad, None, None, None, None
-        dx, dweight = _norm_backward(grad, *normed, ctx.needs_input_grad[1])
+        x, weight, scale = normed
+        dx, dweight = _norm_backward(grad, x, weight, scale, ctx.needs_input_grad[1])
         return dx, dweight, None, None, None
 
 
@@ -80,7 +81,7 @@ class SwiGLU(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         gate, up = ctx.saved_tensors
         dup = F.silu(gate).mul_(grad)
         return torch.ops.aten.silu_backward(grad * up, gate), dup
@@ -100,11 +101,11 @@ class Projections(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, *weights = ctx.saved_tensors
         dx, dweights = None, []
-        for i, (grad, weight) in enumerate(zip(grads, weights, strict=True)):
-            grad = grad.to(x.dtype)
+        for i, (given, weight) in enumerate(zip(grads, weights, strict=True)):
+            grad = given.to(x.dtype)
             if ctx.needs_input_grad[0]:
                 cast = weight.to(x.dtype)
                 dx = grad @ cast if dx is None else dx.addmm_(grad, cast)
