@@ -30,7 +30,7 @@ from test_probes import adapted
 
 from statewise.arms import Stream, Term
 from statewise.data import Prompts
-from statewise.errors import ConfigError, DataError
+from statewise.errors import ConfigError, DataError, ModelError
 from statewise.gradient import Rollout
 from statewise.objectives import CrossEntropy
 from statewise.probes.audit import on_policy_audit
@@ -281,6 +281,11 @@ def test_a_policy_that_stays_has_no_rank():
     found = update_geometry(tiny(0), tiny(0))
     assert found.norm == found.top_mass == found.changed_share == 0.0
     assert found.effective_rank is None
+
+
+def test_models_of_other_shapes_have_no_update_between_them():
+    with pytest.raises(ModelError, match="other weights than each other"):
+        update_geometry(tiny(0), tiny(0, vocabulary=8))
 
 
 # ---- coverage and behaviour ---------------------------------------------------------------------

@@ -17,6 +17,9 @@ from scipy import stats
 from statewise.errors import DataError
 from statewise.stats import Estimate
 
+SHARES = ("share", "probability", "percentile", "AUC")
+"""Units that lie between 0 and 1."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Linear:
@@ -44,7 +47,8 @@ class Linear:
 
         `se^2 = G / (G - 1) * sum over clusters of part^2` (Liang and Zeger, 1986, with the usual
         small-sample factor). Unknown with one cluster, and where no cluster differs from another:
-        there the data say nothing of the error, and 0 would be certainty.
+        there the data say nothing of the error, and 0 would be certainty. The ends of a share's
+        interval are cut at 0 and 1.
         """
         clusters = len(self.parts)
         squares = float(np.square(list(self.parts.values())).sum())
@@ -53,7 +57,10 @@ class Linear:
             return Estimate(self.value, None, self.n, unit)
         stderr = (clusters / (clusters - 1) * squares) ** 0.5
         half = float(stats.t.ppf((1 + level) / 2, clusters - 1)) * stderr
-        return Estimate(self.value, stderr, self.n, unit, self.value - half, self.value + half)
+        low, high = self.value - half, self.value + half
+        if unit in SHARES and 0 <= self.value <= 1:
+            low, high = max(0.0, low), min(1.0, high)
+        return Estimate(self.value, stderr, self.n, unit, low, high)
 
 
 def linear_mean(

@@ -109,8 +109,8 @@ def precision_recall(
         _radii(x, np.asarray(p, dtype=str), k) for x, p in ((a, first_prompts), (b, second_prompts))
     ]
     across = _distances(a, b)
-    strange = (across <= radii[0][:, None]).any(0).astype(np.float64)
-    kept = (across <= radii[1][None]).any(1).astype(np.float64)
+    strange = np.asarray((across <= radii[0][:, None]).any(axis=0), np.float64)
+    kept = np.asarray((across <= radii[1][None]).any(axis=1), np.float64)
     return Manifold(
         precision=linear_mean(strange, second_prompts).estimate("share"),
         recall=linear_mean(kept, first_prompts).estimate("share"),

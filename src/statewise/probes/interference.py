@@ -9,6 +9,7 @@ from itertools import combinations
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy import stats
 
 from statewise.errors import ConfigError, DataError, nearest
 from statewise.gradient import Rollout, accumulate_gradient
@@ -104,7 +105,10 @@ def gradient_geometry(
 
 
 def _jackknife(products: Float[np.ndarray, "A B C E"], read, unit: str) -> Estimate:
-    """A function of the sources' inner products, with the delete-one-block jackknife's error."""
+    """A function of the sources' inner products, with the delete-one-block jackknife's error.
+
+    The interval is Student's on `blocks - 1` degrees.
+    """
     blocks = products.shape[1]
     value = read(products.mean(axis=(1, 3)))
     if blocks < 2:
@@ -114,7 +118,10 @@ def _jackknife(products: Float[np.ndarray, "A B C E"], read, unit: str) -> Estim
         rest = [i for i in range(blocks) if i != b]
         left.append(read(products[:, rest][:, :, :, rest].mean(axis=(1, 3))))
     spread = (blocks - 1) / blocks * float(np.square(np.array(left) - np.mean(left)).sum())
-    return Estimate(value, spread**0.5 if spread > 0 else None, blocks, unit)
+    if spread == 0:
+        return Estimate(value, None, blocks, unit)
+    half = float(stats.t.ppf(0.975, blocks - 1)) * spread**0.5
+    return Estimate(value, spread**0.5, blocks, unit, value - half, value + half)
 
 
 def _dealt(rollouts: Sequence[Rollout], blocks: int, name: str) -> list[list[Rollout]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
+from statewise.errors import ModelError
 from statewise.gradient import chunks, microbatches
 from statewise.objectives.divergence import kl
 from statewise.policy import Policy
@@ -72,7 +73,7 @@ def weight_changes(
     """Name, change since `start` (float64) and old value of every weight tensor; as `update_norm` says.
 
     Of an adapter only the matrices that it adapts come, and the old value is the whole matrix that it
-    is added to.
+    is added to. Raises ModelError where the two have other weights than each other.
     """
     if hasattr(policy.module, "peft_config"):
         before = _products(start)
@@ -80,6 +81,12 @@ def weight_changes(
             yield name, product - before[name][0] if name in before else product, weight
         return
     old = dict(start.module.named_parameters())
+    mine = {name: p.shape for name, p in policy.module.named_parameters()}
+    if mine != {name: p.shape for name, p in old.items()}:
+        raise ModelError(
+            "the two policies have other weights than each other (layers, widths or vocabulary differ), "
+            "so there is no update between them; compare with the model that training started from"
+        )
     for name, parameter in policy.module.named_parameters():
         yield name, parameter.double() - old[name].double(), old[name]
 
@@ -89,7 +96,7 @@ def _products(policy: Policy) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     found: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     for name, module in policy.module.named_modules():
         if hasattr(module, "get_delta_weight"):
-            weight: torch.Tensor = module.get_base_layer().weight  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue, reportAssignmentType]
+            weight: torch.Tensor = module.get_base_layer().weight  # pyright: ignore[reportCallIssue]
             for adapter in module.active_adapters:  # pyright: ignore[reportGeneralTypeIssues]
                 delta = module.get_delta_weight(adapter).double()  # pyright: ignore[reportCallIssue]
                 found[name] = (found[name][0] + delta if name in found else delta, weight)

@@ -86,7 +86,7 @@ def _prefix_means(table: PerState) -> np.ndarray:
     """
     sums = np.cumsum(table.logprob) - table.logprob
     first = np.flatnonzero(np.diff(table.row, prepend=-1))
-    lengths = np.diff([*first, len(table)])
+    lengths = np.diff(np.append(first, len(table)))
     sums -= np.repeat(sums[first], lengths)
     with np.errstate(invalid="ignore"):
         return np.where(table.depth > 0, sums / np.maximum(table.depth, 1), np.nan).round(5)

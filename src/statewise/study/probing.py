@@ -7,7 +7,7 @@ where (`at`: a depth, a cell, a pair), the value with its error and interval, an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -154,9 +154,7 @@ def run_probe(name: str, asked: Asked) -> list[Row]:
     if name not in PROBES:
         raise ConfigError(f"--probe: no probe {name!r}; {nearest(name, PROBES)}")
     return [
-        Row(
-            name, part.policy, part.reference, part.sample, measure, at, *_numbers(value), part.text
-        )
+        _row(name, part, measure, at, value)
         for part in PROBES[name](asked)
         for measure, at, value in flat(part.result, part.measure, part.at)
     ]
@@ -196,10 +194,10 @@ def flat(result: Any, measure: str = "", at: str = "") -> Iterator[tuple[str, st
                 yield from flat(value, f"{measure}.{name}".strip("."), f"{at} {place}".strip())
 
 
-def _numbers(value: Estimate | float) -> tuple[Any, ...]:
-    if isinstance(value, Estimate):
-        return value.value, value.stderr, value.low, value.high, value.n, value.unit
-    return value, None, None, None, None, ""
+def _row(name: str, part: Part, measure: str, at: str, value: Estimate | float) -> Row:
+    known = asdict(value) if isinstance(value, Estimate) else {"value": value}
+    place = {"policy": part.policy, "reference": part.reference, "sample": part.sample}
+    return Row(probe=name, **place, measure=measure, at=at, **known, text=part.text)
 
 
 # ---- one function a probe -----------------------------------------------------------------------

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -151,7 +152,8 @@ def task_prompts(task: Task, policy: Policy, drawing: Drawing) -> list[Prompt]:
             leaf.build_all_requests(limit=drawing.retention_limit, rank=0, world_size=1)
             asked: dict[int, str] = {}
             for request in leaf.instances:
-                asked.setdefault(int(request.doc_id), str(request.args[0]).rstrip())
+                arguments: tuple[Any, ...] = request.args
+                asked.setdefault(request.doc_id or 0, str(arguments[0]).rstrip())
             for item, text in asked.items():
                 place = f"{task.key}/{item}" if len(leaves) == 1 else f"{task.key}/{name}/{item}"
                 token_ids = np.concatenate([policy.prefix_ids, policy.to_ids(text)])
