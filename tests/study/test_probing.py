@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,18 @@ from statewise.states import SCHEMA, read_about, read_states, sample_names
 from statewise.study.models import fingerprint
 from statewise.study.probing import PROBES
 from statewise.trajectory import origins
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def test_the_page_has_a_row_for_every_probe_and_every_row_a_function():
+    lines = (REPOSITORY / "docs" / "probes.md").read_text("utf-8").splitlines()
+    rows = [line.split(" | ") for line in lines if line.startswith("| `")]
+    assert [row[0].strip("| `") for row in rows] == list(PROBES)
+    source = "".join(p.read_text() for p in (REPOSITORY / "src/statewise/probes").glob("*.py"))
+    for row in rows:
+        for name in row[-1].strip(" |").replace("`", "").split(", "):
+            assert f"def {name}(" in source
 
 
 @pytest.fixture(scope="module")
