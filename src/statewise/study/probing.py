@@ -195,7 +195,7 @@ def flat(result: Any, measure: str = "", at: str = "") -> Iterator[tuple[str, st
 
 
 def _row(name: str, part: Part, measure: str, at: str, value: Estimate | float) -> Row:
-    known = asdict(value) if isinstance(value, Estimate) else {"value": value}
+    known: dict[str, Any] = asdict(value) if isinstance(value, Estimate) else {"value": value}
     place = {"policy": part.policy, "reference": part.reference, "sample": part.sample}
     return Row(probe=name, **place, measure=measure, at=at, **known, text=part.text)
 
