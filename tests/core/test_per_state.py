@@ -275,6 +275,18 @@ def test_the_forgetting_law_estimates_both_sequence_divergences():
     assert found.base_policy.n == 1500
 
 
+def test_each_direction_of_the_forgetting_law_is_its_own():
+    """Exact on given rows: the sampler's divergence comes first on the sampler's states."""
+    policy, base = tabular(0), tabular(1)
+    found = forgetting_law(policy, base, base_rollouts=listed(), policy_rollouts=listed())
+    p, q = np.concatenate(exact(policy)), np.concatenate(exact(base))
+    forward = (np.exp(q) * (q - p)).sum() / len(EVERY)
+    backward = (np.exp(p) * (p - q)).sum() / len(EVERY)
+    assert found.base_policy.value == pytest.approx(forward, rel=1e-12)
+    assert found.policy_base.value == pytest.approx(backward, rel=1e-12)
+    assert abs(forward - backward) > 0.01
+
+
 def test_only_whole_samples_have_a_sequence_divergence():
     for sampling in (None, Sampling(0.7), Sampling(1.0, 0.9), Sampling(0.0)):
         with pytest.raises(DataError, match="temperature 1 with no top-p"):

@@ -15,9 +15,10 @@ from statewise.evaluate import Task
 from statewise.policy import Policy
 from statewise.states import About, read_about, read_states
 from statewise.store import whole_file, write_json
+from statewise.study.asked import Asked, Row
 from statewise.study.models import WORLD_BASE, fingerprint, world_base
 from statewise.study.places import Places, find_policies, load_policy
-from statewise.study.probing import PROBES, Asked, Row
+from statewise.study.probing import PROBES
 from statewise.study.samples import Drawing, prompts_named
 from statewise.study.spec import BASE
 from statewise.trajectory import Trajectory

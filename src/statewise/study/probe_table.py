@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from statewise.study.probing import Row
+from statewise.study.asked import Row
 from statewise.words import number
 
 NUMBERS = ("value", "95 %", "n")
