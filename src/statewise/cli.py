@@ -121,6 +121,56 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluation.set_defaults(command=_eval)
 
+    states = commands.add_parser(
+        "states", help="draw and store named samples of states, to probe every policy on the same"
+    )
+    _place_options(states)
+    states.add_argument(
+        "--out", type=Path, metavar="FILE", help="Parquet file (default: RUN/samples.parquet)"
+    )
+    states.add_argument(
+        "--prompts", metavar="NAME", help="dev, demonstrations, prompts, gsm8k or a .jsonl file"
+    )
+    states.add_argument("--limit", type=int, metavar="N", help="first N prompts")
+    states.add_argument("--samples-per-prompt", type=int, default=1, metavar="N")
+    states.add_argument("--max-new-tokens", type=int, metavar="N")
+    states.add_argument("--temperature", type=float, default=1.0)
+    states.add_argument(
+        "--retention", action="append", metavar="TASK", help="(default: the run's retention tasks)"
+    )
+    states.add_argument("--retention-limit", type=int, default=100, metavar="N")
+    states.add_argument("--retention-tokens", type=int, default=32, metavar="N")
+    states.add_argument("--data", metavar="DIR", help="folder with local benchmark files")
+    states.add_argument("--sampling-seed", type=int, default=0)
+    states.set_defaults(command=_states)
+
+    probe = commands.add_parser("probe", help="ask policies about stored states")
+    _place_options(probe)
+    probe.add_argument(
+        "--probe", required=True, metavar="NAME", help="which; `list` names them all"
+    )
+    probe.add_argument(
+        "--states",
+        action="append",
+        metavar="FILE[:SAMPLE]",
+        help="samples that `statewise states` stored (default: RUN/samples.parquet, all of them)",
+    )
+    probe.add_argument("--teacher", metavar="NAME", help="which of the policies teaches the others")
+    probe.add_argument(
+        "--trained", metavar="SAMPLE", default="dataset", help="locality index: the trained states"
+    )
+    probe.add_argument("--clip", type=float, default=1.0, help="signal_tail: clip in nats")
+    probe.add_argument(
+        "--depths", default="8,24,48", metavar="N,N", help="splice, repair: cuts in tokens"
+    )
+    probe.add_argument("--max-new-tokens", type=int, default=120, metavar="N")
+    probe.add_argument("--sampling-seed", type=int, default=0)
+    probe.add_argument(
+        "--out", type=Path, metavar="FILE", help=".parquet or .json (default: beside the samples)"
+    )
+    probe.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    probe.set_defaults(command=_probe)
+
     report = commands.add_parser("report", help="write report.html and report.md of a run")
     report.add_argument("run", type=Path)
     report.set_defaults(command=_report)
@@ -165,6 +215,22 @@ def _study_options(parser: argparse.ArgumentParser) -> None:
         "--trust-code",
         action="store_true",
         help="run the Python code that the study file names (kind: python); read it first",
+    )
+
+
+def _place_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "places",
+        nargs="+",
+        metavar="RUN_OR_MODEL",
+        help="a run folder, a model directory, a hub name or 'world'; models also as NAME=PLACE",
+    )
+    parser.add_argument("--arm", action="append", default=[], help="of a run: this arm alone")
+    parser.add_argument(
+        "--seed", type=int, help="of a run: this training seed (default: the first)"
+    )
+    parser.add_argument(
+        "--base", metavar="MODEL", help="what policies are compared with (default: the run's base)"
     )
 
 
@@ -316,6 +382,39 @@ def _eval(options: argparse.Namespace) -> None:
             print(
                 f"{task.key:28} {decoding:8} {number(score.value)} {interval_words(score)} n={score.n}{note}"
             )
+
+
+def _states(options: argparse.Namespace) -> None:
+    from statewise.study.asking import drawing_of, places_of
+    from statewise.study.samples import draw_samples
+
+    places = places_of(options)
+    path, drawing = drawing_of(options, places)
+    counts = draw_samples(places, drawing, path, lambda name: print(f"drawing {name}", flush=True))
+    for name, count in counts.items():
+        print(f"{name:36} {count:6} trajectories")
+    print(path)
+
+
+def _probe(options: argparse.Namespace) -> None:
+    import json
+    from dataclasses import asdict
+
+    from statewise.study.asking import asked_of, places_of, write_rows
+    from statewise.study.probe_table import rows_text
+    from statewise.study.probing import PROBES, run_probe
+
+    if options.probe == "list":
+        print("\n".join(PROBES))
+        return
+    asked, path = asked_of(options, places_of(options))
+    rows = run_probe(options.probe, asked)
+    write_rows(path, rows)
+    if options.json:
+        print(json.dumps([asdict(row) for row in rows], indent=2, allow_nan=False))
+        return
+    print(rows_text(rows, colour=sys.stdout.isatty()))
+    print(f"\nrows: {path}")
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -1,6 +1,6 @@
 """Stored state samples: trajectories with the provenance of every token, as Parquet.
 
-One row a trajectory. Columns:
+One row a trajectory. Lists have one entry a token, prompt tokens first. Columns:
     sample              string          name of the sample (`base`, `learner`)
     prompt_id           string
     group_id            string
@@ -9,15 +9,27 @@ One row a trajectory. Columns:
     weights             list<float>     supervision weight of the state before each token
     owner_codes         list<int16>     index into `owners`, for each token
     owners              list<string>
+    origins             list<string>    who wrote the completion before each token: the origin of its state
+    depths              list<int32>     tokens of the completion before each token; negative in the prompt
     behaviour_logprobs  list<float>     nats under the sampling transform, nan = unknown
     temperature, top_p, top_k           the sampling transform; null where nothing was sampled
     stopped             bool            ended by its own stop token
     prompt, completion, reference       string
+
+`origins` and `depths` follow from the rest; they are written for readers in other languages. What is
+known of a whole sample (the policy that drew it, where its prompts come from) is JSON under the key
+`statewise` of the file's metadata. Any Parquet reader opens the file; by token, in pandas:
+
+    lists = ["token_ids", "origins", "depths", "behaviour_logprobs"]
+    tokens = pandas.read_parquet(path).explode(lists)
+    tokens[tokens.depths >= 0].groupby("sample").behaviour_logprobs.mean()
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +37,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from statewise.errors import RunError
+from statewise.errors import RunError, nearest
 from statewise.store import whole_file
-from statewise.trajectory import Prompt, Sampling, Trajectory
+from statewise.trajectory import Prompt, Sampling, Trajectory, origins
 
 SCHEMA = pa.schema(
     [
@@ -39,6 +51,8 @@ SCHEMA = pa.schema(
         ("weights", pa.list_(pa.float32())),
         ("owner_codes", pa.list_(pa.int16())),
         ("owners", pa.list_(pa.string())),
+        ("origins", pa.list_(pa.string())),
+        ("depths", pa.list_(pa.int32())),
         ("behaviour_logprobs", pa.list_(pa.float32())),
         ("temperature", pa.float64()),
         ("top_p", pa.float64()),
@@ -51,7 +65,31 @@ SCHEMA = pa.schema(
 )
 
 
-def write_states(path: Path, samples: Mapping[str, Sequence[Trajectory]]) -> None:
+METADATA = b"statewise"
+"""Key of the file's metadata that holds what is known of each sample, as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What is known of one sample as a whole.
+
+    `policy` names who drew it and `fingerprint` tells its weights from others'; both are None where
+    nobody did (gold completions). `prompts` says whose prompts they are.
+    """
+
+    policy: str | None = None
+    location: str | None = None
+    fingerprint: str | None = None
+    prompts: str | None = None
+    seed: int | None = None
+    max_new_tokens: int | None = None
+
+
+def write_states(
+    path: Path,
+    samples: Mapping[str, Sequence[Trajectory]],
+    about: Mapping[str, About] | None = None,
+) -> None:
     """Write named samples of trajectories, whole or not at all."""
     rows = [
         {
@@ -63,6 +101,8 @@ def write_states(path: Path, samples: Mapping[str, Sequence[Trajectory]]) -> Non
             "weights": t.weights,
             "owner_codes": t.owner_codes,
             "owners": list(t.owners),
+            "origins": origins(t),
+            "depths": np.arange(len(t), dtype=np.int32) - t.prompt_tokens,
             "behaviour_logprobs": t.behaviour_logprobs,
             "temperature": t.sampling.temperature if t.sampling else None,
             "top_p": t.sampling.top_p if t.sampling else None,
@@ -75,8 +115,27 @@ def write_states(path: Path, samples: Mapping[str, Sequence[Trajectory]]) -> Non
         for name, trajectories in samples.items()
         for t in trajectories
     ]
+    known = {name: asdict(value) for name, value in (about or {}).items()}
+    schema = SCHEMA.with_metadata({METADATA: json.dumps(known).encode()}) if known else SCHEMA
     with whole_file(path) as beside:
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), beside, compression="zstd")
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), beside, compression="zstd")
+
+
+def sample_names(path: Path) -> list[str]:
+    """Names of the samples of a file, in the order they were written.
+
+    Raises RunError where there is no file, or another one.
+    """
+    column = _table(path, ["sample"]).column("sample")
+    return list(dict.fromkeys(str(name) for name in column.to_pylist()))
+
+
+def read_about(path: Path) -> dict[str, About]:
+    """What a file says of its samples; a sample that it says nothing of has an empty `About`."""
+    names = sample_names(path)
+    stored = (pq.read_schema(path).metadata or {}).get(METADATA, b"{}")
+    known = json.loads(stored)
+    return {name: About(**known.get(name, {})) for name in names}
 
 
 def read_states(path: Path, sample: str) -> list[Trajectory]:
@@ -84,14 +143,27 @@ def read_states(path: Path, sample: str) -> list[Trajectory]:
 
     Raises RunError where the file or the sample is missing.
     """
-    if not path.is_file():
-        raise RunError(f"no state sample at {path}; run the study that stores it")
-    rows = [
-        row for row in pq.read_table(path, schema=SCHEMA).to_pylist() if row["sample"] == sample
-    ]
+    table = _table(path, _NEEDED)
+    rows = [row for row in table.to_pylist() if row["sample"] == sample]
     if not rows:
-        raise RunError(f"{path} holds no sample {sample!r}")
+        raise RunError(f"{path} holds no sample {sample!r}; {nearest(sample, sample_names(path))}")
     return [_trajectory(row) for row in rows]
+
+
+# Files of earlier versions have neither of the two that follow from the rest.
+_NEEDED = [name for name in SCHEMA.names if name not in ("origins", "depths")]
+
+
+def _table(path: Path, columns: list[str]) -> pa.Table:
+    if not path.is_file():
+        raise RunError(f"no state sample at {path}; `statewise states` draws and stores one")
+    try:
+        return pq.read_table(path, columns=columns).cast(
+            pa.schema([SCHEMA.field(name) for name in columns])
+        )
+    except (OSError, KeyError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"{path} holds no state samples ({reason})") from error
 
 
 def _trajectory(row: Mapping[str, Any]) -> Trajectory:

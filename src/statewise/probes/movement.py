@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 
+from statewise.errors import ModelError
 from statewise.gradient import chunks, microbatches
 from statewise.objectives.divergence import kl
 from statewise.policy import Policy
@@ -59,24 +60,43 @@ def update_norm(policy: Policy, start: Policy) -> float:
     an adapter too, the norm is that of the difference of the products.
     """
     total = 0.0
-    if hasattr(policy.module, "peft_config"):
-        before = _products(start)
-        for name, product in _products(policy).items():
-            change = product - before[name] if name in before else product
-            total += float(change.square().sum())
-        return total**0.5
-    before = dict(start.module.named_parameters())
-    for name, parameter in policy.module.named_parameters():
-        total += float((parameter.double() - before[name].double()).square().sum())
+    for _, change, _ in weight_changes(policy, start):
+        total += float(change.square().sum())
     return total**0.5
 
 
-def _products(policy: Policy) -> dict[str, torch.Tensor]:
-    """What the adapters of a policy add to each adapted weight, by module; float64."""
-    found: dict[str, torch.Tensor] = {}
+@torch.no_grad()
+def weight_changes(
+    policy: Policy, start: Policy
+) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+    """Name, change since `start` (float64) and old value of every weight tensor; as `update_norm` says.
+
+    Of an adapter only the matrices that it adapts come, and the old value is the whole matrix that it
+    is added to. Raises ModelError where the two have other weights than each other.
+    """
+    if hasattr(policy.module, "peft_config"):
+        before = _products(start)
+        for name, (product, weight) in _products(policy).items():
+            yield name, product - before[name][0] if name in before else product, weight
+        return
+    old = dict(start.module.named_parameters())
+    mine = {name: p.shape for name, p in policy.module.named_parameters()}
+    if mine != {name: p.shape for name, p in old.items()}:
+        raise ModelError(
+            "the two policies have other weights than each other (layers, widths or vocabulary differ), "
+            "so there is no update between them; compare with the model that training started from"
+        )
+    for name, parameter in policy.module.named_parameters():
+        yield name, parameter.double() - old[name].double(), old[name]
+
+
+def _products(policy: Policy) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """What the adapters of a policy add to each adapted weight (float64), and that weight, by module."""
+    found: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     for name, module in policy.module.named_modules():
         if hasattr(module, "get_delta_weight"):
+            weight: torch.Tensor = module.get_base_layer().weight  # pyright: ignore[reportCallIssue]
             for adapter in module.active_adapters:  # pyright: ignore[reportGeneralTypeIssues]
                 delta = module.get_delta_weight(adapter).double()  # pyright: ignore[reportCallIssue]
-                found[name] = found[name] + delta if name in found else delta
+                found[name] = (found[name][0] + delta if name in found else delta, weight)
     return found

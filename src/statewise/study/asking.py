@@ -1,0 +1,147 @@
+"""From the options of `statewise states` and `statewise probe` to what they act on, and rows to files."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from statewise.errors import ConfigError, nearest
+from statewise.evaluate import Task
+from statewise.policy import Policy
+from statewise.states import About, read_about, read_states
+from statewise.store import whole_file, write_json
+from statewise.study.asked import Asked, Row
+from statewise.study.models import WORLD_BASE, fingerprint, world_base
+from statewise.study.places import Places, find_policies, load_policy
+from statewise.study.probing import PROBES
+from statewise.study.samples import Drawing, prompts_named
+from statewise.study.spec import BASE
+from statewise.trajectory import Trajectory
+
+ROWS = pa.schema(
+    [(name, pa.string()) for name in ("probe", "policy", "reference", "sample", "measure", "at")]
+    + [(name, pa.float64()) for name in ("value", "stderr", "low", "high")]
+    + [("n", pa.int64()), ("unit", pa.string()), ("text", pa.string())]
+)
+
+
+def places_of(options: Namespace) -> Places:
+    """The policies that both commands name."""
+    places = find_policies(options.places, arms=options.arm, seed=options.seed)
+    if options.base is None:
+        return places
+    return replace(places, base=world_base() if options.base == WORLD_BASE else options.base)
+
+
+def drawing_of(options: Namespace, places: Places) -> tuple[Path, Drawing]:
+    """Where samples go, and how they are drawn. Raises ConfigError where no place can be guessed."""
+    if options.out is None and places.root is None:
+        raise ConfigError(
+            "no run folder was given, so say where the samples go: --out FILE.parquet"
+        )
+    path = options.out or Path(str(places.root)) / "samples.parquet"
+    study = places.study
+    if options.retention is not None:
+        retention = tuple(_retention(name, options.data) for name in options.retention)
+    else:
+        retention = tuple(t for t in study.tasks if t.role == "retention") if study else ()
+    tokens = options.max_new_tokens
+    if tokens is None:
+        tokens = study.drift.max_new_tokens if study and study.drift else 120
+    return path, Drawing(
+        prompts=prompts_named(options.prompts, places, options.limit),
+        max_new_tokens=tokens,
+        samples_per_prompt=options.samples_per_prompt,
+        temperature=options.temperature,
+        retention=retention,
+        retention_limit=options.retention_limit,
+        retention_tokens=options.retention_tokens,
+        seed=options.sampling_seed,
+    )
+
+
+def asked_of(options: Namespace, places: Places) -> tuple[Asked, Path]:
+    """Policies and samples, loaded, and where the rows go.
+
+    Raises ConfigError before anything is loaded for what is unknown, RunError for samples that are missing.
+    """
+    if options.probe not in PROBES:
+        raise ConfigError(f"--probe: no probe {options.probe!r}; {nearest(options.probe, PROBES)}")
+    depths = _depths(options.depths)
+    if options.states is None and places.root is None:
+        raise ConfigError("no run folder was given, so say which samples to read: --states FILE")
+    named = options.states or [str(Path(str(places.root)) / "samples.parquet")]
+    samples: dict[str, list[Trajectory]] = {}
+    about: dict[str, About] = {}
+    files = []
+    for text in named:
+        path, wanted = _file_and_sample(text)
+        known = read_about(path)
+        files.append(path)
+        for name in known if wanted is None else [wanted]:
+            if name in samples:
+                raise ConfigError(f"--states: two samples are called {name!r}; give FILE:SAMPLE")
+            samples[name] = read_states(path, name)
+            about[name] = known[name]
+    out = options.out or files[0].with_name(f"{files[0].stem}-{options.probe}.parquet")
+    if out.suffix not in (".parquet", ".json"):
+        raise ConfigError(f"--out: rows are written as .parquet or .json, found {str(out)!r}")
+    others = {name: place for name, place in places.policies.items() if name != BASE}
+    if options.teacher is not None and options.teacher not in {*others, BASE}:
+        raise ConfigError(f"--teacher: {nearest(options.teacher, [*others, BASE])}")
+    base = None if places.base is None else load_policy(BASE, places.base)
+    policies: dict[str, Policy] = {}
+    for name, place in others.items():
+        policies[name] = load_policy(name, place, base or next(iter(policies.values()), None))
+    teachers = places.teachers
+    if options.teacher is not None:
+        teachers = dict.fromkeys(policies, (options.teacher,))
+    locations = others | ({BASE: places.base} if places.base else {})
+    asked = Asked(
+        base=base,
+        policies=policies,
+        teachers=teachers,
+        samples=samples,
+        about=about,
+        prints={name: fingerprint(place) for name, place in locations.items()},
+        trained=options.trained if options.trained in samples else None,
+        clip=options.clip,
+        depths_tokens=depths,
+        max_new_tokens=options.max_new_tokens,
+        seed=options.sampling_seed,
+    )
+    return asked, out
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Write rows as Parquet or JSON, by the file's name, whole or not at all."""
+    plain = [asdict(row) for row in rows]
+    if path.suffix == ".json":
+        write_json(path, plain)
+        return
+    with whole_file(path) as beside:
+        pq.write_table(pa.Table.from_pylist(plain, schema=ROWS), beside)
+
+
+def _retention(name: str, data: str | None) -> Task:
+    return Task(name, "retention", metric="acc", data=None if name.startswith("pocket_") else data)
+
+
+def _depths(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--depths: expected numbers such as 8,24,48, found {text!r}") from None
+
+
+def _file_and_sample(text: str) -> tuple[Path, str | None]:
+    """`FILE` or `FILE:SAMPLE`; a file whose own name holds a colon is taken whole."""
+    if Path(text).exists():
+        return Path(text), None
+    path, colon, sample = text.rpartition(":")
+    return (Path(path), sample) if colon and Path(path).exists() else (Path(text), None)

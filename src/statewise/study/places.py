@@ -1,0 +1,134 @@
+"""The policies that a command names: a whole run, a directory, a name on the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from statewise.arms import references
+from statewise.errors import ConfigError, RunError, nearest
+from statewise.plain import from_plain, load_yaml
+from statewise.policy import LIVE, Policy
+from statewise.store import RunFolder, read_json
+from statewise.study.jobs import is_trained
+from statewise.study.models import (
+    WORLD_BASE,
+    base_location,
+    best_device,
+    check_same_encoding,
+    marker,
+    world_base,
+)
+from statewise.study.spec import BASE, Study
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where policies lie, by name; and what the run that they belong to says of them."""
+
+    policies: Mapping[str, str]
+    base: str | None
+    teachers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Names of the teachers that an arm's study gives it."""
+    study: Study | None = None
+    root: Path | None = None
+
+
+def find_policies(
+    places: Sequence[str], *, arms: Sequence[str] = (), seed: int | None = None
+) -> Places:
+    """Resolve what a command line names; nothing is loaded.
+
+    A place is a run folder (every trained arm of `seed`, or those of `arms`, and the base), a
+    directory or hub name, `world` for the embedded base, or any of the last two as `NAME=PLACE`.
+    Raises RunError where a run has nothing to show, ConfigError for a name that is taken or unknown.
+    """
+    found: dict[str, str] = {}
+    run: tuple[Study, RunFolder] | None = None
+    teachers: dict[str, tuple[str, ...]] = {}
+
+    def add(name: str, location: str) -> None:
+        if name in found:
+            raise ConfigError(f"two policies are called {name!r}; name one: NAME={location}")
+        found[name] = location
+
+    for place in places:
+        if (Path(place) / "study.yaml").is_file():
+            if run is not None:
+                raise ConfigError(
+                    f"{place} is a second run; give one run, and policies by NAME=PLACE"
+                )
+            run = from_plain(Study, load_yaml(Path(place) / "study.yaml")), RunFolder(Path(place))
+            for name, location in _trained(*run, arms, seed).items():
+                add(name, location)
+            teachers = {arm.name: _teachers(run[0], arm.name) for arm in run[0].arms}
+        else:
+            name, equals, location = place.partition("=")
+            location = location if equals else place
+            location = world_base() if location == WORLD_BASE else location
+            add(name if equals else _name_of(location), location)
+    if arms and run is None:
+        raise ConfigError("--arm chooses among the arms of a run, and no run folder was given")
+    base = base_location(run[0]) if run else found.get(BASE)
+    return Places(found, base, teachers, run[0] if run else None, run[1].root if run else None)
+
+
+def load_policy(name: str, location: str, beside: Policy | None = None) -> Policy:
+    """Load one of the places as a frozen student, its version read from its marker.
+
+    Raises ModelError where it reads other tokens than `beside`.
+    """
+    policy = Policy.load(location, name="student", device=best_device(), trainable=False)
+    policy.version = version_of(location)
+    if beside is not None:
+        named = policy.view(name)
+        check_same_encoding(beside, named)
+    return policy
+
+
+def version_of(location: str) -> int:
+    """Updates behind a policy that statewise trained or a checkpoint that it left; else 0."""
+    state = Path(location).expanduser() / "state.json"
+    if state.is_file():
+        return int(read_json(state)["step"])
+    return int(marker(location).get("steps", 0))
+
+
+def _trained(study: Study, run: RunFolder, arms: Sequence[str], seed: int | None) -> dict[str, str]:
+    """Places of the arms that are trained to the end, under the first seed unless one is given."""
+    names = [arm.name for arm in study.arms]
+    for name in arms:
+        if name not in names:
+            raise ConfigError(f"--arm: no arm {name!r}; {nearest(name, names)}")
+    chosen = study.seeds[0] if seed is None else seed
+    if chosen not in study.seeds:
+        raise ConfigError(f"--seed: {chosen} is not among the study's seeds {list(study.seeds)}")
+    done = {
+        name: str(run.arm(name, chosen) / "policy")
+        for name in (arms or names)
+        if is_trained(run, name, chosen)
+    }
+    if not done or (arms and len(done) < len(set(arms))):
+        missing = [name for name in (arms or names) if name not in done]
+        raise RunError(
+            f"{run.root} holds no trained policy of {', '.join(missing)} for seed {chosen}; "
+            "run the study first, or give a checkpoint as NAME=DIRECTORY"
+        )
+    return done
+
+
+def _teachers(study: Study, name: str) -> tuple[str, ...]:
+    refs = references(study.arm(name).streams)
+    return tuple(dict.fromkeys(ref.name for ref in refs if ref.name != LIVE))
+
+
+def _name_of(location: str) -> str:
+    """A name for a place that has none: the arm that wrote it, else the end of its path."""
+    path = Path(location).expanduser()
+    known = marker(location).get("arm")
+    if known:
+        return str(known)
+    if path.name == "checkpoint" and path.parent.name.startswith("seed-"):
+        return path.parent.parent.name
+    return BASE if location == world_base() else path.name

@@ -1,0 +1,190 @@
+"""`statewise states` and `statewise probe`, on a tiny run and on models; the file they share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from statewise.cli import main
+from statewise.sources import Stored
+from statewise.states import SCHEMA, read_about, read_states, sample_names
+from statewise.study.models import fingerprint
+from statewise.study.probing import PROBES
+from statewise.trajectory import origins
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def test_the_page_has_a_row_for_every_probe_and_every_row_a_function():
+    lines = (REPOSITORY / "docs" / "probes.md").read_text("utf-8").splitlines()
+    rows = [line.split(" | ") for line in lines if line.startswith("| `")]
+    assert [row[0].strip("| `") for row in rows] == list(PROBES)
+    source = "".join(p.read_text() for p in (REPOSITORY / "src/statewise/probes").glob("*.py"))
+    for row in rows:
+        for name in row[-1].strip(" |").replace("`", "").split(", "):
+            assert f"def {name}(" in source
+
+
+@pytest.fixture(scope="module")
+def sample(tiny_run, tmp_path_factory):
+    """The samples of two arms of the tiny run, stored."""
+    path = tmp_path_factory.mktemp("samples") / "samples.parquet"
+    options = ["--arm", "mild_sft", "--arm", "opd_from_mild", "--out", str(path)]
+    options += ["--samples-per-prompt", "2", "--retention-limit", "3", "--retention-tokens", "4"]
+    assert main(["states", str(tiny_run.root), *options]) == 0
+    return path
+
+
+def test_a_run_gives_the_samples_that_the_docstring_names(sample, tiny_run):
+    learners = ["mild_sft@5", "opd_from_mild@5"]
+    retained = ["retention", *(f"retention/{name}" for name in learners)]
+    assert sorted(sample_names(sample)) == sorted(["base", "dataset", *learners, *retained])
+    counts = {name: len(read_states(sample, name)) for name in sample_names(sample)}
+    # drift's 6 prompts; 3 items of each of the two retention tasks; twice each.
+    assert counts["dataset"] == 6
+    assert {counts[name] for name in ("base", *learners, *retained)} == {12}
+    about = read_about(sample)
+    policy = str(tiny_run.arm("mild_sft", 0) / "policy")
+    assert about["mild_sft@5"].fingerprint == fingerprint(policy)
+    assert about["retention/mild_sft@5"].prompts == "pocket_truthfulqa_mc1,pocket_mmlu"
+    assert about["dataset"].policy is None
+
+
+def test_pandas_reads_the_file_as_the_docstring_says(sample):
+    frame = pd.read_parquet(sample)
+    assert list(frame.columns) == SCHEMA.names
+    lists = ["token_ids", "origins", "depths", "behaviour_logprobs"]
+    tokens = frame.explode(lists)
+    written = tokens[tokens.depths >= 0]
+    means = written.groupby("sample").behaviour_logprobs.mean()
+    rows = read_states(sample, "base")
+    flat = np.concatenate([t.behaviour_logprobs[t.prompt_tokens :] for t in rows])
+    assert means["base"] == pytest.approx(flat.mean(), rel=1e-5)
+    assert np.isnan(means["dataset"])  # nobody sampled it
+    base = written[written["sample"] == "base"]
+    assert list(base.origins) == [o for t in rows for o in origins(t)[t.prompt_tokens :]]
+    assert set(base[base.depths == 0].origins) == {"prompt"}
+    assert set(base[base.depths > 0].origins) == {"student"}
+    # No file that any other reader would trip over: plain columns, no extension types.
+    assert {str(f.type) for f in pq.read_schema(sample)} <= {
+        "string", "int32", "double", "bool",
+        *(f"list<element: {t}>" for t in ("int32", "int16", "float", "string")),
+    }  # fmt: skip
+
+
+def test_the_same_command_draws_the_same_states(sample, tiny_run, tmp_path):
+    again = tmp_path / "again.parquet"
+    options = ["--arm", "mild_sft", "--samples-per-prompt", "2", "--retention-limit", "3"]
+    options += ["--retention-tokens", "4", "--out", str(again)]
+    assert main(["states", str(tiny_run.root), *options]) == 0
+    for name in sample_names(again):
+        mine, theirs = read_states(sample, name), read_states(again, name)
+        assert [t.token_ids.tolist() for t in mine] == [t.token_ids.tolist() for t in theirs]
+
+
+def test_retention_states_train_nobody(sample):
+    rows = read_states(sample, "retention")
+    assert {t.supervised_tokens for t in rows} == {0}
+    assert all(t.prompt.reference is None for t in rows)
+    assert all(t.supervised_tokens > 0 for t in read_states(sample, "dataset"))
+    # As a source it gives them back as they are: nothing to learn.
+    source = Stored(str(sample), "retention", samples_per_prompt=2)
+    assert source.path == str(sample)
+
+
+@pytest.mark.parametrize("name", [name for name in PROBES if name != "exposure"])
+def test_every_probe_runs_over_a_run_and_says_so_in_rows(name, sample, tiny_run, tmp_path, capsys):
+    out = tmp_path / "rows.parquet"
+    given = ["--arm", "opd_from_mild", "--arm", "mild_sft", "--states", str(sample)]
+    options = ["--depths", "2,4", "--max-new-tokens", "8", "--probe", name, "--out", str(out)]
+    assert main(["probe", str(tiny_run.root), *given, *options]) == 0
+    rows = pd.read_parquet(out)
+    assert len(rows) > 0
+    assert set(rows.probe) == {name}
+    assert np.isfinite(rows.value).all()
+    known = rows[rows.low.notna()]
+    assert ((known.low <= known.value) & (known.value <= known.high)).all()
+    assert rows[["measure", "at", "policy", "reference", "sample"]].duplicated().sum() == 0 or (
+        name == "c2st"
+    )
+    assert "measure" in capsys.readouterr().out
+
+
+def test_the_teacher_of_an_arm_is_the_one_of_its_study(sample, tiny_run, tmp_path, capsys):
+    given = ["--arm", "opd_from_mild", "--arm", "mild_sft", "--states", str(sample), "--json"]
+    out = ["--out", str(tmp_path / "rows.json")]
+    assert main(["probe", str(tiny_run.root), *given, "--probe", "exposure", *out]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads((tmp_path / "rows.json").read_text())
+    assert {(r["policy"], r["reference"]) for r in printed} == {("opd_from_mild", "mild_sft")}
+    assert {r["sample"] for r in printed} == {"opd_from_mild@5 - mild_sft@5"}
+
+
+def test_a_policys_own_sample_is_known_by_its_weights(sample, tiny_run, tmp_path, capsys):
+    """Under another name the policy is still the one that drew its sample."""
+    place = f"mine={tiny_run.arm('mild_sft', 0) / 'policy'}"
+    options = ["--states", str(sample), "--probe", "audit", "--json"]
+    assert main(["probe", place, *options, "--out", str(tmp_path / "rows.json")]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert {(r["policy"], r["sample"]) for r in printed} == {("mine", "mild_sft@5")}
+    gap = next(r for r in printed if r["measure"] == "gap")
+    assert gap["value"] < 1e-4
+
+
+def test_one_sample_of_a_file_can_be_asked_for(sample, tiny_run, tmp_path, capsys):
+    given = [str(tiny_run.root), "--arm", "mild_sft", "--states", f"{sample}:dataset"]
+    out = ["--out", str(tmp_path / "rows.json"), "--json"]
+    assert main(["probe", *given, "--probe", "locality", *out]) == 0
+    assert {r["sample"] for r in json.loads(capsys.readouterr().out)} == {"dataset"}
+
+
+def test_a_checkpoint_and_a_base_by_hand(sample, tiny_base, tiny_run, tmp_path, capsys):
+    place = f"late={tiny_run.arm('mild_sft', 0) / 'policy'}"
+    options = ["--base", str(tiny_base), "--states", str(sample), "--probe", "geometry", "--json"]
+    assert main(["probe", place, *options, "--out", str(tmp_path / "rows.json")]) == 0
+    rows = {r["measure"]: r["value"] for r in json.loads(capsys.readouterr().out)}
+    assert rows["norm"] > 0
+    assert 0 < rows["changed_share"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["probe", "RUN", "--probe", "localty"], "--probe: no probe 'localty'; did you mean 'local"),
+        (["probe", "RUN", "--probe", "locality"], "no state sample at"),
+        (["probe", "RUN", "--probe", "locality", "--arm", "x"], "--arm: no arm 'x'"),
+        (["probe", "RUN", "--probe", "locality", "--seed", "9"], "--seed: 9 is not among"),
+        (["probe", "BASE", "--probe", "locality"], "say which samples to read: --states FILE"),
+        (["probe", "BASE", "--probe", "locality", "--states", "SAMPLE"], "give one by --base"),
+        (["probe", "m=BASE", "--probe", "overlap", "--states", "SAMPLE"], "name one by --teacher"),
+        (["probe", "m=BASE", "--probe", "overlap", "--teacher", "q", "--states", "SAMPLE"], "--teacher"),
+        (["probe", "BASE", "--probe", "audit", "--states", "SAMPLE:nobody"], "no sample 'nobody'"),
+        (["probe", "BASE", "--probe", "audit", "--states", "BASE/config.json"], "no state samples"),
+        (["probe", "BASE", "--probe", "audit", "--states", "SAMPLE", "--out", "x.csv"], "--out: rows"),
+        (["probe", "BASE", "--probe", "splice", "--states", "SAMPLE", "--depths", "a"], "--depths"),
+        (["states", "BASE"], "say where the samples go: --out FILE.parquet"),
+        (["states", "BASE", "--out", "s.parquet", "--prompts", "x"], "--prompts: 'x' is no file"),
+        (["states", "BASE", "--out", "s.parquet", "--limit", "0"], "--limit must be 1 or more"),
+        (["states", "BASE", "--out", "s.parquet", "--arm", "x"], "no run folder was given"),
+        (["states", "a=BASE", "a=BASE", "--out", "s.parquet"], "two policies are called 'a'"),
+        (["states", "./nowhere", "--out", "s.parquet"], "no model at nowhere"),
+        (["states", "BASE", "--out", "s.parquet", "--temperature", "-1"], "temperature must be"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_and_exit_code_2(
+    arguments, words, sample, tiny_run, tiny_base, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    places = {"RUN": str(tiny_run.root), "BASE": str(tiny_base), "SAMPLE": str(sample)}
+    for short, place in places.items():
+        arguments = [a.replace(short, place) if short in a else a for a in arguments]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("statewise: ")
+    assert words in error
+    assert list(tmp_path.iterdir()) == []
