@@ -241,6 +241,21 @@ def test_a_prefix_is_read_once_for_all_its_rows(monkeypatch):
     assert len(read) == 2
 
 
+@pytest.mark.parametrize("max_rows", [2, 64])
+def test_what_all_prefixes_begin_with_is_read_once(monkeypatch, max_rows):
+    read, _ = spied(monkeypatch)
+    monkeypatch.setattr(batch, "PREFILL_TOKENS", 16)
+    policy = policy_of("qwen3")
+    opening = [(i * i) % 4 for i in range(20)]
+    prefixes = [ids(*opening, *[k % 4] * (1 + k % 3), k // 4) for k in range(8)]
+    asked = request(8, max_rows=max_rows)
+    found = fast.decode(policy.as_reader(), prefixes, asked)
+    assert_same(found, lockstep.decode(policy.as_reader(), prefixes, asked))
+    # 20 tokens that are shared, in pieces of 16; then nothing before the 20th again.
+    assert read[:2] == [(1, 16, 0), (1, 4, 16)]
+    assert all(start == 20 and width <= 4 for _, width, start in read[2:])
+
+
 def test_long_prefixes_are_read_in_pieces(monkeypatch):
     read, _ = spied(monkeypatch)
     monkeypatch.setattr(batch, "PREFILL_TOKENS", 8)
@@ -308,6 +323,24 @@ def test_hands_are_near_equal_and_groups_stay_together():
     groups = [{prefixes[i].tobytes() for i in hand} for hand in hands]
     assert not groups[0] & groups[1]
     assert [len(h) for h in fast.deal(range(64), [ids(A)] * 64, asked, 2)] == [32, 32]
+
+
+def test_workers_share_neither_large_weights_nor_more_places_than_there_are(monkeypatch):
+    policy = policy_of("qwen3")
+    decoder = read_decoder(policy.as_reader(), 8)
+    # 3 layers: queries and output 16 x 32, keys and values 16 x 16, feed-forward 3 of 16 x 24; 8 bytes.
+    assert decoder.weight_bytes == 3 * 8 * (2 * 16 * 32 + 2 * 16 * 16 + 3 * 16 * 24)
+    assert [fast.workers_for(decoder, rows, 2) for rows in (8, 31, 32, 256)] == [1, 1, 2, 2]
+    assert fast.workers_for(decoder, 1000, 64) == fast.MOST_WORKERS
+    monkeypatch.setattr(fast, "WORKER_WEIGHT_BYTES", decoder.weight_bytes - 1)
+    assert fast.workers_for(decoder, 256, 2) == 1
+
+
+def test_a_prefix_without_tokens_is_refused():
+    with pytest.raises(ValueError, match="nothing to continue"):
+        policy_of("qwen3").complete(
+            [ids(A), ids()], sampling=Sampling(), max_new_tokens=2, seeds=[0, 1]
+        )
 
 
 # ---- float32 ------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ the same call makes the same batches.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ from statewise.trajectory import pad
 
 PREFILL_TOKENS = 1024
 """Most positions that are read at once: a bound on memory, and small enough for the caches."""
+SHARED_TOKENS = 8
+"""Fewest tokens that all prefixes must begin with for these to be read once for all."""
 REFILL_SHARE = 8
 """Waiting rows are let in when one place in so many is free: reading one prompt alone is slow."""
 
@@ -68,6 +70,8 @@ class Batch:
         """The hidden state after each row's prefix: rows with an equal prefix begin there."""
         self.is_stop = numbers(head.weight.shape[0], dtype=torch.bool)
         self.is_stop[[i for i in request.stop_token_ids if i < len(self.is_stop)]] = True
+        self.shared = common_tokens([prefixes[i] for i in waiting])
+        self.opening: Slots | None = None
 
     def run(self) -> Iterator[tuple[int, Completion]]:
         """Every row's completion, as it ends."""
@@ -116,24 +120,43 @@ class Batch:
     def _read(self, places: Sequence[int]) -> None:
         """Prefill these places, in stretches of at most `PREFILL_TOKENS` padded positions."""
         prefixes = {p: self.prefixes[self.rows[p]] for p in places}
+        self._begin(places, prefixes)
         order = sorted(places, key=lambda p: len(prefixes[p]))
         while order:
-            width = min(len(prefixes[order[-1]]), PREFILL_TOKENS)
-            these = [order.pop() for _ in range(min(len(order), max(1, PREFILL_TOKENS // width)))]
-            at = torch.tensor(these, device=self.tokens.device)
-            for start in range(0, len(prefixes[these[0]]), width):
+            rest = len(prefixes[order[-1]]) - self.shared
+            width = min(rest, PREFILL_TOKENS)
+            these = [order.pop() for _ in range(min(len(order), PREFILL_TOKENS // width))]
+            for start in range(self.shared, self.shared + rest, width):
                 # Longest first: those that still have something to read stand in front.
                 left = [p for p in these if len(prefixes[p]) > start]
-                pieces = [prefixes[p][start : start + width] for p in left]
-                ends = [len(prefixes[p]) - start for p in left]
-                self.read[at[: len(left)][[n <= width for n in ends]]] = prefill(
-                    self.decoder,
-                    self.slots,
-                    at[: len(left)],
-                    torch.from_numpy(pad(pieces, 0)).to(at.device).long(),
-                    start,
-                    torch.tensor(ends, device=at.device),
-                )
+                self._stretch(left, [prefixes[p] for p in left], start, width)
+
+    def _begin(self, places: Sequence[int], prefixes: Mapping[int, Prefix]) -> None:
+        """Give these places what all prefixes begin with, which is read once."""
+        if not self.shared or not places:
+            return
+        if self.opening is None:
+            head = prefixes[places[0]][: self.shared]
+            for start in range(0, self.shared, PREFILL_TOKENS):
+                self._stretch(places[:1], [head], start, PREFILL_TOKENS)
+            at = slice(places[0], places[0] + 1)
+            self.opening = Slots(
+                self.slots.keys[:, at, :, : self.shared].clone(),
+                self.slots.values[:, at, :, : self.shared].clone(),
+            )
+        self.slots.keys[:, places, :, : self.shared] = self.opening.keys
+        self.slots.values[:, places, :, : self.shared] = self.opening.values
+
+    def _stretch(
+        self, places: Sequence[int], prefixes: Sequence[Prefix], start: int, width: int
+    ) -> None:
+        """Read tokens `start..start+width-1` of prefixes; note the hidden states of those that end."""
+        at = torch.tensor(places, device=self.tokens.device)
+        ends = torch.tensor([len(p) - start for p in prefixes], device=at.device)
+        pieces = torch.from_numpy(pad([p[start : start + width] for p in prefixes], 0))
+        self.read[at[ends <= width]] = prefill(
+            self.decoder, self.slots, at, pieces.to(at.device).long(), start, ends
+        )
 
     def write(self, rows: slice, hidden: Float[Tensor, "M D"]) -> None:
         """Draw one token for each of these rows and write it down."""
@@ -190,3 +213,24 @@ class Batch:
             state[to] = state[of]
         for target, source in zip(targets, sources, strict=True):
             self.rows[target] = self.rows[source]
+
+
+def common_tokens(prefixes: Sequence[Prefix]) -> int:
+    """How many tokens all prefixes begin with, 0 where sharing them is not worth its trouble.
+
+    A token is left to every prefix: what is shared gives no hidden state.
+
+    >>> few_shot = np.arange(20, dtype=np.int32)
+    >>> common_tokens([few_shot, np.append(few_shot[:12], np.int32(0))])
+    12
+    >>> common_tokens([few_shot, few_shot]), common_tokens([few_shot, few_shot[:3]])
+    (0, 0)
+    """
+    first = prefixes[0]
+    if all(np.array_equal(first, other) for other in prefixes):
+        return 0  # one prefix is read once as it is
+    shared = min(map(len, prefixes)) - 1
+    for other in prefixes:
+        differs = np.flatnonzero(first[:shared] != other[:shared])
+        shared = int(differs[0]) if len(differs) else shared
+    return shared if shared >= SHARED_TOKENS else 0

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import groupby
+from itertools import chain, groupby
 
 import torch
 
 from statewise.rollout.batch import Batch
-from statewise.rollout.llama import read_decoder, read_matrix
+from statewise.rollout.llama import Decoder, read_decoder, read_matrix
 from statewise.rollout.request import NOTHING, Completion, Prefix, Reader, Request, longest_first
 
 ROWS_PER_WORKER = 16
@@ -35,28 +35,35 @@ def decode(reader: Reader, prefixes: Sequence[Prefix], request: Request) -> list
         decoder = read_decoder(reader, longest)
         head = read_matrix(reader.embedding, reader.autocast)
     threads = torch.get_num_threads()
-    workers = 1
-    if decoder.embedding.device.type == "cpu":
-        workers = max(1, min(threads, MOST_WORKERS, len(order) // ROWS_PER_WORKER))
-    places = max(1, request.max_rows // workers)
+    workers = workers_for(decoder, len(order), min(threads, request.max_rows))
+    places = request.max_rows // workers
 
     def work(rows: Sequence[int]) -> list[tuple[int, Completion]]:
         if workers > 1:
-            torch.set_num_threads(max(1, threads // workers))
+            torch.set_num_threads(threads // workers)
         with torch.inference_mode():
             return list(Batch(decoder, head, prefixes, rows, request, places).run())
 
     if workers == 1:
-        done = work(order)
+        done = [work(order)]
     else:
-        with ThreadPoolExecutor(workers) as pool:
-            done = [
-                d for part in pool.map(work, deal(order, prefixes, request, workers)) for d in part
-            ]
-        torch.set_num_threads(threads)
-    for row, completion in done:
+        try:
+            with ThreadPoolExecutor(workers) as pool:
+                done = list(pool.map(work, deal(order, prefixes, request, workers)))
+        finally:
+            # Each thread has a count of its own, but the last one set is that of threads to come.
+            torch.set_num_threads(threads)
+    for row, completion in chain.from_iterable(done):
         completions[row] = completion
     return completions
+
+
+def workers_for(decoder: Decoder, rows: int, threads: int) -> int:
+    """How many threads decode a share of the rows each."""
+    large = decoder.weight_bytes > WORKER_WEIGHT_BYTES
+    if decoder.embedding.device.type != "cpu" or large:
+        return 1
+    return max(1, min(threads, MOST_WORKERS, rows // ROWS_PER_WORKER))
 
 
 def deal(

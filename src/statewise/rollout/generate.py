@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, StoppingCriteria
 
@@ -50,17 +50,17 @@ class _Ended(StoppingCriteria):
     def __init__(self, rows: Sequence[int], request: Request, draw: _Draw) -> None:
         self.rows, self.request, self.draw = rows, request, draw
 
-    def __call__(self, input_ids: Tensor, scores: object, **kwargs: object) -> Bool[Tensor, " M"]:
+    def __call__(self, input_ids: Tensor, scores: object, **kwargs: object) -> Any:
         token_ids, logprobs = self.draw.written()
         count = token_ids.shape[1]
-        done = [count >= self.request.max_new_tokens[row] for row in self.rows]
-        stopped = np.isin(token_ids, list(self.request.stop_token_ids)).any(1)
+        full = np.array([count >= self.request.max_new_tokens[row] for row in self.rows])
+        done = full | np.isin(token_ids, list(self.request.stop_token_ids)).any(1)
         if self.request.stop_strings and count % STOP_STRING_EVERY == 0:
-            for place, row in enumerate(self.rows):
-                if not (done[place] or stopped[place]):
-                    made = _cut(token_ids[place], logprobs[place], row, self.request)
-                    done[place] = made.stopped
-        return torch.as_tensor(stopped | np.array(done), device=input_ids.device)
+            for place in np.flatnonzero(~done):
+                row = self.rows[place]
+                made = _cut(token_ids[place], logprobs[place], row, self.request)
+                done[place] = made.stopped
+        return torch.as_tensor(done, device=input_ids.device)
 
 
 @torch.inference_mode()

@@ -104,6 +104,12 @@ class Layer:
     up: Matrix
     down: Matrix
 
+    @property
+    def matrices(self) -> tuple[Matrix, ...]:
+        """All of them."""
+        attention = (self.query, self.key, self.value, self.output)
+        return (*attention, self.gate, self.up, self.down)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoder:
@@ -117,6 +123,11 @@ class Decoder:
     key_value_heads: int
     head_width: int
     scale: float
+
+    @property
+    def weight_bytes(self) -> int:
+        """What a decoding step reads of weights, the head apart."""
+        return sum(m.weight.nbytes for layer in self.layers for m in layer.matrices)
 
 
 def read_decoder(reader: Reader, capacity_tokens: int) -> Decoder:
@@ -210,8 +221,9 @@ def _norm(module: Any, family: str) -> Norm:
     plain = type(module) is nn.RMSNorm
     _check(plain or _is(module, family, "RMSNorm"), f"a norm is {type(module).__name__}")
     weight = _plain(module.weight)
-    eps = module.eps if plain else module.variance_epsilon
-    _check(eps is not None, "a norm has no epsilon of its own")
+    eps: Any = module.eps if plain else module.variance_epsilon
+    if eps is None:
+        raise UnlikeError("a norm has no epsilon of its own")
     return Norm(module, weight, eps, fused=plain or weight.dtype == torch.float32)
 
 

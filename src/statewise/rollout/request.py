@@ -85,7 +85,12 @@ NOTHING = Completion(np.empty(0, np.int32), np.empty(0, np.float32), stopped=Fal
 
 
 def longest_first(prefixes: Sequence[Prefix], request: Request) -> list[int]:
-    """The rows that may write, longest limit and prefix first; equal prefixes stand together."""
+    """The rows that may write, longest limit and prefix first; equal prefixes stand together.
+
+    Raises ValueError for a prefix without tokens: there is no state to sample from.
+    """
+    if not all(map(len, prefixes)):
+        raise ValueError("a prefix has no tokens, so there is nothing to continue")
     return sorted(
         (i for i in range(len(prefixes)) if request.max_new_tokens[i] > 0),
         key=lambda i: (request.max_new_tokens[i], len(prefixes[i]), prefixes[i].tobytes()),
