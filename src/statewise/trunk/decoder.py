@@ -47,18 +47,17 @@ class Decoder:
         if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.float64):
             return None
         config: Any = trunk.config
-        windows = getattr(config, "sliding_window", None) is not None or any(
-            kind != "full_attention" for kind in getattr(config, "layer_types", None) or ()
-        )
-        dropout = trunk.training and getattr(config, "attention_dropout", 0.0)
-        if (
-            windows
-            or dropout
+        kinds = getattr(config, "layer_types", None) or ()
+        strange = (
+            getattr(config, "sliding_window", None) is not None
+            or any(kind != "full_attention" for kind in kinds)
+            or (config.rope_parameters or {}).get("partial_rotary_factor", 1.0) != 1.0
             or config.hidden_act != "silu"
             or config._attn_implementation != "sdpa"  # noqa: SLF001
-        ):
-            return None
-        if any(disturbed(module, training=trunk.training) for module in trunk.modules()):
+            or getattr(trunk, "gradient_checkpointing", False)
+            or (trunk.training and getattr(config, "attention_dropout", 0.0) > 0)
+        )
+        if strange or any(disturbed(m, training=trunk.training) for m in trunk.modules()):
             return None
         parts: Any = trunk
         return cls(parts.embed_tokens, tuple(parts.layers), parts.norm, parts.rotary_emb)
