@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import chain, groupby
 
 import torch
@@ -31,6 +32,7 @@ def decode(reader: Reader, prefixes: Sequence[Prefix], request: Request) -> list
     if not order:
         return completions
     longest = max(len(prefixes[i]) + request.max_new_tokens[i] for i in order)
+    reader = in_fastest_type(reader)
     with torch.inference_mode():
         decoder = read_decoder(reader, longest)
         head = read_matrix(reader.embedding, reader.autocast)
@@ -41,7 +43,9 @@ def decode(reader: Reader, prefixes: Sequence[Prefix], request: Request) -> list
     def work(rows: Sequence[int]) -> list[tuple[int, Completion]]:
         if workers > 1:
             torch.set_num_threads(threads // workers)
-        with torch.inference_mode():
+        # Each matrix has its type already; a caller's autocast reaches this thread, and no worker.
+        apart = torch.autocast(decoder.embedding.device.type, enabled=False)
+        with torch.inference_mode(), apart:
             return list(Batch(decoder, head, prefixes, rows, request, places).run())
 
     if workers == 1:
@@ -56,6 +60,17 @@ def decode(reader: Reader, prefixes: Sequence[Prefix], request: Request) -> list
     for row, completion in chain.from_iterable(done):
         completions[row] = completion
     return completions
+
+
+def in_fastest_type(reader: Reader) -> Reader:
+    """The policy as it decodes fastest: a small model on a CPU keeps its weights' own type.
+
+    There a step is many small operations, each with a cast before it: a model of 0.9 M parameters trains
+    faster in bf16 where the processor has units for it, and samples slower.
+    """
+    parameters = list(reader.trunk.parameters())
+    small = sum(p.nbytes for p in parameters) <= WORKER_WEIGHT_BYTES
+    return replace(reader, autocast=None) if small and parameters[0].is_cpu else reader
 
 
 def workers_for(decoder: Decoder, rows: int, threads: int) -> int:
