@@ -36,6 +36,14 @@ def test_divergences_equal_the_plain_formula_in_value_and_gradient(beta):
     assert torch.autograd.gradcheck(lambda x: divergence_of(x, teacher.clone(), beta), logits)
 
 
+def test_a_student_and_a_teacher_of_two_precisions_meet_in_the_finer_one():
+    logits, teacher = pair()
+    for one, two in ((logits.float(), teacher), (logits, teacher.float())):
+        found = divergence_of(one, two.clone(), 1.0)
+        assert found.dtype == torch.float64
+        torch.testing.assert_close(found, jsd(one.log_softmax(-1), two, 1.0), rtol=0, atol=1e-6)
+
+
 def test_logprobs_equal_the_plain_formula_in_value_and_gradient():
     logits, _ = pair()
     actions = torch.tensor([0, 1, 2, 3, 4, 6])

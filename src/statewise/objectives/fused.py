@@ -102,7 +102,9 @@ def divergence_of(
     `teacher` holds log-probs that nobody else needs: its memory is used up. Logits of `-inf` are not
     for this function (0 log 0 is nan here).
     """
-    return _Divergence.apply(logits, teacher, beta)
+    # Two precisions meet in the finer one, as they would in the plain formula.
+    dtype = torch.promote_types(logits.dtype, teacher.dtype)
+    return _Divergence.apply(logits.to(dtype), teacher.to(dtype), beta)
 
 
 def _dot(left: Float[Tensor, "N V"], right: Float[Tensor, "N V"]) -> Float[Tensor, " N"]:
