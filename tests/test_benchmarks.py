@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import kl, run, table
+from benchmarks import kl, plots, run, table
 from benchmarks.child import in_child, peak_memory
 from benchmarks.cost import Cost
 from benchmarks.harness import (
@@ -283,3 +283,15 @@ def test_without_a_gpu_nothing_is_measured_there(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert run.main(["sft", "--device", "cuda", "--threads", "1"]) == 0
     assert "no GPU here" in capsys.readouterr().err
+
+
+def test_plots_are_the_same_bytes_and_say_the_slopes(tmp_path: Path):
+    points = [{"x": x, "median": 8.0 / x, "min": 7.0 / x, "max": 9.0 / x} for x in (1, 2, 4)]
+    lines = [{"what": w, "points": points, "slope": -1.0} for w in ("rollouts", "training")]
+    result = {"curves": [{"against": "batch", "lines": lines}]}
+    (tmp_path / "again").mkdir()
+    (first,), (second,) = plots.draw(result, tmp_path), plots.draw(result, tmp_path / "again")
+    assert first.name == "growth-batch.svg"
+    assert first.read_bytes() == second.read_bytes()
+    assert "rollouts, slope -1.00" in first.read_text("utf-8").replace("−", "-")
+    assert "| batch | training | -1.00 | 1: 8, 2: 4, 4: 2 |" in table.growth(result)
