@@ -66,6 +66,8 @@ def made_pairs(policy: Policy, seed: int = 0) -> list[Pair]:
             first = draw(6)
             choices = [first, first[:3], [*first[:3], *draw(4)], draw(1), draw(1), draw(2), first]
             pairs += [(context, choice) for choice in choices]
+            # The same text is read for these two, of which more is scored in the second.
+            pairs += [([*context, *first[:4]], first[4:5]), ([*context, *first[:2]], first[2:5])]
     pairs += [(draw(CONTEXT_TOKENS + 30), draw(n)) for n in (1, 5, CONTEXT_TOKENS)]
     pairs += [([0], draw(3)), ([0], draw(1)), (draw(150), draw(11))]
     # A continuation that greedy decoding gives, cut short by one that it does not.
@@ -123,6 +125,23 @@ def test_other_models_read_each_text_in_a_row_of_its_own(
     pairs = [pair for pair in made_pairs(policy) if sum(map(len, pair)) < min(limit, 150)]
     expected = [plain(policy, *pair) for pair in pairs]
     agree(score(policy, pairs, tokens_per_batch=600), expected, tolerance)
+
+
+def test_padding_sees_itself_and_no_row_of_the_mask_is_empty() -> None:
+    # What a softmax over nothing gives is up to the kernel: 0 in some, nan in others.
+    policy = random_policy("qwen3")
+    masks: list[torch.Tensor] = []
+    policy.module.get_decoder().register_forward_pre_hook(  # pyright: ignore[reportCallIssue]
+        lambda _, __, given: masks.append(given["attention_mask"]), with_kwargs=True
+    )
+    score(
+        policy, [([5, 6], [7, 8]), ([5, 6], [9, 8]), ([*range(10, 130)], [7])], tokens_per_batch=999
+    )
+    (mask,) = masks
+    assert mask.shape == (2, 1, 120, 120)
+    assert mask.any(-1).all()
+    assert not mask.triu(1).any()
+    assert mask[1, 0, 4:].sum() == 116, "padding sees nothing but itself"
 
 
 def test_an_adapter_reads_trees_as_its_base_does() -> None:
