@@ -57,7 +57,8 @@ def accumulate_gradient(
 
     Where torch.distributed runs, `minibatch` is this rank's share, of the same streams on every
     rank (it may be empty of trajectories); loss and states are of all ranks, and the gradient is
-    this rank's part of a sum that `ranks.sum_gradients` takes.
+    this rank's part of a sum that `ranks.sum_gradients` takes. Labels are those of the rank's own rows:
+    whole groups a rank; rollout-wide baselines are the caller's.
     """
     loss, states_seen = 0.0, 0
     for rollout in minibatch:

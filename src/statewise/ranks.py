@@ -1,8 +1,11 @@
 """Data parallelism: several processes, each with its share of an update's trajectories, one gradient.
 
-Sums, never means: the denominators of `gradient.state_factors` are global already, so each rank
-holds its part of one sum. Where torch.distributed is not initialised there is one rank, and both
-functions change nothing.
+For a loop of your own around `accumulate_gradient`; `train` runs in one process. Sums, never means:
+the denominators of `gradient.state_factors` are global already, so each rank holds its part of one
+sum. Labels are made by each rank of its own rows: give a rank whole groups, and make a baseline that
+is a mean over the rollout (`RewardBaseline`) before the rows are shared out.
+
+Where torch.distributed is not initialised there is one rank, and both sums change nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ def over_ranks(values: Sequence[float | int], device: torch.device | str = "cpu"
     >>> over_ranks([1.0, 2.0])
     [1.0, 2.0]
     """
-    if not _several():
+    if world_size() == 1:
         return [float(value) for value in values]
     total = torch.tensor(list(values), dtype=torch.float64, device=device)
     dist.all_reduce(total)
@@ -32,7 +35,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
     Called once an update, after its last `accumulate_gradient` and before the clip of the norm.
     """
-    if not _several():
+    if world_size() == 1:
         return
     for parameter in parameters:
         if parameter.grad is None:
@@ -40,5 +43,10 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
         dist.all_reduce(parameter.grad)
 
 
-def _several() -> bool:
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+def world_size() -> int:
+    """Number of processes; 1 where torch.distributed is not initialised.
+
+    >>> world_size()
+    1
+    """
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

@@ -20,7 +20,7 @@ from statewise.errors import ConfigError, RunError
 from statewise.gradient import Rollout, accumulate_gradient, student_logprobs
 from statewise.memory import memories
 from statewise.policy import Policy
-from statewise.ranks import sum_gradients
+from statewise.ranks import world_size
 from statewise.seeding import permutation, seed_for
 from statewise.sources import Replay
 from statewise.trajectory import Trajectory, student_version
@@ -54,7 +54,14 @@ def train(
     Every draw is a function of `(seed, step)`, so a run that continues at `start` with the saved
     student and optimiser, and the restored `memories` of the arm, gives the rows that it would have
     given uninterrupted. A run that starts at 0 forgets what the arm's parts remember of another.
+
+    Raises ConfigError where torch.distributed runs several processes, and RunError where it diverges.
     """
+    if world_size() > 1:
+        raise ConfigError(
+            f"train runs in one process, found {world_size()} ranks: each would walk the same prompts; write a "
+            "loop of your own with accumulate_gradient and ranks.sum_gradients"
+        )
     budget, steps, teachers = arm.budget, arm.steps, list(policies(arm.streams))
     followers = [teacher for teacher in teachers if teacher.decay is not None]
     if start == 0:
@@ -82,7 +89,6 @@ def train(
                 student, minibatch, tokens_per_microbatch=budget.tokens_per_microbatch
             )
             parameters = [p for _, p in student.trainable_parameters()]
-            sum_gradients(parameters)
             norm = clip_grad_norm_(parameters, budget.max_grad_norm)
             if not (math.isfinite(figures["loss"]) and math.isfinite(norm)):
                 raise RunError(

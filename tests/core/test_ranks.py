@@ -26,9 +26,19 @@ def ranks(tmp_path_factory) -> list[dict]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, str(HERE / "two_ranks.py")]
     running = [
-        subprocess.Popen([*command, str(rank), str(folder)], env=environment) for rank in (0, 1)
+        subprocess.Popen(
+            [*command, str(rank), str(folder)], env=environment, stderr=subprocess.PIPE, text=True
+        )
+        for rank in (0, 1)
     ]
-    assert [process.wait(timeout=300) for process in running] == [0, 0]
+    try:
+        # One that dies leaves the other waiting for it: no longer than its timeout, and never behind us.
+        told = [process.communicate(timeout=300)[1] for process in running]
+        assert [process.returncode for process in running] == [0, 0], "\n".join(told)
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
     return [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 

@@ -6,6 +6,7 @@ python two_ranks.py RANK FOLDER
 from __future__ import annotations
 
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -26,7 +27,13 @@ def main(rank: int, folder: Path) -> None:
     from statewise.ranks import sum_gradients
 
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/meet",
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(seconds=120),
+    )
     found = {}
     for name, (student, minibatch) in cases().items():
         for split, rows in SHARES.items():

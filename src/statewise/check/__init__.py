@@ -2,7 +2,8 @@
 
 line.py        Line (pass, warn or fail; figure; mend), Skip
 subject.py     an arm with its models loaded and a few of its items walked
-text.py        encodings, chat template, masks, the stop token
+models.py      policies for the length of a check: padded, in float64, moved a little
+tokens.py      encodings, chat template, masks, the stop token
 data.py        context, reward
 overlap.py     test items in the prompts
 gap.py         sampler against trainer

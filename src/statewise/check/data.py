@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 
+import numpy as np
+
+from statewise.arms import Stream, Term
 from statewise.check.line import Found, Line, Skip
-from statewise.check.subject import Fit, Subject, within
+from statewise.check.subject import Fit, Subject, has, within
 from statewise.data import Prompts, WorldDocuments
 from statewise.errors import DataError
 from statewise.policy import Policy
-from statewise.rewards import ExactAnswer, MathVerify, PythonReward, Reward
+from statewise.rewards import (
+    ExactAnswer,
+    MathVerify,
+    PythonReward,
+    PythonTokenReward,
+    Reward,
+    final_answer,
+)
+from statewise.sources import PrefixReset, Source
 from statewise.study.spec import Study
-from statewise.trajectory import Prompt
+from statewise.supervision import Context
+from statewise.trajectory import DATASET, Prompt, Segment, Trajectory, assemble
 
 REWARDED = 100
 """How many prompts of a stream the reward judges."""
@@ -31,7 +44,7 @@ def context(subject: Subject, fits: Sequence[Fit], study: Study) -> Line:
     cut = sum(fit.prompts.truncated for fit in fits)
     longest = max(
         (
-            _longest(fit.prompts) + (s.source.room_tokens or 0)
+            _longest(fit.prompts, s.source, subject.student)
             for fit, s in zip(fits, subject.arm.streams, strict=True)
         ),
         default=0,
@@ -47,6 +60,9 @@ def context(subject: Subject, fits: Sequence[Fit], study: Study) -> Line:
         if teacher.context_tokens < longest:
             figure = f"{teacher.name} reads {teacher.context_tokens} tokens and the longest row has {longest}"
             return Line("fail", name, figure, mend, values)
+    for fit, stream in zip(fits, subject.arm.streams, strict=True):
+        for term in stream.terms:
+            _check_context(stream, term, fit.prompts)
     written = study.arm(subject.arm.name).streams
     if all(isinstance(s.prompts, WorldDocuments) for s in written):
         return Line("pass", name, f"documents are cut at the context of {limit}", values=values)
@@ -57,28 +73,48 @@ def context(subject: Subject, fits: Sequence[Fit], study: Study) -> Line:
         return Line(status, name, figure, "" if status == "pass" else mend, values)
     figure = f"all {kept:,} prompts fit the context of {limit}"
     if any(s.source.room_tokens is not None for s in written):
-        figure += f"; prompt and new tokens together need {longest} at most"
+        figure += f"; a row needs {longest} at most"
     return Line("pass", name, figure, values=values)
 
 
-def _longest(prompts: Prompts) -> int:
-    """Tokens of the longest prompt; of lazily made documents, which are only cut, none."""
-    known = isinstance(prompts.items, list | tuple)
-    return max((len(p.token_ids) for p in prompts.items), default=0) if known else 0
+def _check_context(stream: Stream, term: Term, prompts: Prompts) -> None:
+    """A teacher with a prompt of its own reads it and what follows. Raises DataError, with the count."""
+    own, teacher = (getattr(term.supervision, n, None) for n in ("context", "teacher"))
+    if isinstance(own, Context) and isinstance(teacher, Policy):
+        own.check(prompts.items, teacher, stream.source.room_tokens or 0)
+
+
+def _longest(prompts: Prompts, source: Source, student: Policy) -> int:
+    """Tokens of the longest row: prompt, and what is written or read behind it; of lazy documents, none.
+
+    A mixture writes or reads gold; behind a gold prefix both stand in one row. What is longer than the
+    context is cut there.
+    """
+    if not isinstance(prompts.items, list | tuple):
+        return 0
+    room, both = source.room_tokens or 0, has(source, PrefixReset)
+
+    def row(prompt: Prompt) -> int:
+        gold = len(student.to_ids(prompt.reference or "")) + 1 if source.reads_gold else 0
+        return len(prompt.token_ids) + (room + gold if both else max(room, gold))
+
+    return min(student.context_tokens, max((row(p) for p in prompts.items), default=0))
 
 
 def reward(subject: Subject, fits: Sequence[Fit]) -> Found:
     """The gold answer earns 1.0, as the student would have written it: encoded and decoded again.
 
-    As a control the gold of the next prompt is judged too: a reward that pays for anything teaches
-    nothing.
+    As a control each prompt also judges the gold of the next prompt that has another answer: a reward
+    that pays for anything teaches nothing. Rewards by token have a scale of their own: their sums over
+    the gold completion are told.
     """
     name = "reward"
-    judged, paid_others, rewarded = 0, 0.0, False
-    highest = 1.0
+    gold, others, rewarded = [], [], False
+    sums, other_sums = [], []
     for stream, fit in zip(subject.arm.streams, fits, strict=True):
-        rewards = _rewards((stream.source, *stream.terms))
-        rewarded = rewarded or bool(rewards)
+        parts = (stream.source, *stream.terms)
+        rewards, by_token = _rewards(parts), list(dict.fromkeys(within(parts, PythonTokenReward)))
+        rewarded = rewarded or bool(rewards or by_token)
         prompts = _with_reference(fit.prompts)
         if not prompts:
             # A function of the user's own may need no reference; the others compare with one.
@@ -88,28 +124,40 @@ def reward(subject: Subject, fits: Sequence[Fit]) -> Found:
                     "give the data's template a `completion`"
                 )
             continue
-        for one in rewards:
-            for prompt, other in zip(prompts, [*prompts[1:], prompts[0]], strict=True):
+        for prompt, other in zip(prompts, _others(prompts), strict=True):
+            for one in rewards:
                 value = one(prompt, _written(prompt, subject.student))
-                judged += 1
-                highest = max(highest, value)
+                gold.append(value)
                 if value < 1.0:
-                    return _rejected(name, one, prompt, value, judged)
-                paid_others += one(prompt, _written(other, subject.student))
-    if not judged:
-        return Skip(name, "no reward" if not rewarded else "no references to give to the reward")
-    mean_other = paid_others / judged
-    values = {"judged": judged, "gold": highest, "other_answer_mean": mean_other}
-    figure = f"1.0 for the gold answer of {judged} prompts, {mean_other:.2f} on average for another prompt's"
-    if highest > 1.0:
+                    return _rejected(name, one, prompt, value, len(gold))
+                if other is not None:
+                    others.append(one(prompt, _written(other, subject.student)))
+            for one in by_token:
+                sums.append(float(one(_walked(prompt, prompt, subject.student)).sum()))
+                if other is not None:
+                    paid = one(_walked(prompt, other, subject.student))
+                    other_sums.append(float(paid.sum()))
+    if not gold and not sums:
+        return Skip(name, "no references to give to the reward" if rewarded else "no reward")
+    told = [_told("1.0 for", gold, others)] if gold else []
+    if sums:
+        told.append(_told(f"by token {fmean(sums):.2f} in sum on average for", sums, other_sums))
+    figure = "; ".join(told)
+    seen, seen_others = (gold, others) if gold else (sums, other_sums)
+    values = {
+        "judged": len(gold) + len(sums),
+        "gold": max(seen),
+        "other_answer_mean": fmean(seen_others) if seen_others else None,
+    }
+    if gold and max(gold) > 1.0:
         return Line(
             "warn",
             name,
-            f"up to {highest:g} for the gold answer: the scale is not 0 to 1",
+            f"up to {max(gold):g} for the gold answer: the scale is not 0 to 1",
             "scale it to 1.0, or read reward_mean and thresholds on its own scale",
             values,
         )
-    if mean_other >= 1.0 and judged > 1:
+    if gold and others and fmean(others) >= 1.0:
         return Line(
             "warn",
             name,
@@ -118,6 +166,30 @@ def reward(subject: Subject, fits: Sequence[Fit]) -> Found:
             values,
         )
     return Line("pass", name, figure, values=values)
+
+
+def _told(what: str, gold: Sequence[float], others: Sequence[float]) -> str:
+    told = f"{what} the gold answer of {len(gold)} prompts"
+    if others:
+        told += f", {fmean(others):.2f} on average for another prompt's ({len(others)} pairs)"
+    return told
+
+
+def _others(prompts: Sequence[Prompt]) -> list[Prompt | None]:
+    """To each prompt the next one, round the end, that has another answer; None where none has."""
+    answers = [final_answer(p.reference or "") or (p.reference or "").strip() for p in prompts]
+    count = len(prompts)
+    return [
+        next(
+            (
+                prompts[k % count]
+                for k in range(i + 1, i + count)
+                if answers[k % count] != answers[i]
+            ),
+            None,
+        )
+        for i in range(count)
+    ]
 
 
 def _rewards(parts: object) -> list[Reward]:
@@ -137,6 +209,14 @@ def _written(prompt: Prompt, student: Policy) -> str:
     """The gold completion as a reward would get it from the student."""
     assert prompt.reference is not None
     return student.to_text(student.to_ids(prompt.reference))
+
+
+def _walked(prompt: Prompt, answer: Prompt, student: Policy) -> Trajectory:
+    """The row in which the student would have written the gold completion of `answer` to `prompt`."""
+    assert answer.reference is not None
+    ids = np.append(student.to_ids(answer.reference), student.eos_token_id).astype(np.int32)
+    text = _written(answer, student)
+    return assemble(prompt, "gold", [Segment(DATASET, ids)], completion=text, stopped=True)
 
 
 def _rejected(name: str, one: Reward, prompt: Prompt, value: float, judged: int) -> Line:

@@ -5,64 +5,78 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from statewise.arms import Term
-from statewise.check.gradients import EXACT, WHOLE, Gradient, gradient
+from statewise.check.gradients import EXACT, Gradient, gradient, two_rows
 from statewise.check.line import Found, Line, Skip, small
 from statewise.check.models import in_float64, in_fp32, moved
-from statewise.check.subject import Subject
-from statewise.gradient import Rollout
+from statewise.check.subject import Subject, within
+from statewise.gradient import Rollout, student_logprobs
 from statewise.policy import Policy
-from statewise.signals import Labels
-from statewise.supervision import TeacherDistribution, TeacherMixture
+from statewise.supervision import (
+    Context,
+    PythonSupervision,
+    Supervision,
+    TeacherDistribution,
+    TeacherLogRatio,
+    TeacherMixture,
+)
 
 NAME = "student = teacher"
-LOSS = 1e-5
-"""Largest loss that passes for 0, nats a state."""
 SHARE = 1e-3
-"""Largest gradient that passes for 0: its norm against that towards a teacher that differs."""
+"""Largest loss and gradient that pass for 0, as shares of those towards a teacher that differs."""
 
 
 def equal_teacher(subject: Subject, rollouts: Sequence[Rollout]) -> Found:
-    """Each divergence with the student in its teacher's place: at temperature 1, in its own context.
+    """Each term that a teacher teaches, with the student in its place: at temperature 1, in its own context.
 
-    The gradient is stated against that of the same terms with their own teachers, moved by a few
+    Loss and gradient are stated against those of the same terms with their own teachers, moved by a few
     percent: 0 of what is 0 anyway would say nothing. What float32 leaves is tried again in float64.
     """
-    own = [part for r in rollouts if (part := _divergences(r))]
-    if not own:
-        return Skip(NAME, "no divergence from a teacher")
-    student = subject.student
-    policies = (student, *subject.teachers)
+    if not any(_vanishes(term) for stream in subject.arm.streams for term in stream.terms):
+        mine = within(subject.arm, PythonSupervision)
+        own = "a supervision of your own makes what its teacher says into something else"
+        asked = any(one.teacher is not None for one in mine)
+        return Skip(NAME, own if asked else "no term asks a teacher")
+    if not rollouts:
+        return Skip(NAME, "no row teaches anything")
+    student, unseen = subject.student, Skip(NAME, "no state of these rows is taught by a teacher")
+    involved = (student, *subject.teachers)
     # A view: it shares the weights, so that nothing is copied, and is read without gradient.
     twin = student.view("teacher:twin")
-    same = [_taught_by(part, twin) for part in own]
+    with in_fp32((*involved, twin)):
+        kept = [_as_sampled(part, student) for r in rollouts if (part := _taught(r))]
+        if not kept:
+            return unseen
+        same = [_taught_by(part, twin) for part in kept]
 
-    def towards(part: Sequence[Rollout]) -> Gradient:
-        return gradient(student, part, tokens=WHOLE)
+        def towards(part: Sequence[Rollout]) -> Gradient:
+            return gradient(student, part, tokens=two_rows(part))
 
-    with in_fp32((*policies, twin)):
         with moved(student, subject.teachers):
-            scale = towards(own).norm()
+            other = towards(kept)
+        if other.states == 0 or other.norm() == 0:
+            return unseen
         found = towards(same)
-        share, exact = found.norm() / scale if scale else found.norm(), None
-        if not (abs(found.loss) <= LOSS and share <= SHARE):
-            with in_float64(policies):
+        loss, share, exact = _part(found.loss, other.loss), found.norm() / other.norm(), None
+        no_loss, no_gradient = loss <= SHARE, share <= SHARE
+        if not (no_loss and no_gradient):
+            with in_float64(involved):
                 again = towards(same)
-            exact = again.norm() / scale if scale else again.norm()
-            well = abs(again.loss) <= EXACT and exact <= EXACT
-        else:
-            well = True
+            exact = again.norm() / other.norm()
+            no_loss = no_loss or _part(again.loss, other.loss) <= EXACT
+            no_gradient = no_gradient or exact <= EXACT
     values = {"loss_nats": found.loss, "gradient_share": share, "gradient_share_float64": exact}
-    against = "of that towards a teacher that differs" if scale else "in norm"
     figure = (
-        f"loss {small(found.loss)} nats (limit {small(LOSS)}), gradient {small(share)} {against} "
+        f"loss {small(loss)} and gradient {small(share)} of those towards a teacher that differs "
         f"(limit {small(SHARE)})"
     )
     if exact is not None:
-        figure += f", {small(exact)} in float64"
-    if well:
+        figure += f", gradient {small(exact)} in float64"
+    if no_loss and no_gradient:
         return Line("pass", NAME, figure, values=values)
-    if share <= SHARE or (exact is not None and exact <= EXACT):
+    if no_gradient:
         mend = "nothing, where a constant (the teacher's entropy) is meant: only the gradient moves the student"
         return Line("warn", NAME, f"{figure}: the loss has another zero", mend, values)
     return Line(
@@ -70,18 +84,29 @@ def equal_teacher(subject: Subject, rollouts: Sequence[Rollout]) -> Found:
         NAME,
         figure,
         "a divergence is least where both distributions are equal: see whether the objective compares the right "
-        "two, over one support, both normalised",
+        "two, over one support, both normalised, and whether a supervision of your own gives what its teacher says",
         values,
     )
 
 
-def _is_divergence(term: Term) -> bool:
-    return isinstance(term.supervision, TeacherDistribution | TeacherMixture)
+def _part(loss: float, other: float) -> float:
+    """A loss as a share of another."""
+    if loss == 0:
+        return 0.0
+    return abs(loss / other) if other else float("inf")
 
 
-def _divergences(rollout: Rollout) -> Rollout | None:
-    """The rollout with its divergence terms alone; None where there is none."""
-    kept = [k for k, term in enumerate(rollout.stream.terms) if _is_divergence(term)]
+def _vanishes(term: Term) -> bool:
+    """True where the term has nothing to say once the student is its own teacher."""
+    taught = term.supervision
+    if isinstance(taught, PythonSupervision):
+        return taught.gives == "distribution" and taught.teacher is not None
+    return isinstance(taught, TeacherDistribution | TeacherMixture | TeacherLogRatio)
+
+
+def _taught(rollout: Rollout) -> Rollout | None:
+    """The rollout with the terms of its teachers alone; None where there is none."""
+    kept = [k for k, term in enumerate(rollout.stream.terms) if _vanishes(term)]
     if not kept:
         return None
     terms = tuple(rollout.stream.terms[k] for k in kept)
@@ -89,20 +114,45 @@ def _divergences(rollout: Rollout) -> Rollout | None:
     return replace(rollout, stream=replace(rollout.stream, terms=terms), labels=labels)
 
 
+def _as_sampled(rollout: Rollout, student: Policy) -> Rollout:
+    """The rows as if the student had sampled them now, where a term compares with the sampler.
+
+    A log-ratio to whoever else sampled a token is not 0; how far the real sampler is off is a check
+    of its own.
+    """
+    if not any(isinstance(t.supervision, TeacherLogRatio) for t in rollout.stream.terms):
+        return rollout
+    rows = rollout.trajectories
+    tokens = 2 * max(len(row) for row in rows)
+    found = student_logprobs(student, rows, tokens_per_microbatch=tokens)
+    sampled = [
+        replace(row, behaviour_logprobs=logprobs.astype(np.float32))
+        for row, logprobs in zip(rows, found, strict=True)
+    ]
+    return replace(rollout, trajectories=sampled)
+
+
 def _taught_by(rollout: Rollout, twin: Policy) -> Rollout:
-    """The same divergences from `twin`."""
+    """The same terms with `twin` for a teacher."""
     terms = tuple(
         replace(term, supervision=_with_teacher(term.supervision, twin))
         for term in rollout.stream.terms
     )
-    labels = [Labels.none(len(rollout.trajectories)) for _ in terms]
+    labels = [term.supervision.label(rollout.trajectories) for term in terms]
     return replace(rollout, stream=replace(rollout.stream, terms=terms), labels=labels)
 
 
-def _with_teacher(supervision: object, twin: Policy) -> TeacherDistribution | TeacherMixture:
-    if isinstance(supervision, TeacherMixture):
-        teachers = tuple(_equal(one, twin) for one in supervision.teachers)
-        return replace(supervision, teachers=teachers)
+def _with_teacher(supervision: Supervision, twin: Policy) -> Supervision:
+    match supervision:
+        case TeacherMixture():
+            teachers = tuple(_equal(one, twin) for one in supervision.teachers)
+            return replace(supervision, teachers=teachers)
+        case TeacherLogRatio():
+            return replace(supervision, teacher=twin, context=None)
+        case PythonSupervision():
+            # A function that takes a context is given one: the student's own prompt.
+            own = Context("{question}") if supervision.context else None
+            return replace(supervision, teacher=twin, context=own)
     assert isinstance(supervision, TeacherDistribution)
     return _equal(supervision, twin)
 

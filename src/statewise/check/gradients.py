@@ -28,8 +28,6 @@ TOLERANCE = 1e-4
 EXACT = 1e-6
 """The same in float64; a user's own objective may compute in float32 inside."""
 PADDING_TOKENS = 16
-WHOLE = 1 << 40
-"""A micro-batch that holds every row."""
 
 INVARIANCES = ("padding", "micro-batch", "accumulation", "dropout")
 
@@ -123,7 +121,7 @@ def invariances(subject: Subject, rollouts: Sequence[Rollout]) -> list[Found]:
             """Half of what two passes in opposite order add up to."""
             first = one_by_one()
             backwards = [r.select(range(len(r.trajectories))[::-1]) for r in rollouts]
-            both = gradient(student, backwards, tokens=_two_rows(rollouts), after=first)
+            both = gradient(student, backwards, tokens=two_rows(rollouts), after=first)
             return replace(both, parts=tuple(p / 2 for p in both.parts))
 
         def compare(name: str, other: Callable[[], Gradient], what: str, mend: str) -> Line:
@@ -143,8 +141,8 @@ def invariances(subject: Subject, rollouts: Sequence[Rollout]) -> list[Found]:
             found.append(
                 compare(
                     "micro-batch",
-                    lambda: gradient(student, rollouts, tokens=WHOLE),
-                    f"all {rows} rows at once, not one by one",
+                    lambda: gradient(student, rollouts, tokens=two_rows(rollouts)),
+                    "two rows at once, not one by one",
                     "a row sees its neighbours, or a loss is divided inside: an objective or supervision of your "
                     "own must return one value a state, of that state alone",
                 )
@@ -220,6 +218,6 @@ def _dropout(subject: Subject, rollouts: Sequence[Rollout], alone: Gradient) -> 
     )
 
 
-def _two_rows(rollouts: Sequence[Rollout]) -> int:
-    """A micro-batch of two of the longest rows."""
+def two_rows(rollouts: Sequence[Rollout]) -> int:
+    """A micro-batch of two of the longest rows: enough to see neighbours, and no more memory than that."""
     return 2 * max(len(t) for r in rollouts for t in r.trajectories)

@@ -8,8 +8,7 @@ from itertools import groupby
 
 import numpy as np
 
-from statewise.check.subject import Subject
-from statewise.check.tokens import spoken_weights
+from statewise.check.subject import Subject, spoken_weights
 from statewise.gradient import Rollout
 
 

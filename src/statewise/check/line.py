@@ -53,9 +53,9 @@ def guarded(name: str, check: Callable[[], Found]) -> Found:
 
 
 def failed(name: str, error: StatewiseError) -> Line:
-    """An error as a line: a message says what is wrong and then, behind a semicolon, the mend."""
+    """An error as a line: a message says what is wrong and then, where it does, behind a semicolon the mend."""
     figure, _, mend = str(error).partition("; ")
-    return Line("fail", name, figure, mend or "the message names the place; mend it there")
+    return Line("fail", name, figure, mend)
 
 
 def graded(value: float, *, warn_above: float, fail_above: float) -> Status:

@@ -27,13 +27,15 @@ from statewise.check.tokens import (
     stop_emitted,
     stop_trained,
 )
-from statewise.errors import ConfigError, StatewiseError, nearest
+from statewise.errors import ConfigError, ModelError, StatewiseError, nearest
 from statewise.gradient import Rollout
 from statewise.store import RunFolder
 from statewise.study.spec import Study
 
 WALKED = ("masks", "stop token trained", "stop token emitted", GAP, "gradient", *INVARIANCES, EQUAL)
 """Checks of what sources make: they need rows."""
+READ = ("encoding", "chat template", "context", "train/test overlap", "reward")
+"""Checks of models and data: they need no rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,8 @@ def check_study(
     rows a stream take part in the checks of the gradient. `run` is a folder whose trained arms serve as
     teachers and starts.
 
-    Raises ConfigError for an arm that is not there, and ModelError for a model that cannot be loaded.
+    A model that cannot be loaded is a fail of its arms, whose other checks are skipped. Raises
+    ConfigError for an arm that is not there.
     """
     if items < 1:
         raise ConfigError(f"--items must be 1 or more, found {items}")
@@ -109,7 +112,13 @@ def _check_arm(
     measured: Callable[[], list[HeldOut]],
 ) -> ArmReport:
     began = time.perf_counter()
-    subject = load_subject(study, arm, run, study.seeds[0])
+    try:
+        subject = load_subject(study, arm, run, study.seeds[0])
+    except ModelError as error:
+        # One model that is not there must not silence the other arms.
+        skips = [Skip(name, "a model cannot be loaded") for name in (*READ, *WALKED)]
+        seconds = time.perf_counter() - began
+        return ArmReport(arm.name, (), (), (failed("model", error), *skips), Cost(seconds=seconds))
     found, shown, cost = _found(study, subject, count, measured)
     cost = Cost(cost.rows, cost.tokens_sampled, time.perf_counter() - began)
     return ArmReport(arm.name, subject.notes, tuple(shown), tuple(found), cost)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar
+
+import numpy as np
 
 from statewise.arms import Arm, Stream, bind, policies
 from statewise.data import Prompts, WorldDocuments
 from statewise.errors import DataError, StatewiseError
-from statewise.gradient import Rollout
+from statewise.gradient import Rollout, state_factors
 from statewise.policy import LIVE, Ema, Policy, PolicyRef
 from statewise.seeding import seed_for
+from statewise.sources import Stored
 from statewise.store import RunFolder
 from statewise.study.jobs import is_trained
 from statewise.study.models import base_location, best_device, marker, root_of
@@ -115,6 +118,24 @@ def within(value: object, kind: type[Part]) -> Iterator[Part]:
 def has(value: object, kind: type[object]) -> bool:
     """True where any part of a value is of this type."""
     return any(True for _ in within(value, kind))
+
+
+def sampled(rollouts: Sequence[Rollout]) -> list[Rollout]:
+    """The rollouts that were sampled here: a stored sample is another run's."""
+    return [r for r in rollouts if not has(r.stream.source, Stored)]
+
+
+def spoken_weights(rollout: Rollout, index: int) -> np.ndarray:
+    """The weights of a row as its terms use them: 0 where no term speaks."""
+    row = rollout.trajectories[index]
+    # A row alone: its divisor is another one then, but 0 stays 0.
+    spoken = [state_factors(term, [row])[0] != 0 for term in rollout.stream.terms]
+    return row.weights * np.any(spoken, axis=0)
+
+
+def owner_policies(subject: Subject) -> dict[str, Policy]:
+    """Policies by the name that their tokens carry."""
+    return {policy.owner: policy for policy in (*subject.teachers, subject.student)}
 
 
 def _unread(stream: Stream) -> Any:

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 
 from statewise.check.line import Found, Line, Skip
-from statewise.check.subject import Fit, Subject, has
+from statewise.check.subject import Fit, Subject, has, sampled, spoken_weights
 from statewise.errors import ModelError
 from statewise.gradient import Rollout, state_factors
-from statewise.policy import Policy
-from statewise.sources import Filtered, Mixture, Stored
+from statewise.sources import Filtered, Mixture
 from statewise.study.models import check_same_encoding
-from statewise.trajectory import DATASET, Trajectory, role
+from statewise.trajectory import DATASET, role
 
 TEXTS = 64
 """How many prompts with their references are encoded by both tokenizers."""
@@ -149,19 +148,24 @@ def stop_trained(subject: Subject, rollouts: Sequence[Rollout], fits: Sequence[F
     """
     name, stops = "stop token trained", subject.student.stop_token_ids
     ended = gold = with_stop = inside = 0
-    for rollout in rollouts:
-        spoken = _spoken(rollout)
-        for row, said in zip(rollout.trajectories, spoken, strict=True):
+    never: list[int] = []
+    for place, rollout in enumerate(rollouts):
+        ends = stopped_rows = 0
+        for index, row in enumerate(rollout.trajectories):
+            said = spoken_weights(rollout, index) != 0
             if not said.any():
                 continue
             is_gold = role(row.owners[row.owner_codes[-1]]) == DATASET
             if not (row.stopped or is_gold):
                 continue
             is_stop = np.isin(row.token_ids, list(stops))
-            ended += 1
+            ends += 1
             gold += is_gold
-            with_stop += bool(is_stop[-1] and said[-1])
+            stopped_rows += bool(is_stop[-1] and said[-1])
             inside += bool((is_stop & said)[row.prompt_tokens : -1].any())
+        ended, with_stop = ended + ends, with_stop + stopped_rows
+        if ends and not stopped_rows:
+            never.append(place)
     token = subject.student.tokenizer.decode([subject.student.eos_token_id])
     cut = sum(
         f.prompts.truncated
@@ -179,7 +183,10 @@ def stop_trained(subject: Subject, rollouts: Sequence[Rollout], fits: Sequence[F
         if gold
         else "end rows by a stop token instead of stop_strings, and let a term speak of it"
     )
-    if with_stop == 0:
+    if never:
+        # Other streams that end well must not hide it: this one teaches to go on.
+        if len(rollouts) > 1:
+            figure += f"; never in stream {', '.join(str(place) for place in never)}"
         return Line("fail", name, figure, room, values)
     if inside:
         return Line(
@@ -215,25 +222,3 @@ def stop_emitted(rollouts: Sequence[Rollout]) -> Found:
         "generation_config names the stop token of its prompts' format, or train on gold completions first",
         values,
     )
-
-
-def sampled(rollouts: Sequence[Rollout]) -> list[Rollout]:
-    """The rollouts that were sampled here: a stored sample is another run's."""
-    return [r for r in rollouts if not has(r.stream.source, Stored)]
-
-
-def _spoken(rollout: Rollout) -> list[np.ndarray]:
-    """Per row, which tokens some term speaks of."""
-    factors = [state_factors(term, rollout.trajectories) for term in rollout.stream.terms]
-    return [np.any([f[i] != 0 for f in factors], axis=0) for i in range(len(rollout.trajectories))]
-
-
-def spoken_weights(rollout: Rollout, index: int) -> np.ndarray:
-    """The weights of a row as its terms use them: 0 where no term speaks."""
-    trajectory: Trajectory = rollout.trajectories[index]
-    return trajectory.weights * _spoken(rollout)[index]
-
-
-def owner_policies(subject: Subject) -> dict[str, Policy]:
-    """Policies by the name that their tokens carry."""
-    return {policy.owner: policy for policy in (*subject.teachers, subject.student)}
