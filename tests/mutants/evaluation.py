@@ -9,10 +9,10 @@ APART = f"{ITEMS}::test_sampled_texts_depend_on_the_seed_and_item_alone"
 MUTANTS = (
     Mutant(
         "shift",
-        "a continuation is scored one token early",
+        "a short continuation is read where the longest begins",
         "evaluate/scoring.py",
-        "first = len(row) - len(continuation)",
-        "first = len(row) - depth",
+        "at[len(at) - len(continuation) :]",
+        "at[: len(continuation)]",
         (
             "evaluate/test_continuations.py::test_continuations_of_unequal_length_that_share_a_row_are_read_at_their_own_states",
         ),
@@ -46,7 +46,7 @@ MUTANTS = (
     Mutant(
         "template",
         "few-shot examples drift from pass to pass",
-        "evaluate/items.py",
+        "evaluate/requests.py",
         "leaf.set_fewshot_seed(FEWSHOT_SEED)",
         "leaf.set_fewshot_seed(None)",
         (f"{ITEMS}::test_few_shot_examples_are_the_same_every_time",),
@@ -87,16 +87,16 @@ MUTANTS = (
         "extraction",
         "a completion without an answer has failed nothing",
         "evaluate/items.py",
-        "extraction_failed=INVALID in _filtered(logged) if generates else None",
+        "extraction_failed=INVALID in _filtered(answered) if generates else None",
         "extraction_failed=False if generates else None",
         (FLAGGED,),
     ),
     Mutant(
         "extraction",
         "another filter's rows are counted too",
-        "evaluate/items.py",
-        'if logged["filter"] != wanted:',
-        'if logged["filter"] is None:',
+        "evaluate/tasks.py",
+        "        )\n    return task.filter",
+        "        )\n    return names[0]",
         ("evaluate/test_items.py::test_failed_extraction_and_cut_texts_are_flagged",),
     ),
     Mutant(
@@ -129,8 +129,8 @@ MUTANTS = (
         "temperature",
         "the sampled pass is greedy",
         "evaluate/items.py",
-        "(sample, Sampling()) for sample",
-        "(sample, Sampling(0.0)) for sample",
+        "(k, Sampling(), written)",
+        "(k, Sampling(0.0), written)",
         (APART,),
     ),
 )

@@ -125,8 +125,8 @@ MUTANTS = (
         "pairing",
         "the student teaches itself what it says already",
         PAIRING,
-        "told and one.context is None and is_live(one.teacher)",
-        "told and one.context is None and one.teacher is None",
+        "repeats and supervision.context is None and is_live(supervision.teacher)",
+        "repeats and supervision.context is None and supervision.teacher is None",
         ("core/test_arms.py::test_a_source_and_a_term_that_mean_nothing_together_are_refused",),
     ),
     Mutant(

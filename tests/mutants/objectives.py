@@ -120,8 +120,8 @@ MUTANTS = (
         "temperature",
         "a ratio is taken under the full softmax",
         GRADIENT,
-        "scaled = logits / states.temperature[:, None]",
-        "scaled = logits",
+        "logprobs_of(logits, states.action_ids, states.temperature)",
+        "logprobs_of(logits, states.action_ids)",
         (f"{TEST}::test_ratios_are_taken_under_the_temperature_of_sampling",),
     ),
     Mutant(

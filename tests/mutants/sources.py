@@ -43,8 +43,8 @@ MUTANTS = (
         "mask",
         "the learner's root is taught",
         "sources/continuation.py",
-        "weight=0.0,",
-        "weight=1.0,",
+        'weight=float("student" in self.supervised)',
+        "weight=1.0",
         (f"{TEST}::test_only_the_branch_weighs_and_both_authors_are_written_down",),
     ),
     Mutant(

@@ -151,8 +151,8 @@ MUTANTS = (
         "shift",
         "the teacher is read at the token's own position",
         "supervision/teacher.py",
-        "hidden = teacher.hidden(token_ids, lengths)[states.row, column - 1]",
-        "hidden = teacher.hidden(token_ids, lengths)[states.row, column]",
+        "teacher.hidden_at(token_ids, lengths, states.row, column - 1)",
+        "teacher.hidden_at(token_ids, lengths, states.row, column)",
         (f"{TEST}::test_the_teachers_distribution_is_read_at_the_state_and_not_beside_it",),
     ),
     Mutant(

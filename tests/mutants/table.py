@@ -1,13 +1,17 @@
 """Every mutant, and the faults of docs/pitfalls.md that they stand for."""
 
 from tests.mutants import (
+    checks,
     composed,
     divergences,
+    engine,
     evaluation,
     gradient,
+    kernels,
     measures,
     methods,
     objectives,
+    packing,
     policies,
     reading,
     sampling,
@@ -16,23 +20,29 @@ from tests.mutants import (
     study,
     supervision,
     training,
+    visited,
 )
 
 MUTANTS = (
     *states.MUTANTS,
     *policies.MUTANTS,
     *gradient.MUTANTS,
+    *packing.MUTANTS,
+    *kernels.MUTANTS,
     *divergences.MUTANTS,
     *objectives.MUTANTS,
     *supervision.MUTANTS,
     *sources.MUTANTS,
     *composed.MUTANTS,
     *sampling.MUTANTS,
+    *engine.MUTANTS,
     *training.MUTANTS,
     *methods.MUTANTS,
     *reading.MUTANTS,
     *evaluation.MUTANTS,
     *measures.MUTANTS,
+    *visited.MUTANTS,
+    *checks.MUTANTS,
     *study.MUTANTS,
 )
 

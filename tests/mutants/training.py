@@ -34,8 +34,8 @@ MUTANTS = (
         "optimiser",
         "gradients are not clipped",
         "train.py",
-        "student.trainable_parameters()], budget.max_grad_norm\n",
-        "student.trainable_parameters()], math.inf\n",
+        "clip_grad_norm_(parameters, budget.max_grad_norm)",
+        "clip_grad_norm_(parameters, math.inf)",
         (STEP,),
     ),
     Mutant(

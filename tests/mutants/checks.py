@@ -1,0 +1,68 @@
+"""`statewise check`: a check that always passes is worse than none."""
+
+from tests.mutants.mutant import Mutant
+
+TEST = "check/test_check.py"
+CHANGES = f"{TEST}::test_what_changes_with_padding_with_the_batch_or_with_time_fails"
+
+MUTANTS = (
+    Mutant(
+        "check",
+        "what moves the gradient in float64 passes",
+        "check/gradients.py",
+        'return Line("fail", name, f"{figure}, {small(exact)} in float64", mend, values)',
+        'return Line("pass", name, f"{figure}, {small(exact)} in float64", mend, values)',
+        (
+            CHANGES,
+            f"{TEST}::test_an_objective_of_the_users_own_that_divides_inside_fails",
+        ),
+    ),
+    Mutant(
+        "check",
+        "nothing is padded where padding is checked",
+        "check/gradients.py",
+        "with padded(policies, PADDING_TOKENS):",
+        "with padded(policies, 0):",
+        (CHANGES,),
+    ),
+    Mutant(
+        "check",
+        "all rows at once are still one by one",
+        "check/gradients.py",
+        "gradient(student, rollouts, tokens=WHOLE)",
+        "gradient(student, rollouts, tokens=1)",
+        (CHANGES,),
+    ),
+    Mutant(
+        "check",
+        "any divergence is least at the teacher",
+        "check/equal.py",
+        "well = abs(again.loss) <= EXACT and exact <= EXACT",
+        "well = True",
+        (f"{TEST}::test_a_divergence_that_is_not_least_at_the_teacher",),
+    ),
+    Mutant(
+        "check",
+        "the trainer is compared with itself",
+        "check/gap.py",
+        "np.abs(logprobs[at].astype(np.float64) - row.behaviour_logprobs[at])",
+        "np.abs(logprobs[at].astype(np.float64) - logprobs[at])",
+        (f"{TEST}::test_a_gap_between_sampler_and_trainer",),
+    ),
+    Mutant(
+        "check",
+        "test items in the training set warn",
+        "check/overlap.py",
+        '"fail" if struck["test"] else "warn"',
+        '"warn"',
+        (f"{TEST}::test_a_held_out_item_in_the_training_set_is_found",),
+    ),
+    Mutant(
+        "check",
+        "only the first words of an item are compared",
+        "check/overlap.py",
+        "if text[start : start + len(i.words)] == i.words",
+        "if True",
+        (f"{TEST}::test_a_held_out_item_in_the_training_set_is_found",),
+    ),
+)

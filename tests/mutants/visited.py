@@ -1,0 +1,110 @@
+"""Probes at every state: which state, which direction, which error."""
+
+from tests.mutants.mutant import Mutant
+
+HOME, CLUSTERS, TEST = "probes/per_state.py", "probes/clusters.py", "core/test_per_state.py"
+EVERY = f"{TEST}::test_every_number_is_that_of_the_whole_distribution"
+COVERS = f"{TEST}::test_a_clustered_interval_covers_and_a_naive_one_would_not"
+PAIRED = f"{TEST}::test_a_difference_on_shared_prompts_is_paired"
+
+MUTANTS = (
+    Mutant(
+        "shift",
+        "per state: numbers are read beside the state",
+        HOME,
+        "at = (states.row, states.column - 1)",
+        "at = (states.row, states.column)",
+        (EVERY,),
+    ),
+    Mutant(
+        "shift",
+        "per state: depth counts the prompt",
+        HOME,
+        "depth=column[order] - starts[row]",
+        "depth=column[order] - 0 * starts[row]",
+        (EVERY,),
+    ),
+    Mutant(
+        "selection",
+        "per state: numbers come in the order of reading",
+        HOME,
+        "order = np.lexsort((column, row))",
+        "order = np.arange(len(row))",
+        (EVERY,),
+    ),
+    Mutant(
+        "mask",
+        "per state: prompts are states too",
+        HOME,
+        "weights[: trajectory.prompt_tokens] = 0.0",
+        "weights[:1] = 0.0",
+        (f"{TEST}::test_unsupervised_states_count_and_prompts_do_not",),
+    ),
+    Mutant(
+        "direction",
+        "per state: the two divergences are swapped",
+        HOME,
+        '"kl_policy_reference": kl(own, other), "kl_reference_policy": kl(other, own)',
+        '"kl_policy_reference": kl(other, own), "kl_reference_policy": kl(own, other)',
+        (EVERY,),
+    ),
+    Mutant(
+        "clusters",
+        "states of one prompt count as independent",
+        CLUSTERS,
+        "np.unique(np.asarray(clusters, dtype=str), return_inverse=True)",
+        "np.unique([str(i) for i in range(len(clusters))], return_inverse=True)",
+        (COVERS,),
+    ),
+    Mutant(
+        "clusters",
+        "few clusters count as many",
+        CLUSTERS,
+        "clusters / (clusters - 1) * squares",
+        "squares",
+        (
+            "core/test_probes_samples.py::test_behaviour_by_hand",
+            COVERS,
+        ),
+    ),
+    Mutant(
+        "clusters",
+        "equal clusters make certain",
+        CLUSTERS,
+        "if clusters < 2 or squares <= (1e-12 * self.value) ** 2:",
+        "if clusters < 2:",
+        (f"{TEST}::test_equal_clusters_have_no_known_error",),
+    ),
+    Mutant(
+        "clusters",
+        "a difference adds up the errors of shared prompts",
+        CLUSTERS,
+        "_joined(self, other, 1.0, -1.0)",
+        "_joined(self, other, 1.0, 1.0)",
+        (PAIRED,),
+    ),
+    Mutant(
+        "clusters",
+        "the divisor of a quotient has no error",
+        CLUSTERS,
+        "-ratio / other.value",
+        "-0.0 * ratio",
+        (f"{TEST}::test_a_quotient_has_the_error_of_the_delta_method",),
+    ),
+    Mutant(
+        "fault as score",
+        "nan at a state is averaged away",
+        CLUSTERS,
+        "if not np.isfinite(values[kept]).all():",
+        "if not len(values):",
+        (f"{TEST}::test_values_that_are_not_finite_are_a_fault",),
+    ),
+    Mutant(
+        "estimator",
+        "pass@k is the plug-in",
+        "probes/behaviour.py",
+        "comb(n - int(c), k) / comb(n, k)",
+        "(1 - int(c) / n) ** k",
+        ("core/test_probes_samples.py::test_pass_at_k_is_unbiased_where_the_plug_in_is_not",),
+    ),
+)
