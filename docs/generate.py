@@ -1,4 +1,4 @@
-"""Writes docs/methods.md out of the code: `python docs/generate.py`, or `make docs`.
+"""Writes docs/methods.md out of the code: `python docs/generate.py`; `make docs` does, and performance.md too.
 
 Every public function of the modules below is called with example arguments, and what it returns is
 put into words: no row is written by hand, so none can be wrong about its method. A method with a
@@ -60,6 +60,15 @@ UNSAID = {
     "extract": "strict",
 }
 """Fields whose values say nothing: a limit that every sampler has, a transform that changes nothing."""
+WITHOUT_PAPER = {
+    "pretraining": "= `sft`",
+    "topk_opd": "= `opd`, with less memory",
+    "sampled_opd": "none is known to us for discount 0",
+    "rl_with_opd": "a sum of `grpo` and `sampled_opd`",
+    "with_rehearsal": "older than any that we could name",
+    "with_retention_anchor": "= `with_anchor`, at other states",
+}
+"""What stands in the cell of a method that comes from no paper."""
 ABSTRACT = re.compile(r"(?:arXiv )?\b(\d{4}\.\d{5})\b(, eq\. [\d, ]*\d)?")
 BOOK = re.compile(r"\(([A-Z]\w+(?: et al\.)?, (?:19|20)\d\d)\)")
 HEAD = ("method", "states", "moves with theta", "signal", "objective", "weight", "paper")
@@ -192,13 +201,24 @@ def weight_words(stream: Stream, term: Term) -> str:
 
 
 def papers(function: Callable[..., Arm]) -> str:
-    """The sources that a method's docstring names."""
+    """The sources that a method's docstring names, or that of the importance weights that it is about.
+
+    A method without any stops this program unless `WITHOUT_PAPER` says why.
+    """
     text = inspect.getdoc(function) or ""
+    weights = inspect.signature(function).parameters.get("importance")
+    if weights and weights.default is not None:
+        text += inspect.getdoc(type(weights.default)) or ""
     found = [
         f"[{number}](https://arxiv.org/abs/{number}){equation}"
         for number, equation in ABSTRACT.findall(text)
     ]
-    return "; ".join(dict.fromkeys([*found, *BOOK.findall(text)]))
+    named = "; ".join(dict.fromkeys([*found, *BOOK.findall(text)]))
+    if not named and function.__name__ not in WITHOUT_PAPER:
+        raise SystemExit(
+            f"{function.__name__}: name its paper, or say in WITHOUT_PAPER why it has none"
+        )
+    return named or WITHOUT_PAPER[function.__name__]
 
 
 def row(function: Callable[..., Arm]) -> tuple[str, ...]:

@@ -138,13 +138,20 @@ def test_exit_code_1_on_a_fail_and_json_alone_on_stdout(command, capsys):
     assert "too_long: drop" in failing["mend"]
 
 
+def test_a_model_that_is_not_there_is_a_fail_that_json_holds(command, capsys):
+    assert command("--json", "--set", "base=./nowhere") == 1
+    (arm,) = json.loads(capsys.readouterr().out)["arms"]
+    (only,) = arm["lines"]
+    assert (only["status"], only["name"]) == ("fail", "model")
+    assert only["figure"].startswith("arms.sft: no model at nowhere")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--arm", "stf"], "--arm: no arm 'stf'; did you mean 'sft'"),
         (["--items", "0"], "--items must be 1 or more, found 0"),
         (["--run", "nowhere"], "--run: nowhere is no run folder"),
-        (["--set", "base=./nowhere"], "arms.sft: no model at nowhere"),
         (["--set", "arms.sft.streams.0.terms.0.objective={kind: python, function: 'a.py:f'}"], "--trust-code"),
     ],
 )  # fmt: skip

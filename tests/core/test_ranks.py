@@ -9,11 +9,16 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from enumerable import assert_same, gradient
 from test_gradient import CASES, cases
 from two_ranks import SHARES
 
 import statewise
+from statewise.arms import Budget, sft
+from statewise.data import JsonLines
+from statewise.errors import ConfigError
+from statewise.train import train
 
 HERE = Path(__file__).parent
 
@@ -52,3 +57,14 @@ def test_gradient_does_not_depend_on_the_number_of_ranks(name, split, ranks):
         assert abs(summed - loss) < 1e-12
         # The divisor of a share is a sum in another order: exact where the sums are, as they are here.
         assert_same(grads, whole, atol=1e-12)
+
+
+def test_train_refuses_several_ranks(monkeypatch):
+    """Each would walk the same prompts, and the sum of their gradients be a multiple of one."""
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    student, _ = cases()["sft, token"]
+    arm = sft("arm", JsonLines("never-read.jsonl"), Budget(0.1, steps=1), prompts_per_step=1)
+    optimizer = torch.optim.SGD([p for _, p in student.trainable_parameters()], lr=0.1)
+    with pytest.raises(ConfigError, match="train runs in one process, found 2 ranks"):
+        next(train(arm, student, optimizer, seed=0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statewise.arms.anchor import anchor_term
 from statewise.arms.arm import Arm, Budget, Stream, Term
 from statewise.data import Data, Prompts
 from statewise.objectives import (
@@ -21,7 +22,6 @@ from statewise.supervision import (
     LeaveOneOut,
     RewardBaseline,
     Supervision,
-    TeacherDistribution,
     TeacherLogRatio,
 )
 
@@ -176,17 +176,10 @@ def anchored_grpo(
     coefficient: float = 0.04,
 ) -> Arm:
     """GRPO with `kl(student||anchor)` as a second term: the divergence itself, no sampled estimate (2402.03300)."""
-    terms = (
-        Term(GroupAdvantage(reward), ClippedSurrogate(clip, clip), normaliser="sequence"),
-        Term(
-            TeacherDistribution(anchor),
-            KLStudentTeacher(),
-            coefficient=coefficient,
-            normaliser="sequence",
-        ),
-    )
+    term = Term(GroupAdvantage(reward), ClippedSurrogate(clip, clip), normaliser="sequence")
+    held = anchor_term(term, anchor, KLStudentTeacher(), coefficient)
     return _on_policy(
-        name, prompts, budget, prompts_per_step, max_new_tokens, samples_per_prompt, *terms
+        name, prompts, budget, prompts_per_step, max_new_tokens, samples_per_prompt, term, held
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from statewise.arms.anchor import anchor_term
 from statewise.arms.arm import Arm, Stream, Term
 from statewise.data import Data, Prompts
 from statewise.objectives import CrossEntropy, Importance, KLStudentTeacher, Objective
@@ -60,22 +61,14 @@ def with_anchor(
     coefficient: float = 0.04,
     objective: Objective = KLStudentTeacher(),
 ) -> Arm:
-    """The same arm with a divergence from `anchor` at its own states.
+    """The same arm with a divergence from `anchor` at its own states (as in 2402.03300).
 
     In each stream the anchor has the normaliser and the owners of the first term, so that both are
     sums over the same states.
     """
 
     def anchored(stream: Stream) -> Stream:
-        first = stream.terms[0]
-        held = Term(
-            TeacherDistribution(anchor),
-            objective,
-            coefficient,
-            first.normaliser,
-            first.constant_tokens,
-            first.on,
-        )
+        held = anchor_term(stream.terms[0], anchor, objective, coefficient)
         return replace(stream, terms=(*stream.terms, held))
 
     return _each(arm, anchored)

@@ -7,7 +7,6 @@ import textwrap
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from io import StringIO
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +16,7 @@ from rich.table import Table
 from statewise.check.item import Item, Run
 from statewise.check.line import Line, Status
 from statewise.check.study import ArmReport
+from statewise.study.terminal import console
 from statewise.trajectory import role
 
 MARKS: dict[Status, str] = {"pass": "✓", "warn": "!", "fail": "✗"}
@@ -40,19 +40,13 @@ LEGEND = (
 
 def arm_text(report: ArmReport, *, width: int = 100, colour: bool = False) -> str:
     """One arm: its item, its lines, and what had nothing to look at."""
-    console = Console(
-        file=StringIO(),
-        width=width,
-        force_terminal=colour,
-        color_system="standard" if colour else None,
-        highlight=False,
-    )
-    with console.capture() as capture:
-        console.rule(f"[bold]{escape(report.arm)}[/]", align="left", characters="─")
+    out = console(width=width, colour=colour)
+    with out.capture() as capture:
+        out.rule(f"[bold]{escape(report.arm)}[/]", align="left", characters="─")
         for note in report.notes:
-            console.print(f"[dim]note: {escape(note)}[/]")
+            out.print(f"[dim]note: {escape(note)}[/]")
         for item in report.items:
-            _print_item(console, item, several=len(report.items) > 1)
+            _print_item(out, item, several=len(report.items) > 1)
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
         table.add_column(no_wrap=True)
         table.add_column(no_wrap=True)
@@ -62,16 +56,16 @@ def arm_text(report: ArmReport, *, width: int = 100, colour: bool = False) -> st
             table.add_row(
                 f"[bold {tint}]{MARKS[line.status]} {line.status}[/]", line.name, _told(line)
             )
-        console.print()
-        console.print(table)
+        out.print()
+        out.print(table)
         if report.skipped:
             reasons: dict[str, list[str]] = {}
             for skip in report.skipped:
                 reasons.setdefault(skip.reason, []).append(skip.name)
             told = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in reasons.items())
-            console.print(f"[dim]nothing to check: {escape(told)}[/]")
+            out.print(f"[dim]nothing to check: {escape(told)}[/]")
         cost = report.cost
-        console.print(
+        out.print(
             f"[dim]{cost.rows} rows, {cost.tokens_sampled:,} tokens sampled, {cost.seconds:.1f} s[/]\n"
         )
     return "\n".join(line.rstrip() for line in capture.get().split("\n"))

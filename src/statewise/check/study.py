@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from statewise.arms import Arm
+from statewise.arms import Arm, references
 from statewise.check.data import context, reward
 from statewise.check.equal import NAME as EQUAL
 from statewise.check.equal import equal_teacher
@@ -30,6 +30,8 @@ from statewise.check.tokens import (
 from statewise.errors import ConfigError, ModelError, StatewiseError, nearest
 from statewise.gradient import Rollout
 from statewise.store import RunFolder
+from statewise.study.folder import differing, few_words
+from statewise.study.jobs import is_trained
 from statewise.study.spec import Study
 
 WALKED = ("masks", "stop token trained", "stop token emitted", GAP, "gradient", *INVARIANCES, EQUAL)
@@ -120,8 +122,28 @@ def _check_arm(
         seconds = time.perf_counter() - began
         return ArmReport(arm.name, (), (), (failed("model", error), *skips), Cost(seconds=seconds))
     found, shown, cost = _found(study, subject, count, measured)
+    found = [*_stale(study, arm, run), *found]
     cost = Cost(cost.rows, cost.tokens_sampled, time.perf_counter() - began)
     return ArmReport(arm.name, subject.notes, tuple(shown), tuple(found), cost)
+
+
+def _stale(study: Study, arm: Arm, run: RunFolder | None) -> Iterator[Line]:
+    """A warning where teachers or starts come from the run of a study that has changed since."""
+    if run is None:
+        return
+    wanted = {arm.start.name, *(ref.name for ref in references(arm))}
+    used = [
+        other.name
+        for other in study.arms
+        if other.name in wanted and is_trained(run, other.name, study.seeds[0])
+    ]
+    if used and (changed := differing(study, run)):
+        yield Line(
+            "warn",
+            "run folder",
+            f"{', '.join(used)} as trained in {run.root}, by a study that differs in {few_words(changed)}",
+            "run this study into a folder of its own and name it with --run, or check before it has run",
+        )
 
 
 def _found(

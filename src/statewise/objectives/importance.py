@@ -26,8 +26,8 @@ class Importance:
     there on, and the current one where it has none, so that no step is corrected twice. The weight
     multiplies the loss; the normaliser counts the state as before.
 
-    Truncation: Ionides, 2008; between engines: Yao et al., 2025, "Your efficient RL framework secretly
-    brings you off-policy RL training". Untruncated and by sequence it is unbiased.
+    Truncated weights (Ionides, 2008), between engines (Yao et al., 2025): "Your efficient RL framework
+    secretly brings you off-policy RL training". Untruncated and by sequence it is unbiased.
 
     Raises ConfigError for a cap below 1.
 

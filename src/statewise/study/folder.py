@@ -50,16 +50,25 @@ def claim_folder(
         raise RunError(f"{run.root} holds a {other.stem}, this is a {purpose}; give another --out")
     if claim.exists():
         stored = load_yaml(claim)
-        changed = [path for path in differences(stored, resolved) if not path.startswith("seeds")]
+        changed = differing(study, run, purpose=purpose)
         if changed:
             raise RunError(
-                f"{run.root} holds a run of another {purpose} (it differs in {', '.join(_few(changed))}); "
+                f"{run.root} holds a run of another {purpose} (it differs in {few_words(changed)}); "
                 "give another --out, or delete the folder to start over"
             )
         resolved["seeds"] = sorted({*stored["seeds"], *study.seeds})
     _record_environment(study, run, workers)
     write_text(claim, dump_yaml(resolved))
     write_text(mark(run), "")
+
+
+def differing(study: Study, run: RunFolder, *, purpose: Purpose = "study") -> list[str]:
+    """Where a study differs from the one that the folder was begun with, seeds apart; [] for no folder."""
+    claim = run.root / f"{purpose}.yaml"
+    if not claim.exists():
+        return []
+    found = differences(load_yaml(claim), to_plain(study))
+    return [path for path in found if not path.startswith("seeds")]
 
 
 def _record_environment(study: Study, run: RunFolder, workers: int) -> None:
@@ -114,7 +123,11 @@ def _uses_world(study: Study) -> bool:
     )
 
 
-def _few(items: list[str]) -> Iterator[str]:
-    yield from items[:3]
-    if len(items) > 3:
-        yield f"and {len(items) - 3} more places"
+def few_words(places: list[str]) -> str:
+    """The first three of a list.
+
+    >>> few_words(["a", "b", "c", "d", "e"])
+    'a, b, c, and 2 more places'
+    """
+    rest = [f"and {len(places) - 3} more places"] if len(places) > 3 else []
+    return ", ".join([*places[:3], *rest])

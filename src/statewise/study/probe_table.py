@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import StringIO
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from statewise.study.asked import Row
+from statewise.study.terminal import console
 from statewise.words import number
 
 NUMBERS = ("value", "95 %", "n")
@@ -31,15 +30,9 @@ def rows_text(rows: Sequence[Row], *, width: int = 140, colour: bool = False) ->
     for cell in cells:
         # Model text is data: it must not be read as markup.
         table.add_row(*(Text(cell[name]) for name in shown))
-    console = Console(
-        file=StringIO(),
-        width=width,
-        force_terminal=colour,
-        color_system="standard" if colour else None,
-        highlight=False,
-    )
-    with console.capture() as capture:
-        console.print(table)
+    out = console(width=width, colour=colour)
+    with out.capture() as capture:
+        out.print(table)
     return capture.get()
 
 

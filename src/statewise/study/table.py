@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from io import StringIO
-
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from statewise.study.rows import ArmResult, Quantity, Results, TaskRow
+from statewise.study.terminal import console
 from statewise.words import DASH, value_and_error
 
 MARKS = {"supported": "✓", "contradicted": "✗", "undecided": "?"}
@@ -20,16 +18,10 @@ def table_text(results: Results, *, width: int = 100, colour: bool = False) -> s
     """Table 2 and the verdicts as text. A value stands above half its 95 % interval, or above both
     ends of one that is not symmetrical.
     """
-    console = Console(
-        file=StringIO(),
-        width=width,
-        force_terminal=colour,
-        color_system="standard" if colour else None,
-        highlight=False,
-    )
-    with console.capture() as capture:
-        console.print(_table(results))
-        console.print(
+    out = console(width=width, colour=colour)
+    with out.capture() as capture:
+        out.print(_table(results))
+        out.print(
             "± half a 95 % interval over seeds and items, or its two ends; * over items alone, one "
             "checkpoint. MMD² of hidden states against base, interval over seeds only, ° = p ≤ 0.05 "
             "for every seed. no ans, cut: greedy target completions without an answer, and cut at "
@@ -38,12 +30,10 @@ def table_text(results: Results, *, width: int = 100, colour: bool = False) -> s
         )
         for verdict in results.verdicts:
             mark, tint = MARKS[verdict.verdict], COLOURS[verdict.verdict]
-            console.print(
-                f"\n[bold {tint}]{mark} {verdict.verdict.upper()}[/]  {escape(verdict.text)}"
-            )
-            console.print(f"  {escape(verdict.sentence)}", style="dim")
+            out.print(f"\n[bold {tint}]{mark} {verdict.verdict.upper()}[/]  {escape(verdict.text)}")
+            out.print(f"  {escape(verdict.sentence)}", style="dim")
         for note in results.notes:
-            console.print(f"\n[bold]Note[/] {escape(note)}")
+            out.print(f"\n[bold]Note[/] {escape(note)}")
     return capture.get()
 
 

@@ -1,0 +1,58 @@
+"""All checks of an arm: a study that is well, a run folder, models that are not there."""
+
+from __future__ import annotations
+
+import pytest
+from one_arm import (
+    supervised,
+    taught,
+)
+
+from statewise.check.line import failed
+from statewise.errors import ConfigError, DataError
+
+
+@pytest.mark.slow
+def test_every_arm_of_the_pocket_study_passes(report):
+    from statewise.study.spec import read_study
+
+    study = read_study("pocket")
+    for arm in study.arms:
+        found = report(study, arm.name)
+        assert {line.status for line in found.lines} == {"pass"}, found.lines
+        assert all(line.mend == "" for line in found.lines)
+        names = {x.name for x in found.found}
+        assert len(names) == len(found.found) == 15
+
+
+def test_what_cannot_be_checked_is_refused(one, report):
+    with pytest.raises(ConfigError, match=r"--arm: no arm 'arn'; did you mean 'arm'"):
+        report(one(supervised()), "arn")
+    with pytest.raises(ConfigError, match=r"--items must be 1 or more, found 0"):
+        report(one(supervised()), items=0)
+
+
+def test_a_model_that_is_not_there_fails_its_arm_and_no_other(one, report, line):
+    whole = replace(supervised(), name="whole")
+    study = one(taught("./nowhere"), arms=(taught("./nowhere"), whole))
+    found = report(study, "arm")
+    said = line(found, "model")
+    assert said.status == "fail"
+    assert "arms.arm: no model at nowhere" in said.figure
+    assert len(found.skipped) == 15
+    assert line(report(study, "whole"), "masks").status == "pass"
+
+
+def test_teachers_of_a_study_that_has_changed_since_warn(tiny_study, tiny_run, report, line):
+    arm = "one_step_opd_from_stress"
+    changed = replace(tiny_study, question="Another one?")
+    said = line(report(changed, arm, run=tiny_run), "run folder")
+    assert said.status == "warn"
+    assert said.figure.startswith("stress_sft as trained in ")
+    assert said.figure.endswith("by a study that differs in question")
+    same = report(replace(tiny_study, seeds=tiny_study.seeds), arm, run=tiny_run)
+    assert "run folder" not in {x.name for x in same.found}
+
+
+def test_an_error_that_names_no_mend_gets_none():
+    assert failed("prompts", DataError("a.jsonl, row 1: the completion is empty")).mend == ""
