@@ -130,6 +130,13 @@ def test_a_clustered_interval_covers_and_a_naive_one_would_not():
     assert naive / 400 < 0.85
 
 
+def test_a_clustered_error_by_hand():
+    """Mean 3 of (1, 3) and (5): the clusters' sums of residuals over 3 states are -2/3 and 2/3."""
+    found = clustered_mean(np.array([1.0, 3.0, 5.0]), ["a", "a", "b"], "nats")
+    assert found.value == 3.0
+    assert found.stderr == pytest.approx((2 / 1 * (4 / 9 + 4 / 9)) ** 0.5)
+
+
 def test_a_difference_on_shared_prompts_is_paired():
     # Two prompts; b = a - (1, 3): the difference is 2, its parts (1 - 2)/2 and (3 - 2)/2.
     a = linear_mean(np.array([10.0, 50.0]), ["p", "q"])

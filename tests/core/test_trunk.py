@@ -215,6 +215,22 @@ def test_a_head_adds_its_gradient_and_a_frozen_one_has_none():
     assert Head.of(nn.Linear(3, 4), None) is None, "a bias is not known"
 
 
+def test_a_head_in_bf16_adds_the_gradient_of_the_rounded_product():
+    """Integers up to 8 are exact in bfloat16, so that the gradient is the plain one to the bit."""
+    layer = nn.Linear(3, 5, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_((torch.arange(15) % 7 - 3).view(5, 3))
+    hidden = (torch.arange(6.0) - 2).view(2, 3)
+    mix = (torch.arange(10.0) - 4).view(2, 5)
+    head = Head.of(layer, torch.bfloat16)
+    assert head is not None
+    for turn in (1, 2):
+        logits = head(hidden)
+        assert logits.dtype == torch.float32
+        (logits * mix).sum().backward()
+        assert torch.equal(layer.weight.grad, turn * mix.T @ hidden)
+
+
 def test_bf16_rounds_products_and_keeps_the_stream():
     """A relative error of the size of bfloat16's step (2^-8), in hidden states and in gradients."""
     exact = tiny(vocabulary=WORDS, dtype=torch.float32)

@@ -112,7 +112,7 @@ MUTANTS = (
     ),
     Mutant(
         "cache",
-        "a group that is let in later begins where the first row is now",
+        "rows with an equal prefix draw their first token from nothing",
         BATCH,
         "self.read[at] = self.read[of]",
         "self.read[at] = self.read[of] * 0",

@@ -132,7 +132,7 @@ MUTANTS = (
         HEAD,
         "weight.grad.add_(grad.T @ hidden)",
         "weight.grad.add_(0 * (grad.T @ hidden))",
-        (f"{TRUNK}::test_bf16_rounds_products_and_keeps_the_stream",),
+        (f"{TRUNK}::test_a_head_in_bf16_adds_the_gradient_of_the_rounded_product",),
     ),
     Mutant(
         "direction",

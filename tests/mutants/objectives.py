@@ -58,6 +58,7 @@ MUTANTS = (
         "weight,",
         (
             "core/test_gradient.py::test_the_live_student_as_teacher_gives_the_gradient_of_a_frozen_copy",
+            "core/test_supervision.py::test_contract_one_label_a_trajectory_and_a_signal_of_the_declared_type",
         ),
     ),
     Mutant(
@@ -66,7 +67,10 @@ MUTANTS = (
         "supervision/teacher.py",
         "with teacher.frozen():",
         "with torch.enable_grad():",
-        ("core/test_gradient.py::test_a_teacher_gets_no_gradient_and_keeps_its_mode",),
+        (
+            "core/test_gradient.py::test_a_teacher_gets_no_gradient_and_keeps_its_mode",
+            "core/test_supervision.py::test_contract_one_label_a_trajectory_and_a_signal_of_the_declared_type",
+        ),
     ),
     Mutant(
         "old policy",

@@ -88,8 +88,8 @@ MUTANTS = (
         (EQUAL,),
     ),
     Mutant(
-        "packing",
-        "micro-batches hold half of a group",
+        "selection",
+        "micro-batches leave rows out",
         "gradient.py",
         "order = sorted(\n        range(len(trajectories)),",
         "order = sorted(\n        range(len(trajectories) // 2, len(trajectories)),",

@@ -63,7 +63,7 @@ MUTANTS = (
         "clusters / (clusters - 1) * squares",
         "squares",
         (
-            "core/test_probes_samples.py::test_behaviour_by_hand",
+            f"{TEST}::test_a_clustered_error_by_hand",
             COVERS,
         ),
     ),
