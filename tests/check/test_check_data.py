@@ -161,7 +161,7 @@ def test_a_reward_by_token_is_judged_on_the_gold_completion(one, rows, tmp_path)
     path.write_text(
         "import numpy as np\n\n\ndef pay(trajectory):\n"
         "    paid = np.full(len(trajectory.completion_ids), 0.0)\n"
-        "    if trajectory.completion == trajectory.prompt.reference:\n        paid[-2:] = 1.5, 0.5\n"
+        "    if trajectory.completion.strip() == trajectory.prompt.reference.strip():\n        paid[-2:] = 1.5, 0.5\n"
         "    return paid\n"
     )
     arm = rewarded(rows([("1+1?", "#### 2"), ("2+2?", "#### 4")]))
@@ -176,7 +176,7 @@ def test_a_reward_by_token_is_judged_on_the_gold_completion(one, rows, tmp_path)
 
 @pytest.mark.parametrize(
     ("answers", "pairs", "mean"),
-    [(["#### 2"], 0, None), (["#### 2", "so #### 2"], 0, None), (["#### 2", "#### 2", "#### 4"], 3, 0.0)],
+    [(["#### 2"], 0, None), (["#### 2", "so\n#### 2"], 0, None), (["#### 2", "#### 2", "#### 4"], 3, 0.0)],
 )  # fmt: skip
 def test_the_control_of_a_reward_is_an_answer_that_differs(one, rows, answers, pairs, mean):
     said = judged(one(rewarded(rows([(f"{n}+1?", a) for n, a in enumerate(answers)]))))
