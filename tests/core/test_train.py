@@ -232,20 +232,6 @@ def test_an_update_is_one_step_of_adamw_on_the_clipped_gradient(warmup, rate):
         torch.testing.assert_close(p.detach(), expected, rtol=0, atol=1e-10)
 
 
-def test_gradients_are_summed_over_ranks_before_they_are_clipped(monkeypatch):
-    """Two more ranks that hold the same rows: three times the gradient, and the norm of the sum is clipped."""
-
-    def summed(parameters):
-        for parameter in parameters:
-            parameter.grad.mul_(3)
-
-    arm = methods(max_grad_norm=1e-3)["sft"]
-    (alone,) = itertools.islice(run(arm, student(dtype=torch.float64)), 1)
-    monkeypatch.setattr("statewise.train.sum_gradients", summed)
-    (together,) = itertools.islice(run(arm, student(dtype=torch.float64)), 1)
-    assert together["grad_norm"] == pytest.approx(3 * alone["grad_norm"], rel=1e-12)
-
-
 def test_training_raises_the_likelihood_of_the_gold_completions():
     rows = run(methods(steps=30, schedule="constant")["sft"], student())
     assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]

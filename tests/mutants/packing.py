@@ -175,12 +175,4 @@ MUTANTS = (
         "dist.all_reduce(parameter.grad.div_(dist.get_world_size()))",
         (TWO,),
     ),
-    Mutant(
-        "ranks",
-        "training forgets the other ranks' gradient",
-        "train.py",
-        "            sum_gradients(parameters)\n",
-        "",
-        ("core/test_train.py::test_gradients_are_summed_over_ranks_before_they_are_clipped",),
-    ),
 )
