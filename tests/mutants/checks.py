@@ -2,8 +2,7 @@
 
 from tests.mutants.mutant import Mutant
 
-TEST = "check/test_check.py"
-CHANGES = f"{TEST}::test_what_changes_with_padding_with_the_batch_or_with_time_fails"
+CHANGES = "check/test_check_gradients.py::test_what_changes_with_padding_with_the_batch_or_with_time_fails"
 
 MUTANTS = (
     Mutant(
@@ -14,7 +13,7 @@ MUTANTS = (
         'return Line("pass", name, f"{figure}, {small(exact)} in float64", mend, values)',
         (
             CHANGES,
-            f"{TEST}::test_an_objective_of_the_users_own_that_divides_inside_fails",
+            "check/test_check_gradients.py::test_an_objective_of_the_users_own_that_divides_inside_fails",
         ),
     ),
     Mutant(
@@ -29,17 +28,17 @@ MUTANTS = (
         "check",
         "all rows at once are still one by one",
         "check/gradients.py",
-        "gradient(student, rollouts, tokens=WHOLE)",
-        "gradient(student, rollouts, tokens=1)",
+        "lambda: gradient(student, rollouts, tokens=two_rows(rollouts))",
+        "lambda: gradient(student, rollouts, tokens=1)",
         (CHANGES,),
     ),
     Mutant(
         "check",
         "any divergence is least at the teacher",
         "check/equal.py",
-        "well = abs(again.loss) <= EXACT and exact <= EXACT",
-        "well = True",
-        (f"{TEST}::test_a_divergence_that_is_not_least_at_the_teacher",),
+        "no_gradient = no_gradient or exact <= EXACT",
+        "no_loss = no_gradient = True",
+        ("check/test_check_equal.py::test_a_divergence_that_is_not_least_at_the_teacher",),
     ),
     Mutant(
         "check",
@@ -47,7 +46,7 @@ MUTANTS = (
         "check/gap.py",
         "np.abs(logprobs[at].astype(np.float64) - row.behaviour_logprobs[at])",
         "np.abs(logprobs[at].astype(np.float64) - logprobs[at])",
-        (f"{TEST}::test_a_gap_between_sampler_and_trainer",),
+        ("check/test_check_gap.py::test_a_gap_between_sampler_and_trainer",),
     ),
     Mutant(
         "check",
@@ -55,7 +54,7 @@ MUTANTS = (
         "check/overlap.py",
         '"fail" if struck["test"] else "warn"',
         '"warn"',
-        (f"{TEST}::test_a_held_out_item_in_the_training_set_is_found",),
+        ("check/test_check_data.py::test_a_held_out_item_in_the_training_set_is_found",),
     ),
     Mutant(
         "check",
@@ -63,6 +62,6 @@ MUTANTS = (
         "check/overlap.py",
         "if text[start : start + len(i.words)] == i.words",
         "if True",
-        (f"{TEST}::test_a_held_out_item_in_the_training_set_is_found",),
+        ("check/test_check_data.py::test_a_held_out_item_in_the_training_set_is_found",),
     ),
 )

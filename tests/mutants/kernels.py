@@ -138,8 +138,8 @@ MUTANTS = (
         "direction",
         "a fused JSD takes beta from the other side",
         FUSED,
-        "_Divergence.apply(logits, teacher, beta)",
-        "_Divergence.apply(logits, teacher, 1 - beta)",
+        "_Divergence.apply(logits.to(dtype), teacher.to(dtype), beta)",
+        "_Divergence.apply(logits.to(dtype), teacher.to(dtype), 1 - beta)",
         (JSD,),
     ),
     Mutant(
