@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 
@@ -113,7 +114,8 @@ def reward(subject: Subject, fits: Sequence[Fit]) -> Found:
     sums, other_sums = [], []
     for stream, fit in zip(subject.arm.streams, fits, strict=True):
         parts = (stream.source, *stream.terms)
-        rewards, by_token = _rewards(parts), list(dict.fromkeys(within(parts, PythonTokenReward)))
+        rewards = _each_once(parts, ExactAnswer, MathVerify, PythonReward)
+        by_token = _each_once(parts, PythonTokenReward)
         rewarded = rewarded or bool(rewards or by_token)
         prompts = _with_reference(fit.prompts)
         if not prompts:
@@ -192,11 +194,13 @@ def _others(prompts: Sequence[Prompt]) -> list[Prompt | None]:
     ]
 
 
-def _rewards(parts: object) -> list[Reward]:
-    """Every reward of a whole completion in a value, each once."""
-    found: list[Reward] = []
-    for kind in (ExactAnswer, MathVerify, PythonReward):
-        found += [one for one in within(parts, kind) if one not in found]
+def _each_once(value: object, *kinds: type[Any]) -> list[Any]:
+    """Every part of a value that is of one of the types; equal ones once. Arguments need no hash."""
+    found: list[Any] = []
+    for kind in kinds:
+        for one in within(value, kind):
+            if one not in found:
+                found.append(one)
     return found
 
 
