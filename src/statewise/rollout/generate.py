@@ -56,7 +56,7 @@ class _Ended(StoppingCriteria):
         full = np.array([count >= self.request.max_new_tokens[row] for row in self.rows])
         done = full | np.isin(token_ids, list(self.request.stop_token_ids)).any(1)
         if self.request.stop_strings and count % STOP_STRING_EVERY == 0:
-            for place in np.flatnonzero(~done):
+            for place in np.flatnonzero(~done).tolist():
                 row = self.rows[place]
                 made = _cut(token_ids[place], logprobs[place], row, self.request)
                 done[place] = made.stopped
