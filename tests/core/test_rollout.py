@@ -16,7 +16,7 @@ from statewise.errors import ModelError
 from statewise.policy import Lora, Policy
 from statewise.rollout import Completion, Guide, Request, batch, engine, fast, generate, lockstep
 from statewise.rollout.forward import prefill, step
-from statewise.rollout.llama import UnlikeError, read_decoder
+from statewise.rollout.llama import Decoder, UnlikeError, read_decoder
 from statewise.rollout.slots import Slots
 from statewise.seeding import uniforms
 from statewise.study.models import world_base
@@ -103,6 +103,12 @@ def request(rows: int, **options) -> Request:
     return Request(**{**settings, **options})
 
 
+def places(decoder: Decoder, rows: int, tokens: int) -> Slots:
+    slots = Slots.reserve(decoder, rows, tokens)
+    slots.fit(0, tokens)
+    return slots
+
+
 def assert_same(left: list[Completion], right: list[Completion]) -> None:
     assert [c.token_ids.tolist() for c in left] == [c.token_ids.tolist() for c in right]
     assert [c.stopped for c in left] == [c.stopped for c in right]
@@ -125,21 +131,21 @@ def test_prefill_and_steps_give_the_hidden_states_of_transformers(kind):
     exact = [hidden_states(policy, row) for row in rows]
     with torch.inference_mode():
         decoder = read_decoder(policy.as_reader(), 12)
-        slots = Slots.reserve(decoder, 3, 12)
+        slots = places(decoder, 3, 12)
         # Rows 0, 1, 2 have read 3, 5 and 4 tokens, in pieces of at most 4, before the steps begin.
-        lengths, places = [3, 5, 4], torch.tensor([1, 0, 2])
+        lengths, at = [3, 5, 4], torch.tensor([1, 0, 2])
         first = torch.tensor([[*row[:n], 0][:4] for row, n in zip(rows, lengths, strict=True)])
-        found = prefill(decoder, slots, places, first, 0, torch.tensor(lengths))
+        found = prefill(decoder, slots, at, first, 0, torch.tensor(lengths))
         torch.testing.assert_close(
             found, torch.stack([exact[0][2], exact[2][3]]), rtol=0, atol=1e-10
         )
         rest = torch.tensor([[rows[1][4], 0, 0]])
-        found = prefill(decoder, slots, places[1:2], rest, 4, torch.tensor([1]))
+        found = prefill(decoder, slots, at[1:2], rest, 4, torch.tensor([1]))
         torch.testing.assert_close(found[0], exact[1][4], rtol=0, atol=1e-10)
         order, at = [1, 0, 2], torch.tensor([5, 3, 4])
         for _ in range(4):
             tokens = torch.tensor([rows[r][n] for r, n in zip(order, at.tolist(), strict=True)])
-            found = step(decoder, slots, tokens, at, int(at.max()))
+            found = step(decoder, slots, tokens, at)
             expected = [exact[r][n] for r, n in zip(order, at.tolist(), strict=True)]
             torch.testing.assert_close(found, torch.stack(expected), rtol=0, atol=1e-10)
             at = at + 1
@@ -176,7 +182,7 @@ def test_norms_that_leave_float64_are_left_to_the_module(kind):
         decoder = read_decoder(policy.as_reader(), 8)
         tokens = torch.from_numpy(PREFIXES[3].astype(np.int64))[None]
         found = prefill(
-            decoder, Slots.reserve(decoder, 1, 8), torch.tensor([0]), tokens, 0, torch.tensor([7])
+            decoder, places(decoder, 1, 8), torch.tensor([0]), tokens, 0, torch.tensor([7])
         )
     torch.testing.assert_close(found[0], expected, rtol=0, atol=1e-10)
 
@@ -218,9 +224,9 @@ def spied(monkeypatch) -> tuple[list[tuple[int, ...]], list[int]]:
         read.append((*tokens.shape, start))
         return prefill(decoder, slots, places, tokens, start, ends)
 
-    def stepping(decoder, slots, tokens, lengths, longest):
+    def stepping(decoder, slots, tokens, lengths):
         rows.append(len(tokens))
-        return step(decoder, slots, tokens, lengths, longest)
+        return step(decoder, slots, tokens, lengths)
 
     monkeypatch.setattr(batch, "prefill", reading)
     monkeypatch.setattr(batch, "step", stepping)
@@ -285,19 +291,41 @@ def test_rows_that_end_leave_and_waiting_rows_take_their_places(monkeypatch):
     assert rows == [8, 7, 6, 5, 4, 3, 2, 1]
 
 
-def test_what_is_stale_or_unread_in_a_place_is_never_seen(monkeypatch):
-    """Every buffer begins as nan: one that is read before it is written spoils the row."""
-    reserve = Slots.reserve.__func__
+def test_what_is_stale_in_a_place_is_never_seen(monkeypatch):
+    """Every column beyond what a row has written is spoilt whenever places are moved or widened."""
+    real = Slots.fit
 
-    def soiled(cls, *args):
-        slots = reserve(cls, *args)
-        slots.keys.fill_(1e4), slots.values.fill_(-1e4)
-        return slots
+    def spoilt(self, rows, tokens):
+        before = self.capacity_tokens
+        real(self, rows, tokens)
+        for buffer in (*self.keys, *self.values):
+            buffer[:rows, :, before:] = 1e4
+            buffer[rows:] = -1e4
 
     policy = policy_of("llama, biases")
     expected = fast.decode(policy.as_reader(), PREFIXES * 4, request(20, max_rows=7))
-    monkeypatch.setattr(Slots, "reserve", classmethod(soiled))
+    monkeypatch.setattr(Slots, "fit", spoilt)
     assert_same(fast.decode(policy.as_reader(), PREFIXES * 4, request(20, max_rows=7)), expected)
+
+
+def test_places_follow_the_longest_row_and_keep_what_they_hold():
+    decoder = read_decoder(policy_of("qwen3").as_reader(), 8)
+    slots = Slots.reserve(decoder, 3, 100)
+    capacities = []
+    for tokens in (1, 32, 33, 60, 97, 100, 70, 64, 32, 1):
+        slots.fit(2, tokens)
+        capacities.append(slots.capacity_tokens)
+    # Steps of 32 and at most 100; narrower again where more than one step stands empty.
+    assert capacities == [32, 32, 64, 64, 100, 100, 100, 64, 64, 64]
+    for number, buffer in enumerate(slots.keys):
+        buffer.copy_(torch.arange(buffer.numel()).view_as(buffer) + number)
+    before = [buffer.clone() for buffer in slots.keys]
+    slots.fit(2, 65)
+    for old, new in zip(before, slots.keys, strict=True):
+        assert new.shape[2] == 96
+        assert (new[:2, :, :64] == old[:2]).all()
+        assert not new[:2, :, 64:].any()
+        assert not new[2].any()
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
@@ -493,20 +521,19 @@ def test_a_recurrent_model_is_no_guide():
 # ---- memory -------------------------------------------------------------------------------------
 
 
-def test_rows_that_fit_count_what_the_fast_engine_reserves(monkeypatch):
-    policy, reserved = policy_of("qwen3"), []
-    real = Slots.reserve.__func__
+def test_rows_that_fit_count_what_the_fast_engine_takes(monkeypatch):
+    policy, taken = policy_of("qwen3"), {}
+    real, limit = Slots.fit, 40_000
 
-    def counted(cls, *args):
-        slots = real(cls, *args)
-        reserved.append(slots.keys.nbytes + slots.values.nbytes)
-        return slots
+    def counted(self, rows, tokens):
+        real(self, rows, tokens)
+        here = sum(buffer.nbytes for buffer in (*self.keys, *self.values))
+        taken[id(self)] = max(here, taken.get(id(self), 0))
 
-    monkeypatch.setattr(Slots, "reserve", classmethod(counted))
-    limit = 40_000
+    monkeypatch.setattr(Slots, "fit", counted)
     monkeypatch.setattr("statewise.policy.CACHE_BYTES", limit)
     policy.complete(PREFIXES * 20, sampling=Sampling(), max_new_tokens=12, seeds=range(100))
-    assert limit / 2 < sum(reserved) <= limit
+    assert limit / 2 < sum(taken.values()) <= limit
 
 
 def test_a_06b_model_decodes_few_rows_at_a_time():

@@ -49,8 +49,8 @@ class Batch:
         self.waiting = deque(waiting)
         self.places = min(places, len(waiting))
         limits = [request.max_new_tokens[i] for i in waiting]
-        capacity = max(len(prefixes[i]) + n for i, n in zip(waiting, limits, strict=True))
-        self.slots = Slots.reserve(decoder, self.places, capacity)
+        most = max(len(prefixes[i]) + n for i, n in zip(waiting, limits, strict=True))
+        self.slots = Slots.reserve(decoder, self.places, most)
         device = decoder.embedding.device
         self.width = max(limits)
 
@@ -71,7 +71,7 @@ class Batch:
         self.is_stop = numbers(head.weight.shape[0], dtype=torch.bool)
         self.is_stop[[i for i in request.stop_token_ids if i < len(self.is_stop)]] = True
         self.shared = common_tokens([prefixes[i] for i in waiting])
-        self.opening: Slots | None = None
+        self.opening: list[Tensor] | None = None
 
     def run(self) -> Iterator[tuple[int, Completion]]:
         """Every row's completion, as it ends."""
@@ -81,10 +81,8 @@ class Batch:
                 self.admit(min(free, len(self.waiting)))
             else:
                 rows = slice(0, self.count)
-                longest = int(self.lengths[rows].max())
-                hidden = step(
-                    self.decoder, self.slots, self.tokens[rows], self.lengths[rows], longest
-                )
+                self.slots.fit(self.count, int(self.lengths[rows].max()) + 1)
+                hidden = step(self.decoder, self.slots, self.tokens[rows], self.lengths[rows])
                 self.lengths[rows] += 1
                 self.write(rows, hidden)
             yield from self.retire()
@@ -103,6 +101,7 @@ class Batch:
                 draws = uniforms(limit, self.request.seeds[row])
                 self.draws[place, :limit] = torch.from_numpy(draws)
         self.written[first:last] = 0
+        self.slots.fit(first, int(self.lengths[:last].max()))
         known = {self.prefixes[self.rows[p]].tobytes(): p for p in range(first)}
         fresh = [places for key, places in members.items() if key not in known]
         self._read([places[0] for places in fresh])
@@ -139,13 +138,8 @@ class Batch:
             head = prefixes[places[0]][: self.shared]
             for start in range(0, self.shared, PREFILL_TOKENS):
                 self._stretch(places[:1], [head], start, PREFILL_TOKENS)
-            at = slice(places[0], places[0] + 1)
-            self.opening = Slots(
-                self.slots.keys[:, at, :, : self.shared].clone(),
-                self.slots.values[:, at, :, : self.shared].clone(),
-            )
-        self.slots.keys[:, places, :, : self.shared] = self.opening.keys
-        self.slots.values[:, places, :, : self.shared] = self.opening.values
+            self.opening = self.slots.opening(places[0], self.shared)
+        self.slots.begin(torch.tensor(places, device=self.tokens.device), self.opening)
 
     def _stretch(
         self, places: Sequence[int], prefixes: Sequence[Prefix], start: int, width: int

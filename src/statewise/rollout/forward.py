@@ -1,8 +1,8 @@
 """A Llama-like decoder as functions: many tokens of new rows (`prefill`), one token of each (`step`).
 
-Shapes beside the legend: Q query heads, G key-value heads, W the width of a head; S, C and T as in
-`slots.py`. Heads are kept rotated as pairs `(i, i + W/2)` side by side, queries
-and keys alike, which leaves every dot product what it is and makes a rotation one complex product.
+Shapes beside the legend: Q query heads, G key-value heads, W the width of a head; S and C as in
+`slots.py`. Heads are kept rotated as pairs `(i, i + W/2)` side by side, queries and keys alike, which
+leaves every dot product what it is and makes a rotation one complex product.
 """
 
 from __future__ import annotations
@@ -21,25 +21,24 @@ def step(
     slots: Slots,
     tokens: Int[Tensor, " M"],
     lengths: Int[Tensor, " M"],
-    longest: int,
 ) -> Float[Tensor, "M D"]:
     """The last hidden states after one more token of the rows in places `0..M-1`.
 
-    `lengths` is what each row has written before, `longest` their maximum.
+    `lengths` is what each row has written before.
     """
-    rows, seen = len(tokens), longest + 1
-    groups, capacity, width = slots.keys.shape[2:]
+    rows = len(tokens)
+    groups, capacity, width = slots.keys[0].shape[1:]
     x = decoder.embedding[tokens]
     rotation = decoder.rotary[lengths][:, None]
     lines = torch.arange(rows * groups, device=tokens.device).view(rows, groups)
     column = (lines * capacity + lengths[:, None]).view(-1)
-    mask = _mask(lengths + 1, seen, x.dtype)
+    mask = _mask(lengths + 1, capacity, x.dtype)
     for number, layer in enumerate(decoder.layers):
         query, key, value = _project(decoder, layer, layer.input_norm(x), rotation)
         keys, values = slots.keys[number], slots.values[number]
         keys.view(-1, width).index_copy_(0, column, key.reshape(-1, width))
         values.view(-1, width).index_copy_(0, column, value.reshape(-1, width))
-        mixed = attend(query, keys[:rows, :, :seen], values[:rows, :, :seen], mask, decoder.scale)
+        mixed = attend(query, keys[:rows], values[:rows], mask, decoder.scale)
         _feed(layer, x, mixed)
     return decoder.norm(x)
 
@@ -73,23 +72,23 @@ def prefill(
         query, key, value = _project(decoder, layer, layer.input_norm(x), rotation)
         for buffer, new in ((slots.keys, key), (slots.values, value)):
             # [M * L, G, W] -> [M, G, L, W]
-            buffer[number, places, :, start:stop] = new.unflatten(0, (count, width)).transpose(1, 2)
+            buffer[number][places, :, start:stop] = new.unflatten(0, (count, width)).transpose(1, 2)
         if number == len(decoder.layers) - 1:
             x = x[last]
             if not len(last):
                 return x
             mixed = attend(
                 query[last],
-                slots.keys[number, places[ending], :, :stop],
-                slots.values[number, places[ending], :, :stop],
+                slots.keys[number][places[ending], :, :stop],
+                slots.values[number][places[ending], :, :stop],
                 _mask(start + ends[ending], stop, x.dtype),
                 decoder.scale,
             )
         else:
             mixed = F.scaled_dot_product_attention(
                 query.unflatten(0, (count, width)).transpose(1, 2),
-                slots.keys[number, places, :, :stop],
-                slots.values[number, places, :, :stop],
+                slots.keys[number][places, :, :stop],
+                slots.values[number][places, :, :stop],
                 attn_mask=causal,
                 is_causal=causal is None,
                 scale=decoder.scale,
