@@ -11,7 +11,7 @@ from tests.evaluate.conftest import WriteData
 
 from statewise.errors import ConfigError, DataError
 from statewise.evaluate import Task
-from statewise.evaluate.tasks import load
+from statewise.evaluate.tasks import filter_of, load
 
 
 def gsm8k(**overrides: Any) -> Task:
@@ -76,6 +76,12 @@ def test_overrides_reach_the_task_and_are_built_once(write_data: WriteData) -> N
     assert load(task)["gsm8k"] is loaded
     (other,) = load(gsm8k(data=data)).values()
     assert other.get_config("num_fewshot") == 5, "one task's overrides must not reach another"
+
+
+@pytest.mark.parametrize("name", ["strict-match", "flexible-extract"])
+def test_the_filter_that_is_named_is_the_one_that_is_read(write_data: WriteData, name: str) -> None:
+    task = gsm8k(data=str(write_data()), filter=name)
+    assert filter_of(task, load(task)["gsm8k"]) == name
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ MUTANTS = (
         "evaluate/tasks.py",
         "        )\n    return task.filter",
         "        )\n    return names[0]",
-        ("evaluate/test_items.py::test_failed_extraction_and_cut_texts_are_flagged",),
+        ("evaluate/test_tasks.py::test_the_filter_that_is_named_is_the_one_that_is_read",),
     ),
     Mutant(
         "eos",
