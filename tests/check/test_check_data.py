@@ -18,6 +18,7 @@ from one_arm import (
 from statewise.arms import Term, self_distillation, sequence_kd
 from statewise.check.data import context, reward
 from statewise.check.line import Line
+from statewise.check.overlap import KEY_WORDS
 from statewise.check.subject import load_subject, read_prompts
 from statewise.objectives import Reinforce
 from statewise.policy import PolicyRef
@@ -103,6 +104,15 @@ def test_a_held_out_item_in_the_training_set_is_found(
         task = {"test": "pocket_gsm/1", "dev": "pocket_gsm_dev/1"}[where]
         assert f"first: {task} in jsonl/2" in said.figure
         assert said.values[f"{where}_items_in_prompts"] == 1
+
+
+def test_a_prompt_that_begins_as_an_item_does_is_no_overlap(one, report, line, rows):
+    begun = " ".join(World().gsm("test")[1]["question"].split()[: KEY_WORDS + 2])
+    pairs = [
+        ("1+1?", "#### 2"),
+        (f"{begun} and goes on otherwise, for as long as it likes?", "#### 2"),
+    ]
+    assert line(report(one(rewarded(rows(pairs)))), "train/test overlap").status == "pass"
 
 
 def test_an_item_that_is_not_measured_is_no_overlap(one, report, line, rows):

@@ -62,6 +62,6 @@ MUTANTS = (
         "check/overlap.py",
         "if text[start : start + len(i.words)] == i.words",
         "if True",
-        ("check/test_check_data.py::test_a_held_out_item_in_the_training_set_is_found",),
+        ("check/test_check_data.py::test_a_prompt_that_begins_as_an_item_does_is_no_overlap",),
     ),
 )
