@@ -7,6 +7,7 @@ Heavy imports stand inside the commands, so that `--help` answers at once.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
@@ -307,19 +308,22 @@ def _check(options: argparse.Namespace) -> int:
     from statewise.errors import RunError
     from statewise.store import RunFolder
 
-    study = _read(options)
-    if options.run and not (options.run / "arms").is_dir():
-        raise RunError(
-            f"--run: {options.run} is no run folder; leave it out before the study has run"
-        )
-    run = RunFolder(options.run or Path("runs") / study.name)
-    reports = []
-    if not options.json:
-        print(head_text(study.name, len(options.arm) or len(study.arms), options.items))
-    for report in check_study(study, arms=options.arm, run=run, items=options.items):
-        reports.append(report)
+    # With --json nothing but the document may stand on standard output, whatever a user's code prints.
+    aside = contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext()
+    with aside:
+        study = _read(options)
+        if options.run and not (options.run / "arms").is_dir():
+            raise RunError(
+                f"--run: {options.run} is no run folder; leave it out before the study has run"
+            )
+        run = RunFolder(options.run or Path("runs") / study.name)
+        reports = []
         if not options.json:
-            print(arm_text(report, colour=sys.stdout.isatty()), flush=True)
+            print(head_text(study.name, len(options.arm) or len(study.arms), options.items))
+        for report in check_study(study, arms=options.arm, run=run, items=options.items):
+            reports.append(report)
+            if not options.json:
+                print(arm_text(report, colour=sys.stdout.isatty()), flush=True)
     if options.json:
         print(json.dumps(plain(study.name, reports), indent=2, allow_nan=False))
     else:

@@ -13,13 +13,15 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
-from collections.abc import Callable, Mapping
-from functools import cache
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache, wraps
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from statewise.errors import ConfigError
+from statewise.errors import ConfigError, StatewiseError
 
 KIND = "python"
 
@@ -58,7 +60,10 @@ def seal(plain: Any, *, trust: bool, path: str = "") -> Any:
 
 
 def load(function: str, sha256: str | None = None) -> Callable[..., Any]:
-    """Import the function. Raises ConfigError where it is not there or not what was stored."""
+    """Import the function. Raises ConfigError where it is not there or not what was stored.
+
+    Calling it raises ConfigError for whatever goes wrong inside, as `faults_of` says.
+    """
     name = _parts(function)[1]
     if sha256 is not None and source_hash(function) != sha256:
         raise ConfigError(
@@ -68,7 +73,34 @@ def load(function: str, sha256: str | None = None) -> Callable[..., Any]:
     found = getattr(_module(function), name, None)
     if not callable(found):
         raise ConfigError(f"{function}: no function {name!r} in it")
-    return found
+
+    @wraps(found)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        with faults_of(function):
+            return found(*args, **kwargs)
+
+    return called
+
+
+@contextmanager
+def faults_of(function: str) -> Iterator[None]:
+    """Say whose fault it is: what a user's code raises becomes a ConfigError with its file and line.
+
+    >>> with faults_of("steps.py:pay"):    # doctest: +ELLIPSIS
+    ...     int("two")
+    Traceback (most recent call last):
+    statewise.errors.ConfigError: steps.py:pay raised ValueError: invalid literal for int() ...
+    """
+    try:
+        yield
+    except StatewiseError:
+        raise
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(frame.filename).name}, line {frame.lineno}"
+        raise ConfigError(
+            f"{function} raised {type(error).__name__}: {error} ({place}); mend it there"
+        ) from error
 
 
 def source_hash(function: str) -> str:

@@ -93,3 +93,13 @@ def test_a_study_file_that_names_code_is_refused_without_trust_and_hashed_with_i
     study = read_study("pocket", [assignment], trust_code=True)
     reward = study.arm("grpo").streams[0].terms[0].supervision.reward
     assert reward == PythonReward(f"{file}:shorter", {}, source_hash(f"{file}:shorter"))
+
+
+def test_what_a_users_code_raises_names_the_function_its_file_and_line(tmp_path):
+    path = tmp_path / "wrong.py"
+    path.write_text("def reward(prompt, completion):\n    return prompt.answer\n")
+    pay = PythonReward(f"{path}:reward")
+    with pytest.raises(
+        ConfigError, match=r"wrong\.py:reward raised AttributeError: .*'answer'.*line 2"
+    ):
+        pay(prompt(A), "1")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
-from statewise.code import load
+from statewise.code import faults_of, load
 from statewise.errors import ConfigError
 from statewise.policy import Policy, PolicyLike
 from statewise.signals import SIGNALS, Labels, Signal, Takes
@@ -60,7 +60,7 @@ class PythonSupervision:
 
     def label(self, trajectories: Sequence[Trajectory]) -> Labels:
         """The user's labels, one a trajectory."""
-        with self._asked():
+        with self._asked(), faults_of(self.function):
             labels = self._made.label(trajectories)
         if not isinstance(labels, Labels) or len(labels.values) != len(trajectories):
             raise ConfigError(
@@ -70,7 +70,7 @@ class PythonSupervision:
 
     def signal(self, states: States, labels: Labels) -> Signal:
         """The user's signal."""
-        with self._asked():
+        with self._asked(), faults_of(self.function):
             signal = self._made.signal(states, labels)
         if not isinstance(signal, SIGNALS[self.gives]):
             raise ConfigError(
