@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -253,13 +254,19 @@ def test_what_all_prefixes_begin_with_is_read_once(monkeypatch, max_rows):
     monkeypatch.setattr(batch, "PREFILL_TOKENS", 16)
     policy = policy_of("qwen3")
     opening = [(i * i) % 4 for i in range(20)]
-    prefixes = [ids(*opening, *[k % 4] * (1 + k % 3), k // 4) for k in range(8)]
-    asked = request(8, max_rows=max_rows)
+    prefixes = [ids(*opening, *[k % 4] * (1 + k % 3), k // 4) for k in range(8)] + [
+        ids(*opening, A)
+    ]
+    asked = request(9, max_rows=max_rows)
     found = fast.decode(policy.as_reader(), prefixes, asked)
     assert_same(found, lockstep.decode(policy.as_reader(), prefixes, asked))
     # 20 tokens that are shared, in pieces of 16; then nothing before the 20th again.
     assert read[:2] == [(1, 16, 0), (1, 4, 16)]
     assert all(start == 20 and width <= 4 for _, width, start in read[2:])
+    # A prefix that is all opening keeps a token of its own: its last hidden state is asked for.
+    whole = [*prefixes, ids(*opening)]
+    found = fast.decode(policy.as_reader(), whole, request(10, max_rows=max_rows))
+    assert_same(found, lockstep.decode(policy.as_reader(), whole, request(10)))
 
 
 def test_long_prefixes_are_read_in_pieces(monkeypatch):
@@ -328,18 +335,30 @@ def test_places_follow_the_longest_row_and_keep_what_they_hold():
         assert not new[2].any()
 
 
-@pytest.mark.parametrize("threads", [1, 2, 4])
-def test_rows_are_dealt_to_workers_and_the_thread_count_comes_back(threads, monkeypatch):
+@pytest.mark.parametrize(("threads", "max_rows"), [(1, 40), (2, 40), (4, 40), (4, 3)])
+def test_rows_are_dealt_to_workers_and_the_thread_count_comes_back(threads, max_rows, monkeypatch):
     monkeypatch.setattr(fast, "ROWS_PER_WORKER", 4)
+    real, places = fast.Batch, []
+
+    def counted(*args):
+        places.append(args[-1])
+        assert args[-1] > 0
+        return real(*args)
+
+    monkeypatch.setattr(fast, "Batch", counted)
     policy, before = policy_of("qwen3"), torch.get_num_threads()
     expected = lockstep.decode(policy.as_reader(), PREFIXES * 8, request(40))
     try:
         torch.set_num_threads(threads)
-        found = fast.decode(policy.as_reader(), PREFIXES * 8, request(40))
+        found = fast.decode(policy.as_reader(), PREFIXES * 8, request(40, max_rows=max_rows))
         assert torch.get_num_threads() == threads
+        with ThreadPoolExecutor(1) as fresh:
+            assert fresh.submit(torch.get_num_threads).result() == threads
     finally:
         torch.set_num_threads(before)
     assert_same(found, expected)
+    assert len(places) == min(threads, max_rows)
+    assert sum(places) <= max_rows
 
 
 def test_hands_are_near_equal_and_groups_stay_together():
