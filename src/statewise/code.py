@@ -95,8 +95,12 @@ def faults_of(function: str) -> Iterator[None]:
         yield
     except StatewiseError:
         raise
-    except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
+    except Exception as error:  # whatever it is, it is told and chained, and never a score
+        frames = traceback.extract_tb(error.__traceback__)
+        source = _source(function)
+        # The last line of the user's own: below it may stand a library that was called wrongly.
+        own = [f for f in frames if source and Path(f.filename).resolve() == source]
+        frame = (own or frames)[-1]
         place = f"{Path(frame.filename).name}, line {frame.lineno}"
         raise ConfigError(
             f"{function} raised {type(error).__name__}: {error} ({place}); mend it there"
@@ -105,15 +109,21 @@ def faults_of(function: str) -> Iterator[None]:
 
 def source_hash(function: str) -> str:
     """SHA-256 of the file that a function lives in; of what that file imports nothing is said."""
+    source = _source(function)
+    if source is None:
+        raise ConfigError(f"{function}: no source file at {_parts(function)[0]}")
+    return hashlib.sha256(source.read_bytes()).hexdigest()
+
+
+def _source(function: str) -> Path | None:
+    """The file that a function lives in; None where there is none."""
     where, _ = _parts(function)
     if _is_file(where):
         source = Path(where)
     else:
         spec = importlib.util.find_spec(where)
         source = Path(spec.origin) if spec and spec.origin else Path(where)
-    if not source.is_file():
-        raise ConfigError(f"{function}: no source file at {source}")
-    return hashlib.sha256(source.read_bytes()).hexdigest()
+    return source.resolve() if source.is_file() else None
 
 
 def _module(function: str) -> ModuleType:

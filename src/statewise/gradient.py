@@ -195,11 +195,13 @@ def microbatches(trajectories: Sequence[Trajectory], tokens: int) -> Iterator[li
             -len(trajectories[i]),
         ),
     )
-    group: list[int] = []
+    group, width = [], 0
     for i in order:
-        if group and len(trajectories[group[0]]) * (len(group) + 1) > tokens:
+        # Within a group rows get shorter, and the next group's longest may be longer again.
+        width = max(width, len(trajectories[i]))
+        if group and width * (len(group) + 1) > tokens:
             yield group
-            group = []
+            group, width = [], len(trajectories[i])
         group.append(i)
     if group:
         yield group

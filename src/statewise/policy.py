@@ -456,8 +456,7 @@ class Policy:
 
     def as_reader(self) -> Reader:
         """This policy as an engine sees it."""
-        autocast = torch.bfloat16 if self.precision == "bf16" else None
-        return Reader(self._causal_lm, self._trunk, self.head, self._embedding, autocast)
+        return Reader(self._causal_lm, self._trunk, self.head, self._embedding, self._product_dtype)
 
     def rows_that_fit(
         self, prefixes: Sequence[Int32[np.ndarray, " _"]], limits: Sequence[int]

@@ -88,8 +88,9 @@ def train(
             figures = accumulate_gradient(
                 student, minibatch, tokens_per_microbatch=budget.tokens_per_microbatch
             )
-            parameters = [p for _, p in student.trainable_parameters()]
-            norm = clip_grad_norm_(parameters, budget.max_grad_norm)
+            norm = clip_grad_norm_(
+                [p for _, p in student.trainable_parameters()], budget.max_grad_norm
+            )
             if not (math.isfinite(figures["loss"]) and math.isfinite(norm)):
                 raise RunError(
                     f"arm {arm.name!r} diverged at step {step + 1}: loss {figures['loss']:g}, gradient norm "

@@ -112,6 +112,12 @@ class Trajectory:
         """Number of states with a weight other than 0."""
         return int(np.count_nonzero(self.weights))
 
+    def everywhere(self) -> Trajectory:
+        """The same tokens with weight 1 at every state of the completion."""
+        weights = np.ones(len(self), np.float32)
+        weights[: self.prompt_tokens] = 0.0
+        return self.with_weights(weights)
+
     def with_weights(self, weights: Float32[np.ndarray, " L"]) -> Trajectory:
         """The same tokens under other supervision weights."""
         return replace(self, weights=weights)

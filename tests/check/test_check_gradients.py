@@ -18,13 +18,13 @@ from one_arm import (
 from statewise.check import gradients
 from statewise.check.equal import equal_teacher
 from statewise.check.gradients import few_rows, gradient, invariances
-from statewise.check.models import in_float64, moved, padded, trunk_of
+from statewise.check.models import in_float64, moved, padded
 
 
 def found_with(study, plant):
     """The lines of the gradient's checks with a hook on the student's trunk."""
     subject, _, rollouts = opened(study)
-    handle = trunk_of(subject.student).register_forward_hook(plant)
+    handle = subject.student.as_reader().trunk.register_forward_hook(plant)
     try:
         return by_name(invariances(subject, few_rows(rollouts, 4)))
     finally:
@@ -145,14 +145,14 @@ def test_nothing_is_left_behind(one):
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert all(p.grad is None for p in after)
     assert not subject.student.module.training
-    trunk = trunk_of(subject.student)
+    trunk = subject.student.as_reader().trunk
     assert not [*trunk._forward_pre_hooks, *trunk._forward_hooks]
 
 
 def test_padding_is_what_the_model_reads_and_changes_no_real_row(one):
     subject, _, rollouts = opened(one(supervised()))
     widths = []
-    handle = trunk_of(subject.student).register_forward_hook(
+    handle = subject.student.as_reader().trunk.register_forward_hook(
         lambda _, __, output: widths.append(output.last_hidden_state.shape[1])
     )
     rows = few_rows(rollouts, 2)
@@ -167,7 +167,7 @@ def test_padding_is_what_the_model_reads_and_changes_no_real_row(one):
 def test_no_check_reads_more_than_two_of_the_longest_rows_at_once(one):
     subject, _, rollouts = opened(one(taught()))
     rows, read = few_rows(rollouts, 4), []
-    handle = trunk_of(subject.student).register_forward_hook(
+    handle = subject.student.as_reader().trunk.register_forward_hook(
         lambda _, __, output: read.append(output.last_hidden_state.shape[:2].numel())
     )
     invariances(subject, rows)

@@ -685,6 +685,17 @@ def test_microbatches_hold_every_row_once_and_respect_the_budget():
     assert list(microbatches([], 10)) == []
 
 
+def test_a_microbatch_that_begins_within_a_group_respects_the_budget_too():
+    """After a group's short rows comes the next group's longest: the first row is not the longest."""
+    sizes = (("a", 9), ("a", 1), ("a", 1), ("b", 8), ("b", 2), ("c", 7))
+    rows = [row(prompt(A), Segment("dataset", ids(*[B] * n)), group=g) for g, n in sizes]
+    for tokens in (10, 12, 20, 30):
+        groups = list(microbatches(rows, tokens))
+        assert sorted(i for g in groups for i in g) == list(range(6))
+        for g in groups:
+            assert max(len(rows[i]) for i in g) * len(g) <= tokens
+
+
 def test_chunks_cover_every_state_once(monkeypatch):
     monkeypatch.setattr(statewise.gradient, "CHUNK_ELEMENTS", 12)
     covered = [i for c in chunks(8, tiny()) for i in range(8)[c]]

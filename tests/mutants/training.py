@@ -34,8 +34,8 @@ MUTANTS = (
         "optimiser",
         "gradients are not clipped",
         "train.py",
-        "clip_grad_norm_(parameters, budget.max_grad_norm)",
-        "clip_grad_norm_(parameters, math.inf)",
+        "[p for _, p in student.trainable_parameters()], budget.max_grad_norm",
+        "[p for _, p in student.trainable_parameters()], math.inf",
         (STEP,),
     ),
     Mutant(

@@ -12,8 +12,8 @@ MUTANTS = (
         "shift",
         "per state: numbers are read beside the state",
         HOME,
-        "at = (states.row, states.column - 1)",
-        "at = (states.row, states.column)",
+        "states.row, states.column - 1)",
+        "states.row, states.column)",
         (EVERY,),
     ),
     Mutant(
@@ -35,8 +35,8 @@ MUTANTS = (
     Mutant(
         "mask",
         "per state: prompts are states too",
-        HOME,
-        "weights[: trajectory.prompt_tokens] = 0.0",
+        "trajectory.py",
+        "weights[: self.prompt_tokens] = 0.0",
         "weights[:1] = 0.0",
         (f"{TEST}::test_unsupervised_states_count_and_prompts_do_not",),
     ),

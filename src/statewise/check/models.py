@@ -23,7 +23,9 @@ def padded(policies: Sequence[Policy], tokens: int) -> Iterator[None]:
     What stands at the padding is cut off again: no state points there.
     """
     with contextlib.ExitStack() as stack:
-        for trunk, policy in {id(t): (t, p) for p in policies for t in [trunk_of(p)]}.values():
+        for trunk, policy in {
+            id(t): (t, p) for p in policies for t in [p.as_reader().trunk]
+        }.values():
             longer, cut = _hooks(policy.context_tokens, tokens)
             stack.callback(trunk.register_forward_pre_hook(longer, with_kwargs=True).remove)
             stack.callback(trunk.register_forward_hook(cut).remove)
@@ -45,13 +47,6 @@ def _hooks(context: int, tokens: int) -> tuple[Any, Any]:
         return output
 
     return longer, cut
-
-
-def trunk_of(policy: Policy) -> nn.Module:
-    """The decoder inside a policy's module, and inside an adapter's wrapper."""
-    module: Any = policy.module
-    inner = module.get_base_model() if hasattr(module, "get_base_model") else module
-    return inner.get_decoder()
 
 
 @contextlib.contextmanager

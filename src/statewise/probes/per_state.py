@@ -93,7 +93,7 @@ def visit(
     Raises DataError where there is no state.
     """
     told = reference if reference is not None and reference is not policy else None
-    whole = [_everywhere(t) for t in trajectories]
+    whole = [t.everywhere() for t in trajectories]
     rows, columns, actions = [], [], []
     found: dict[str, list[np.ndarray]] = {}
     with contextlib.ExitStack() as modes:
@@ -104,9 +104,9 @@ def visit(
             states = gather_states([whole[i] for i in indices], device=policy.device)
             if len(states) == 0:
                 continue
-            at = (states.row, states.column - 1)
-            mine = policy.hidden(states.token_ids, states.lengths)[at]
-            theirs = None if told is None else told.hidden(states.token_ids, states.lengths)[at]
+            at = (states.token_ids, states.lengths, states.row, states.column - 1)
+            mine = policy.hidden_at(*at)
+            theirs = None if told is None else told.hidden_at(*at)
             for chunk in chunks(len(states), policy):
                 own = policy.head(mine[chunk]).log_softmax(-1)
                 other = own
@@ -158,12 +158,6 @@ def row_sums(table: PerState | Visited, values: Float[np.ndarray, " N"], rows: i
     out = np.zeros(rows)
     np.add.at(out, table.row, values)
     return out
-
-
-def _everywhere(trajectory: Trajectory) -> Trajectory:
-    weights = np.ones(len(trajectory), np.float32)
-    weights[: trajectory.prompt_tokens] = 0.0
-    return trajectory.with_weights(weights)
 
 
 def _of(own: Tensor, action_ids: Tensor, prefix: str) -> dict[str, Tensor]:

@@ -91,7 +91,10 @@ def _forgetting(asked: Asked) -> Result:
                 yield Part(name, BASE, RETENTION if retention else "new task", found)
 
 
-def _features(asked: Asked, sample: str) -> tuple[np.ndarray, list[str], list[str]]:
+Features = tuple[np.ndarray, list[str], list[str]]
+
+
+def _features(asked: Asked, sample: str) -> Features:
     """Features of a sample's states as the base reads them, their prompts, their texts."""
     base, rows = asked.need_base(), asked.samples[sample]
     states = [state for row in rows for state in prefixes(row, PLACES)]
@@ -100,21 +103,20 @@ def _features(asked: Asked, sample: str) -> tuple[np.ndarray, list[str], list[st
     return hidden_features(base, states), prompts, texts
 
 
-def _against_base(asked: Asked) -> Iterator[tuple[str, str]]:
-    """The base's own sample, beside each other one on the same prompts."""
+def _against_base(asked: Asked) -> Iterator[tuple[str, str, Features, Features]]:
+    """The base's own sample, beside each other one on the same prompts: names, and features of both."""
     asked.need_base()
     first, rows = asked.must_own(BASE)
     prompts = {row.prompt.id for row in rows}
+    own: Features | None = None
     for sample, others in asked.samples.items():
         if sample != first and {row.prompt.id for row in others} == prompts:
-            yield first, sample
+            own = own or _features(asked, first)
+            yield first, sample, own, _features(asked, sample)
 
 
 def _drift(asked: Asked) -> Result:
-    for first, second in _against_base(asked):
-        (x, x_prompts, x_texts), (y, y_prompts, y_texts) = (
-            _features(asked, name) for name in (first, second)
-        )
+    for first, second, (x, x_prompts, x_texts), (y, y_prompts, y_texts) in _against_base(asked):
         a, b = _by_prompt(x, x_prompts), _by_prompt(y, y_prompts)
         if a.shape == b.shape:
             seed = asked.seed
@@ -130,10 +132,7 @@ def _by_prompt(features: np.ndarray, prompts: Sequence[str]) -> np.ndarray:
 
 
 def _c2st(asked: Asked) -> Result:
-    for first, second in _against_base(asked):
-        (x, x_prompts, x_texts), (y, y_prompts, y_texts) = (
-            _features(asked, name) for name in (first, second)
-        )
+    for first, second, (x, x_prompts, x_texts), (y, y_prompts, y_texts) in _against_base(asked):
         found = two_sample_classifier(
             x, y, first_prompts=x_prompts, second_prompts=y_prompts, seed=asked.seed
         )
@@ -151,10 +150,7 @@ def _coverage(asked: Asked) -> Result:
         if len(counts) >= 2 * len(set(counts)):
             yield Part("", "", name, diversity(rows))
     if asked.base is not None and asked.own(BASE):
-        for first, second in _against_base(asked):
-            (x, x_prompts, _), (y, y_prompts, _) = (
-                _features(asked, name) for name in (first, second)
-            )
+        for first, second, (x, x_prompts, _), (y, y_prompts, _) in _against_base(asked):
             found = precision_recall(x, y, first_prompts=x_prompts, second_prompts=y_prompts)
             yield Part("", first, second, found)
 
@@ -254,11 +250,7 @@ def _gradients(asked: Asked) -> Result:
 
 
 def _learning(rows: Sequence[Trajectory]) -> list[Rollout]:
-    weighed = []
-    for row in rows:
-        weights = np.ones(len(row), np.float32)
-        weights[: row.prompt_tokens] = 0.0
-        weighed.append(row.with_weights(weights))
+    weighed = [row.everywhere() for row in rows]
     term = Term(OwnActions(), CrossEntropy())
     stream = Stream(Prompts([row.prompt for row in rows]), Dataset(), (term,), 1)
     return [Rollout(stream, weighed, [Labels.none(len(weighed))])]
