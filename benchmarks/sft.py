@@ -86,6 +86,8 @@ def _trl(
         # Packed rows hold `packing` tokens; as many of them as hold about `rows` rows.
         for packing, free in ((0, False), (0, True), (320, True), (1024, True))
         for rows in _rows(options)
+        # Without packing all rows of an update are one: 128 of them would be a mask of 10,000 x 10,000.
+        if not (free and not packing and rows > 32)
     ]
 
     @contextlib.contextmanager

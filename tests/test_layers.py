@@ -27,6 +27,7 @@ LAYERS = {
     "studies": 0,
     "trajectory": 1,
     "signals": 1,
+    "threads": 1,
     "example": 2,
     "states": 2,
     "data": 2,

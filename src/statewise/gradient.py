@@ -8,6 +8,7 @@ normalisers are computed over the whole update, of every rank, before the first 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,7 +23,12 @@ from statewise.objectives.rows import or_now, reads_rows, row_means
 from statewise.policy import Policy
 from statewise.ranks import over_ranks
 from statewise.signals import CACHE_ELEMENTS, CHUNK_ELEMENTS, FEWEST_STATES, Labels, Signal
+from statewise.threads import MOST_THREADS, deal, one_a_core
 from statewise.trajectory import States, Trajectory, gather_states, pad, role
+
+ROWS_PER_THREAD = 4
+"""Fewest rows for which a core of its own pays."""
+_ASKING = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,31 +61,90 @@ def accumulate_gradient(
     objective chunk by chunk on detached hidden states with a backward per chunk, then the trunk's
     backward once. Nothing is recomputed and no `[N, V]` tensor of a micro-batch exists.
 
+    A small model on a CPU passes back through a share of the rows on each core (see `_hands`).
+
     Where torch.distributed runs, `minibatch` is this rank's share, of the same streams on every
     rank (it may be empty of trajectories); loss and states are of all ranks, and the gradient is
     this rank's part of a sum that `ranks.sum_gradients` takes. Labels are those of the rank's own rows:
     whole groups a rank; rollout-wide baselines are the caller's.
     """
-    loss, states_seen = 0.0, 0
-    for rollout in minibatch:
-        factors = [
-            state_factors(term, rollout.trajectories, student.device)
-            for term in rollout.stream.terms
-        ]
-        for indices in microbatches(rollout.trajectories, tokens_per_microbatch):
-            part = rollout.select(indices)
-            states = gather_states(
-                part.trajectories, old_logprobs=part.old_logprobs, device=student.device
-            )
-            if len(states) == 0:
-                continue
-            at_states = [
-                _at(states, [term_factors[i] for i in indices]) for term_factors in factors
-            ]
-            loss += _backward(student, part, states, at_states)
-            states_seen += len(states)
-    loss, states = over_ranks([loss, states_seen], student.device)
+    factors = [
+        [state_factors(term, rollout.trajectories, student.device) for term in rollout.stream.terms]
+        for rollout in minibatch
+    ]
+    hands = _hands(student, minibatch)
+    tokens = max(1, tokens_per_microbatch // len(hands))
+
+    def work(hand: tuple[Policy, list[list[int]]]) -> list[tuple[float, int]]:
+        policy, rows = hand
+        found = []
+        for rollout, own, weights in zip(minibatch, rows, factors, strict=True):
+            trajectories = [rollout.trajectories[i] for i in own]
+            for group in microbatches(trajectories, tokens):
+                indices = [own[i] for i in group]
+                part = rollout.select(indices)
+                states = gather_states(
+                    part.trajectories, old_logprobs=part.old_logprobs, device=policy.device
+                )
+                if len(states):
+                    at_states = [_at(states, [w[i] for i in indices]) for w in weights]
+                    found.append((_backward(policy, part, states, at_states), len(states)))
+        return found
+
+    done = [part for parts in one_a_core(hands, work) for part in parts]
+    _gather(student, [policy for policy, _ in hands[1:]])
+    loss, states = over_ranks(
+        [sum(loss for loss, _ in done), sum(states for _, states in done)], student.device
+    )
     return {"loss": loss, "states": int(states)}
+
+
+def _hands(student: Policy, rollouts: Sequence[Rollout]) -> list[tuple[Policy, list[list[int]]]]:
+    """Who passes back through which trajectories of each rollout; groups stay together.
+
+    One thread a core for a small model that `Decoder` reads on its own: the student, and twins whose
+    gradients are added to its own in a fixed order; else the student alone, with all cores.
+    """
+    everything = [list(range(len(rollout.trajectories))) for rollout in rollouts]
+    count = _threads(student, max(map(len, everything), default=0))
+    if count == 1:
+        return [(student, everything)]
+    dealt = [_deal(rollout.trajectories, count) for rollout in rollouts]
+    policies = [student, *(student.twin() for _ in range(count - 1))]
+    return [(policy, [hands[i] for hands in dealt]) for i, policy in enumerate(policies)]
+
+
+def _threads(student: Policy, rows: int) -> int:
+    """How many threads share the rows."""
+    count = min(torch.get_num_threads(), MOST_THREADS, rows // ROWS_PER_THREAD)
+    return count if count > 1 and student.splits else 1
+
+
+def _deal(trajectories: Sequence[Trajectory], count: int) -> list[list[int]]:
+    """Rows in `count` hands of near-equal tokens; a group is split where it is more than its share."""
+    most = -(-len(trajectories) // count)
+    groups: dict[str, list[int]] = {}
+    for i, trajectory in enumerate(trajectories):
+        groups.setdefault(trajectory.group_id, []).append(i)
+    parts = [
+        group[start : start + most]
+        for group in groups.values()
+        for start in range(0, len(group), most)
+    ]
+    hands = deal([sum(len(trajectories[i]) for i in part) for part in parts], count)
+    rows = [[i for part in hand for i in parts[part]] for hand in hands]
+    return rows + [[]] * (count - len(rows))
+
+
+def _gather(student: Policy, twins: Sequence[Policy]) -> None:
+    """Add the gradients and the counts of tokens of the twins to the student's, in their order."""
+    for twin in twins:
+        student.tokens_read += twin.tokens_read
+        theirs = dict(twin.trainable_parameters())
+        for name, mine in student.trainable_parameters():
+            grad = theirs[name].grad
+            if grad is not None:
+                mine.grad = grad if mine.grad is None else mine.grad.add_(grad)
 
 
 def _backward(
@@ -88,10 +153,12 @@ def _backward(
     """One micro-batch: returns its share of the loss, already normalised."""
     terms = part.stream.terms
     # Where a term does not speak its weight is 0: a signal need not exist there.
-    signals = [
-        term.supervision.signal(replace(states, weights=factor), label)
-        for term, label, factor in zip(terms, part.labels, factors, strict=True)
-    ]
+    # One thread at a time: a teacher counts what it reads, and what users write need not be reentrant.
+    with _ASKING:
+        signals = [
+            term.supervision.signal(replace(states, weights=factor), label)
+            for term, label, factor in zip(terms, part.labels, factors, strict=True)
+        ]
     hidden = student.hidden_at(states.token_ids, states.lengths, states.row, states.column - 1)
     detached = hidden.detach().requires_grad_()
     if any(term.importance or reads_rows(term.objective) for term in terms):
@@ -216,24 +283,33 @@ def chunks(states: int, student: Policy) -> Iterator[slice]:
         yield slice(start, min(start + size, states))
 
 
-@torch.no_grad()
 def student_logprobs(
     student: Policy, trajectories: Sequence[Trajectory], *, tokens_per_microbatch: int
 ) -> list[Float32[np.ndarray, " _"]]:
     """Log-prob of each supervised action under the student and the sampling transform; nan elsewhere."""
     out = [np.full(len(t), np.nan, np.float32) for t in trajectories]
-    with student.frozen():
-        for indices in microbatches(trajectories, tokens_per_microbatch):
-            states = gather_states([trajectories[i] for i in indices], device=student.device)
+    count = _threads(student, len(trajectories))
+    hands = [(student.view(student.name), rows) for rows in _deal(trajectories, count)]
+
+    @torch.no_grad()  # a thread has a mode of its own
+    def work(hand: tuple[Policy, list[int]]) -> None:
+        policy, own = hand
+        for group in microbatches([trajectories[i] for i in own], tokens_per_microbatch // count):
+            indices = [own[i] for i in group]
+            states = gather_states([trajectories[i] for i in indices], device=policy.device)
             if len(states) == 0:
                 continue
-            hidden = student.hidden_at(
+            hidden = policy.hidden_at(
                 states.token_ids, states.lengths, states.row, states.column - 1
             )
-            values = _logprobs(student, hidden, states)
+            values = _logprobs(policy, hidden, states)
             rows, columns = states.row.tolist(), states.column.tolist()
             for row, column, value in zip(rows, columns, values.tolist(), strict=True):
                 out[indices[row]][column] = value
+
+    with student.frozen():
+        one_a_core(hands, work)
+    student.tokens_read += sum(policy.tokens_read for policy, _ in hands)
     return out
 
 

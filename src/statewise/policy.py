@@ -30,6 +30,7 @@ from transformers import (
 from statewise.errors import ConfigError, ModelError, at_least_one
 from statewise.rollout import Bend, Completion, Guide, Reader, Request, decode
 from statewise.seeding import seed_for
+from statewise.threads import is_small
 from statewise.trajectory import Prompt, Sampling, Segment, Trajectory, assemble
 from statewise.trunk import Decoder, Head, pack
 
@@ -209,6 +210,25 @@ class Policy:
             self.module, self.tokenizer, name=name, version=self.version, precision=self.precision
         )
 
+    def twin(self) -> Policy:
+        """The same weights in a module of its own, where gradients gather apart: for another thread.
+
+        The twin sees every update of the weights in place, and none of the gradients of the other.
+        """
+        shared: dict[int, object] = {
+            id(p): nn.Parameter(p.detach(), requires_grad=p.requires_grad)
+            for p in self.module.parameters()
+        }
+        # Read only, and dear to copy.
+        shared |= {id(m.config): m.config for m in self.module.modules() if hasattr(m, "config")}
+        return Policy(
+            copy.deepcopy(self.module, shared),
+            self.tokenizer,
+            name=self.name,
+            version=self.version,
+            precision=self.precision,
+        )
+
     def average(self, ema: Ema) -> Policy:
         """A teacher that starts as this policy and moves when `follow` is called."""
         teacher = self.snapshot(f"teacher:{Ema.kind}")
@@ -260,6 +280,11 @@ class Policy:
     def context_tokens(self) -> int:
         """The longest row it can read, prompt and completion together."""
         return int(getattr(self.config, "max_position_embeddings", 1 << 30))
+
+    @property
+    def splits(self) -> bool:
+        """True where twins on one thread a core pass back faster than all cores together on one."""
+        return is_small(self.module) and Decoder.of(self._trunk) is not None
 
     def trainable_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """Names and tensors that an optimiser may move."""

@@ -231,7 +231,7 @@ def spied(monkeypatch) -> tuple[list[tuple[int, ...]], list[int]]:
 
     monkeypatch.setattr(batch, "prefill", reading)
     monkeypatch.setattr(batch, "step", stepping)
-    monkeypatch.setattr(fast, "MOST_WORKERS", 1)
+    monkeypatch.setattr(fast, "MOST_THREADS", 1)
     return read, rows
 
 
@@ -378,8 +378,8 @@ def test_workers_share_neither_large_weights_nor_more_places_than_there_are(monk
     # 3 layers: queries and output 16 x 32, keys and values 16 x 16, feed-forward 3 of 16 x 24; 8 bytes.
     assert decoder.weight_bytes == 3 * 8 * (2 * 16 * 32 + 2 * 16 * 16 + 3 * 16 * 24)
     assert [fast.workers_for(decoder, rows, 2) for rows in (8, 31, 32, 256)] == [1, 1, 2, 2]
-    assert fast.workers_for(decoder, 1000, 64) == fast.MOST_WORKERS
-    monkeypatch.setattr(fast, "WORKER_WEIGHT_BYTES", decoder.weight_bytes - 1)
+    assert fast.workers_for(decoder, 1000, 64) == fast.MOST_THREADS
+    monkeypatch.setattr(fast, "SMALL_WEIGHT_BYTES", decoder.weight_bytes - 1)
     assert fast.workers_for(decoder, 256, 2) == 1
 
 

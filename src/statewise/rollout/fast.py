@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain, groupby
 
@@ -12,13 +11,10 @@ import torch
 from statewise.rollout.batch import Batch
 from statewise.rollout.llama import Decoder, read_decoder, read_matrix
 from statewise.rollout.request import NOTHING, Completion, Prefix, Reader, Request, longest_first
+from statewise.threads import MOST_THREADS, SMALL_WEIGHT_BYTES, is_small, one_a_core
 
 ROWS_PER_WORKER = 16
 """Fewest rows for which a core of its own pays."""
-MOST_WORKERS = 4
-"""Beyond this, workers wait for Python's lock."""
-WORKER_WEIGHT_BYTES = 64 << 20
-"""Weights larger than this are read from memory by all cores together, once a step, not once each."""
 
 
 def decode(reader: Reader, prefixes: Sequence[Prefix], request: Request) -> list[Completion]:
@@ -36,27 +32,17 @@ def decode(reader: Reader, prefixes: Sequence[Prefix], request: Request) -> list
     with torch.inference_mode():
         decoder = read_decoder(reader, longest)
         head = read_matrix(reader.embedding, reader.autocast)
-    threads = torch.get_num_threads()
-    workers = workers_for(decoder, len(order), min(threads, request.max_rows))
+    workers = workers_for(decoder, len(order), min(torch.get_num_threads(), request.max_rows))
     places = request.max_rows // workers
 
     def work(rows: Sequence[int]) -> list[tuple[int, Completion]]:
-        if workers > 1:
-            torch.set_num_threads(threads // workers)
         # Each matrix has its type already; a caller's autocast reaches this thread, and no worker.
         apart = torch.autocast(decoder.embedding.device.type, enabled=False)
         with torch.inference_mode(), apart:
             return list(Batch(decoder, head, prefixes, rows, request, places).run())
 
-    if workers == 1:
-        done = [work(order)]
-    else:
-        try:
-            with ThreadPoolExecutor(workers) as pool:
-                done = list(pool.map(work, deal(order, prefixes, request, workers)))
-        finally:
-            # Each thread has a count of its own, but the last one set is that of threads to come.
-            torch.set_num_threads(threads)
+    hands = [order] if workers == 1 else deal(order, prefixes, request, workers)
+    done = one_a_core(hands, work)
     for row, completion in chain.from_iterable(done):
         completions[row] = completion
     return completions
@@ -68,17 +54,15 @@ def in_fastest_type(reader: Reader) -> Reader:
     There a step is many small operations, each with a cast before it: a model of 0.9 M parameters trains
     faster in bf16 where the processor has units for it, and samples slower.
     """
-    parameters = list(reader.trunk.parameters())
-    small = sum(p.nbytes for p in parameters) <= WORKER_WEIGHT_BYTES
-    return replace(reader, autocast=None) if small and parameters[0].is_cpu else reader
+    return replace(reader, autocast=None) if is_small(reader.trunk) else reader
 
 
 def workers_for(decoder: Decoder, rows: int, threads: int) -> int:
     """How many threads decode a share of the rows each."""
-    large = decoder.weight_bytes > WORKER_WEIGHT_BYTES
+    large = decoder.weight_bytes > SMALL_WEIGHT_BYTES
     if decoder.embedding.device.type != "cpu" or large:
         return 1
-    return max(1, min(threads, MOST_WORKERS, rows // ROWS_PER_WORKER))
+    return max(1, min(threads, MOST_THREADS, rows // ROWS_PER_WORKER))
 
 
 def deal(
