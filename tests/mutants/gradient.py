@@ -9,8 +9,8 @@ MUTANTS = (
         "denominator",
         "each micro-batch divides by its own count",
         HOME,
-        "_at(states, [term_factors[i] for i in indices]) for term_factors in factors",
-        "_at(states, state_factors(t, part.trajectories)) for t in part.stream.terms",
+        "_at(states, [w[i] for i in indices]) for w in weights",
+        "_at(states, state_factors(t, part.trajectories)) for t in rollout.stream.terms",
         (f"{TEST}::test_gradient_does_not_depend_on_the_microbatch_size",),
     ),
     Mutant(

@@ -19,6 +19,7 @@ from tests.mutants import (
     states,
     study,
     supervision,
+    threads,
     training,
     visited,
 )
@@ -37,6 +38,7 @@ MUTANTS = (
     *sampling.MUTANTS,
     *engine.MUTANTS,
     *training.MUTANTS,
+    *threads.MUTANTS,
     *methods.MUTANTS,
     *reading.MUTANTS,
     *evaluation.MUTANTS,
