@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 from benchmarks.child import ROOT
@@ -31,26 +30,27 @@ def measure(options: Options, peaks: dict[str, float]) -> dict[str, Any]:
     # The command decides for itself how many threads each of its workers gets.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("OMP_")}
     environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    with tempfile.TemporaryDirectory() as folder:
-        began = time.perf_counter()
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "statewise",
-                "run",
-                "pocket",
-                "--out",
-                str(Path(folder) / "run"),
-                *settings,
-            ],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        seconds = time.perf_counter() - began
+    folder = ROOT / "build" / "bench-study"  # left there, to be looked at
+    shutil.rmtree(folder, ignore_errors=True)
+    began = time.perf_counter()
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "statewise",
+            "run",
+            "pocket",
+            "--out",
+            str(folder),
+            *settings,
+        ],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    seconds = time.perf_counter() - began
     if done.returncode:
         raise RuntimeError(
             f"statewise run pocket ended with {done.returncode}: {done.stderr[-800:]}"
