@@ -23,7 +23,7 @@ from statewise.objectives.rows import or_now, reads_rows, row_means
 from statewise.policy import Policy
 from statewise.ranks import over_ranks
 from statewise.signals import CACHE_ELEMENTS, CHUNK_ELEMENTS, FEWEST_STATES, Labels, Signal
-from statewise.threads import MOST_THREADS, deal, one_a_core
+from statewise.threads import MOST_THREADS, deal_groups, one_a_core
 from statewise.trajectory import States, Trajectory, gather_states, pad, role
 
 ROWS_PER_THREAD = 16
@@ -121,19 +121,13 @@ def _threads(student: Policy, rows: int) -> int:
 
 
 def _deal(trajectories: Sequence[Trajectory], count: int) -> list[list[int]]:
-    """Rows in `count` hands of near-equal tokens; a group is split where it is more than its share."""
-    most = -(-len(trajectories) // count)
+    """Rows in `count` hands of near-equal tokens, the largest groups first."""
+    loads = [len(trajectory) for trajectory in trajectories]
     groups: dict[str, list[int]] = {}
     for i, trajectory in enumerate(trajectories):
         groups.setdefault(trajectory.group_id, []).append(i)
-    parts = [
-        group[start : start + most]
-        for group in groups.values()
-        for start in range(0, len(group), most)
-    ]
-    hands = deal([sum(len(trajectories[i]) for i in part) for part in parts], count)
-    rows = [[i for part in hand for i in parts[part]] for hand in hands]
-    return rows + [[]] * (count - len(rows))
+    largest = sorted(groups.values(), key=lambda group: -sum(loads[i] for i in group))
+    return deal_groups(largest, loads, count)
 
 
 def _gather(student: Policy, twins: Sequence[Policy]) -> None:

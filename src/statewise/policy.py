@@ -219,8 +219,6 @@ class Policy:
             id(p): nn.Parameter(p.detach(), requires_grad=p.requires_grad)
             for p in self.module.parameters()
         }
-        # Read only, and dear to copy.
-        shared |= {id(m.config): m.config for m in self.module.modules() if hasattr(m, "config")}
         return Policy(
             copy.deepcopy(self.module, shared),
             self.tokenizer,

@@ -52,18 +52,24 @@ def one_a_core(hands: Sequence[Hand], work: Callable[[Hand], Result]) -> list[Re
         torch.set_num_threads(threads)
 
 
-def deal(loads: Sequence[int], hands: int) -> list[list[int]]:
-    """Indices in at most `hands` hands of near-equal load: the largest first, each to the lightest hand.
+def deal_groups(
+    groups: Sequence[Sequence[int]], loads: Sequence[int], hands: int
+) -> list[list[int]]:
+    """Rows in `hands` hands of near-equal load: group by group, each to the lightest hand so far.
 
-    The same loads always give the same hands, so that the order of every sum repeats.
+    `loads` has one entry a row. A group that is more than its share of the rows is split; a hand may stay
+    empty. The same groups always give the same hands, so that the order of every sum repeats.
 
-    >>> deal([1, 5, 3, 3], 2)
+    >>> deal_groups([[1], [2, 3], [0]], [1, 5, 3, 3], 2)
     [[1, 0], [2, 3]]
     """
     dealt: list[list[int]] = [[] for _ in range(hands)]
     totals = [0] * hands
-    for i in sorted(range(len(loads)), key=lambda i: -loads[i]):
-        hand = totals.index(min(totals))
-        dealt[hand].append(i)
-        totals[hand] += loads[i]
-    return [hand for hand in dealt if hand]
+    most = -(-sum(map(len, groups)) // hands)
+    for group in groups:
+        for start in range(0, len(group), most):
+            part = group[start : start + most]
+            hand = totals.index(min(totals))
+            dealt[hand] += part
+            totals[hand] += sum(loads[i] for i in part)
+    return dealt

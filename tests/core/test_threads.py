@@ -16,7 +16,7 @@ from statewise.objectives import CrossEntropy, KLStudentTeacher
 from statewise.policy import Policy
 from statewise.sources import Dataset
 from statewise.supervision import OwnActions, TeacherDistribution
-from statewise.threads import deal, one_a_core
+from statewise.threads import deal_groups, one_a_core
 from statewise.trajectory import Segment, Trajectory
 
 OWN = stream(Dataset(), Term(OwnActions(), CrossEntropy()))
@@ -148,4 +148,4 @@ def test_threads_are_given_back_and_faults_are_raised(threads):
     with pytest.raises(DataError, match="no such row"):
         one_a_core([0, 1], fails)
     assert torch.get_num_threads() == threads
-    assert deal([], 3) == []
+    assert deal_groups([], [], 3) == [[], [], []]

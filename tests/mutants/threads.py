@@ -56,10 +56,10 @@ MUTANTS = (
     ),
     Mutant(
         "order",
-        "threads: hands by turns and not by load",
+        "threads: a hand's load is never added up",
         "threads.py",
-        "hand = totals.index(min(totals))",
-        "hand = i % hands",
+        "totals[hand] += sum(loads[i] for i in part)",
+        "totals[hand] += 0",
         (f"{TEST}::test_groups_stay_together_and_hands_are_even",),
     ),
 )

@@ -11,7 +11,7 @@ import torch
 from statewise.rollout.batch import Batch
 from statewise.rollout.llama import Decoder, read_decoder, read_matrix
 from statewise.rollout.request import NOTHING, Completion, Prefix, Reader, Request, longest_first
-from statewise.threads import MOST_THREADS, SMALL_WEIGHT_BYTES, is_small, one_a_core
+from statewise.threads import MOST_THREADS, SMALL_WEIGHT_BYTES, deal_groups, is_small, one_a_core
 
 ROWS_PER_WORKER = 16
 """Fewest rows for which a core of its own pays."""
@@ -68,18 +68,6 @@ def workers_for(decoder: Decoder, rows: int, threads: int) -> int:
 def deal(
     order: Sequence[int], prefixes: Sequence[Prefix], request: Request, hands: int
 ) -> list[list[int]]:
-    """The rows in near-equal hands by tokens to write; rows with an equal prefix in one hand.
-
-    A group that is more than its share is split.
-    """
-    dealt: list[list[int]] = [[] for _ in range(hands)]
-    load = [0] * hands
-    most = -(-len(order) // hands)
-    for _, group in groupby(order, key=lambda i: prefixes[i].tobytes()):
-        rows = list(group)
-        for start in range(0, len(rows), most):
-            hand = load.index(min(load))
-            part = rows[start : start + most]
-            dealt[hand] += part
-            load[hand] += sum(request.max_new_tokens[i] for i in part)
-    return [rows for rows in dealt if rows]
+    """The rows in near-equal hands by tokens to write; rows with an equal prefix are a group."""
+    groups = [list(rows) for _, rows in groupby(order, key=lambda i: prefixes[i].tobytes())]
+    return [rows for rows in deal_groups(groups, request.max_new_tokens, hands) if rows]
