@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from statewise.arms import Stream, Term
 from statewise.check.line import Found, Line, Skip
 from statewise.check.subject import Fit, Subject, has, within
 from statewise.data import Prompts, WorldDocuments
@@ -23,8 +22,8 @@ from statewise.rewards import (
     final_answer,
 )
 from statewise.sources import PrefixReset, Source
+from statewise.study.preflight import check_context
 from statewise.study.spec import Study
-from statewise.supervision import Context
 from statewise.trajectory import DATASET, Prompt, Segment, Trajectory, assemble
 
 REWARDED = 100
@@ -63,7 +62,7 @@ def context(subject: Subject, fits: Sequence[Fit], study: Study) -> Line:
             return Line("fail", name, figure, mend, values)
     for fit, stream in zip(fits, subject.arm.streams, strict=True):
         for term in stream.terms:
-            _check_context(stream, term, fit.prompts)
+            check_context(stream, term, fit.prompts, subject.student, {})
     written = study.arm(subject.arm.name).streams
     if all(isinstance(s.prompts, WorldDocuments) for s in written):
         return Line("pass", name, f"documents are cut at the context of {limit}", values=values)
@@ -76,13 +75,6 @@ def context(subject: Subject, fits: Sequence[Fit], study: Study) -> Line:
     if any(s.source.room_tokens is not None for s in written):
         figure += f"; a row needs {longest} at most"
     return Line("pass", name, figure, values=values)
-
-
-def _check_context(stream: Stream, term: Term, prompts: Prompts) -> None:
-    """A teacher with a prompt of its own reads it and what follows. Raises DataError, with the count."""
-    own, teacher = (getattr(term.supervision, n, None) for n in ("context", "teacher"))
-    if isinstance(own, Context) and isinstance(teacher, Policy):
-        own.check(prompts.items, teacher, stream.source.room_tokens or 0)
 
 
 def _longest(prompts: Prompts, source: Source, student: Policy) -> int:
