@@ -183,6 +183,12 @@ class Policy:
             module = _load_module(location, trainable=trainable)
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
+            # What transformers says of it spans three sentences and names no mend.
+            if "couldn't connect to" in reason and not looks_local:
+                reason = (
+                    "the hub cannot be reached, and its cache on this machine does not hold the model; "
+                    "go online, or name a directory"
+                )
             raise ModelError(f"cannot load a model from {location}: {reason}") from error
         if not trainable:
             module.requires_grad_(requires_grad=False)
