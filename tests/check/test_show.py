@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 import statewise
-from statewise.check import Line, Skip
+from statewise.check import Line, Skip, check_study
 from statewise.check.item import Item, Run, Token
 from statewise.check.show import arm_text, exit_code, plain, summary_text
 from statewise.check.study import ArmReport, Cost
 from statewise.cli import main
-from statewise.errors import ModelError
+from statewise.errors import ConfigError, ModelError
+from statewise.study.spec import read_study
 
 TOKENS = (
     Token(5, "1+1=", "prompt", 0.0, None, stop=False),
@@ -168,6 +169,14 @@ def test_exit_code_2_on_bad_input(command, capsys, arguments, words):
     assert words in error
     assert len(error.splitlines()) == 1
     assert printed.out == ""  # no legend of what will not be shown
+
+
+def test_what_is_refused_is_refused_before_the_first_report_is_asked_for(command):
+    study = read_study("mine.yaml")
+    with pytest.raises(ConfigError, match="--arm: no arm 'stf'"):
+        check_study(study, arms=["stf"])
+    with pytest.raises(ConfigError, match="--items must be 1 or more"):
+        check_study(study, items=0)
 
 
 def test_a_model_that_is_not_there_is_tried_once_and_told_of_every_arm(
