@@ -382,6 +382,8 @@ AXES = ("objectives", "supervision", "sources", "rewards", "arms", "signals", "p
 NEEDS_MORE = {
     "a model, which no docstring can check by hand": {
         "Policy",
+        "Weights",
+        "Forward",
         "read_teacher",
         "policies",
         "bind",
