@@ -1,7 +1,8 @@
 # make study [SEEDS=1]   the embedded study, from nothing to report.html
 # make test              every test            make check   format, lint, types
 # make fmt               mend format and lint  make bench   benchmarks
-# make docs              write docs/methods.md out of the code, docs/performance.md out of benchmarks/results
+# make docs              write docs/methods.md and the tables of docs/study.md out of the code, docs/performance.md
+#                        out of benchmarks/results
 # make mutants           plant bugs one at a time and see a test fail for each (ARGS="--only denominator")
 # make venv              only the set-up       make wheel   the wheel alone in an empty venv runs a study
 # make bench-vllm        a venv of its own for vLLM, which make bench compares with where it is there
@@ -71,6 +72,7 @@ fmt: .venv/.installed-dev
 
 docs: .venv/.installed-dev
 	$(call step,docs/methods.md,$(BIN)/python docs/generate.py)
+	$(call step,docs/study.md,$(BIN)/python docs/generate_study.py)
 	$(call step,docs/performance.md,$(BIN)/python -m benchmarks.run --table)
 
 .venv/.installed-bench: .venv/.installed-dev

@@ -25,7 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # Its retries would bury our one line; the error that ends them reaches the user as that line.
+    # Its retries would bury our one line; the error that ends them reaches the user as that line. The level
+    # alone does not last: the library sets it anew from the environment as it is imported.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "critical")
     logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
     options = _parser().parse_args(arguments)
     try:
@@ -318,9 +320,13 @@ def _check(options: argparse.Namespace) -> int:
             )
         run = RunFolder(options.run or Path("runs") / study.name)
         reports = []
-        if not options.json:
-            print(head_text(study.name, len(options.arm) or len(study.arms), options.items))
-        for report in check_study(study, arms=options.arm, run=run, items=options.items):
+        for report in check_study(
+            study, arms=options.arm, run=run, items=options.items, watch=_say_arm
+        ):
+            if not (options.json or reports):  # what is refused is refused before the legend
+                print(
+                    head_text(study.name, len(set(options.arm)) or len(study.arms), options.items)
+                )
             reports.append(report)
             if not options.json:
                 print(arm_text(report, colour=sys.stdout.isatty()), flush=True)
@@ -329,6 +335,10 @@ def _check(options: argparse.Namespace) -> int:
     else:
         print(summary_text(reports))
     return exit_code(reports)
+
+
+def _say_arm(name: str, number: int, count: int) -> None:
+    print(f"checking {name} (arm {number} of {count})", file=sys.stderr, flush=True)
 
 
 def _search(options: argparse.Namespace) -> None:
