@@ -58,7 +58,7 @@ def test_every_probe_has_a_line_that_says_what_it_needs():
     [
         ("probes.after=[localty]", "probes: after: no probe 'localty'; did you mean 'locality'?"),
         ("probes.after=[audit, audit]", "probes: after: 'audit' is listed twice"),
-        ("probes.during=[splice]", "probes: during: 'splice' is too dear to run while an arm trains; list it in `after`"),
+        ("probes.during=[splice]", "probes: during: 'splice' is too dear to run while an arm trains"),
         ("probes.evry_steps=5", "probes.evry_steps: unknown key; did you mean 'every_steps'"),
         ("probes.every_steps=0", "probes: every_steps must be 1 or more"),
         ("probes.microscope=-1", "probes: microscope must be 0 (off) or more"),

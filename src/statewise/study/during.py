@@ -45,17 +45,20 @@ Watcher = Callable[[int, bool], None]
 def watcher(study: Study, run: RunFolder, arm: Arm, student: Policy, seed: int) -> Watcher:
     """What looks at the student after every so many steps; nothing where the study asks for nothing.
 
-    The stored states (gold, the base's own, retention) are drawn at the start, so that a resumed run looks at
-    the same ones; the learner's own are drawn anew at each look.
+    The base and its states are loaded and drawn at the first look, from seeds that do not know the step, so that
+    a resumed run looks at the same ones; the learner's own are drawn anew at each look.
     """
     probing, folder = study.probes, run.arm(arm.name, seed)
     if probing is None or not probing.during:
         return lambda _step, _last: None
-    scene = _scene(study, run, arm, student, probing, seed)
+    scene: Scene | None = None
 
     def look(step: int, last: bool) -> None:
+        nonlocal scene
         if last or step % probing.every_steps == 0:
-            _look(probing, scene, step, seed, folder)
+            began = time.perf_counter()
+            scene = scene or _scene(study, run, arm, student, probing, seed)
+            _look(probing, scene, step, seed, folder, began)
 
     return look
 
@@ -91,9 +94,8 @@ def _scene(
     )
 
 
-def _look(probing: Probing, scene: Scene, step: int, seed: int, folder: Path) -> None:
+def _look(probing: Probing, scene: Scene, step: int, seed: int, folder: Path, began: float) -> None:
     """Ask each probe once."""
-    began = time.perf_counter()
     prompts = [row.prompt for row in scene.samples[BASE]]
     scene.policy.version = step
     own = completions(scene.policy, prompts, scene.tokens, scene.name, seed, "during", step)

@@ -96,10 +96,19 @@ def gold(prompts: Sequence[Prompt], policy: Policy) -> list[Trajectory]:
 
 
 def retention_prompts(study: Study, policy: Policy, limit: int) -> list[Prompt]:
-    """The first `limit` questions of each retention task, as the harness asks them."""
+    """`limit` questions of each retention task, as the harness asks them; of a group, from all subtasks."""
     wanted = Drawing(_data(study), retention_limit=limit, retention_tokens=RETENTION_TOKENS)
     tasks = [task for task in study.tasks if task.role == "retention"]
-    return [prompt for task in tasks for prompt in task_prompts(task, policy, wanted)]
+    return [
+        prompt for task in tasks for prompt in spread(task_prompts(task, policy, wanted), limit)
+    ]
+
+
+def spread(prompts: Sequence[Prompt], limit: int) -> Sequence[Prompt]:
+    """At most `limit` of them, evenly from first to last."""
+    if len(prompts) <= limit:
+        return prompts
+    return [prompts[i * len(prompts) // limit] for i in range(limit)]
 
 
 def completions(
