@@ -147,7 +147,8 @@ def probed_study(tiny_study: Study) -> Study:
         microscope=3,
     )
     arms = tuple(tiny_study.arm(name) for name in ("mild_sft", "opd_from_mild", "grpo"))
-    return replace(tiny_study, arms=arms, claims=(), probes=probes)
+    claims = tuple(c for c in tiny_study.claims if c.name in ("opd_retains", "rl_retains"))
+    return replace(tiny_study, arms=arms, claims=claims, probes=probes)
 
 
 @pytest.fixture(scope="session")

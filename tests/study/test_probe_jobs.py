@@ -355,7 +355,7 @@ def test_a_probe_without_an_answer_ends_no_study_and_is_a_note(probed_study, pro
         after=("c2st", "splice", "geometry"), prompts=few, depths_tokens=(2,), microscope=0
     )
     arms = tuple(probed_study.arm(name) for name in ("mild_sft", "grpo"))
-    study = replace(probed_study, arms=arms, probes=probes)
+    study = replace(probed_study, arms=arms, claims=(), probes=probes)
     for arm in ("base", "mild_sft", "grpo"):
         probe_arm(study, run, arm, 0, nobody)
     assert set(rows_of(run, "mild_sft").probe) == {"geometry"}
