@@ -371,6 +371,11 @@ def test_a_probe_without_an_answer_ends_no_study_and_is_a_note(probed_study, pro
     assert not any("geometry" in note for note in notes)
 
 
+def test_a_probe_that_applies_to_some_arm_is_no_note(probed_run):
+    """Two of three arms have no teacher: their files say so, the report does not."""
+    assert [note for note in summarise(probed_run.root).notes if note.startswith("Probe")] == []
+
+
 def test_what_is_not_probed_yet_is_said(probed_run, tmp_path):
     root = tmp_path / "run"
     shutil.copytree(probed_run.root, root)

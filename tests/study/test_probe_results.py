@@ -57,6 +57,7 @@ def folders(tmp_path):
             row("a", 1.0, text="first", **shown),
             row("a", 2.0, text="second", **shown),
             row("base>base", 0.5, **spliced),
+            row("base>base", 0.4, **(spliced | bare | {"measure": "open"})),
             row("base>t", 0.3, **spliced),
         ],
         ("a", 1): [
@@ -65,6 +66,7 @@ def folders(tmp_path):
             row("a", 2.0, measure="norm", **bare),
             row("a", 1.0, text="another", **shown),
             row("base>base", 0.7, **spliced),
+            row("base>base", 0.8, **(spliced | bare | {"measure": "open"})),
             row("base>t", 0.5, **spliced),
         ],
         ("b", 0): [
@@ -125,6 +127,8 @@ def test_the_bases_figures_stand_once_and_are_its_own(figures):
     (spliced,) = figures["base>base", "score", ""]
     assert spliced.quantity.estimate.value == 0.5  # the first seed's: the base has no others
     assert spliced.quantity.over == "items"
+    (bare,) = figures["base>base", "open", ""]
+    assert (bare.quantity.estimate.value, bare.quantity.estimate.n) == (0.4, 1)
 
 
 def test_two_students_of_one_teacher_do_not_count_its_seed_twice(figures):
