@@ -100,7 +100,7 @@ MUTANTS = (
     Mutant(
         "microscope",
         "every token of a trained walk counts as taught",
-        "study/microscope.py",
+        "study/walks.py",
         "return (row.weights * spoken)[row.prompt_tokens :]",
         "return row.everywhere().weights[row.prompt_tokens :]",
         (WALKS,),
@@ -108,7 +108,7 @@ MUTANTS = (
     Mutant(
         "microscope",
         "a completion is shown with another one's advantage",
-        "study/microscope.py",
+        "study/walks.py",
         "labels.select([i])",
         "labels.select([0])",
         (f"{MICROSCOPE}::test_an_advantage_is_labelled_with_the_whole_group",),
