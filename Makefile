@@ -95,7 +95,7 @@ mutants: .venv/.installed-dev
 	$(call step,planted bugs,$(BIN)/python -m tests.mutants $(ARGS))
 
 # A study of a few items: what it shows is that study files, tasks, base and assets are in the wheel.
-SHRINK := seeds=[0] search=null doses={} dev=null drift.prompts.limit=8 drift.permutations=9 \
+SHRINK := seeds=[0] search=null doses={} dev=null probes=null drift.prompts.limit=8 drift.permutations=9 \
     tasks.pocket_gsm.limit=8 tasks.pocket_mmlu.limit=8 tasks.pocket_truthfulqa_mc1.limit=8 \
     arms.mild_sft.budget.epochs=0.05 arms.stress_sft.budget.epochs=1 arms.opd_from_mild.budget.steps=2 \
     arms.opd_from_stress.budget.steps=2 arms.one_step_opd_from_stress.budget.steps=2 arms.grpo.budget.steps=2

@@ -31,6 +31,7 @@ from statewise.report import write_report
 from statewise.sources import Source
 from statewise.store import RunFolder
 from statewise.study.jobs import train_arm
+from statewise.study.results import write_results
 from statewise.study.search import search
 from statewise.study.spec import Search, Study
 from statewise.study.table import _table
@@ -187,16 +188,17 @@ def replaying(study: Study) -> Study:
 
 
 @pytest.fixture(scope="module")
-def found(tiny_study, tiny_run, tmp_path_factory) -> dict[str, set[str]]:
-    """What a tiny study, its report and a tiny search write and show."""
+def found(tiny_study, tiny_run, probed_run, tmp_path_factory) -> dict[str, set[str]]:
+    """What a tiny study, its report, one with probes and a tiny search write and show."""
     columns = shown(tiny_run.root)
+    write_results(probed_run.root)
     task = replace(tiny_study.dev.task, limit=2)
     trials = {"mild_sft": ({"budget.learning_rate": 0.001}, {"budget.learning_rate": 0.002})}
     searched = tmp_path_factory.mktemp("search")
     search(replace(tiny_study, search=Search((100,), task, trials)), searched, workers=0)
     replayed = tmp_path_factory.mktemp("replay")
     train_arm(replaying(tiny_study), RunFolder(replayed), "stale", 0, lambda *_: None)
-    keys = written(tiny_run.root, searched, replayed)
+    keys = written(tiny_run.root, probed_run.root, searched, replayed)
     keys[EMBEDDED] = written(SOURCE / "world" / "base")["statewise.json"]
     return keys | {COLUMNS: columns, CHECKED: checked(tiny_study)}
 

@@ -13,6 +13,7 @@ from tests.mutants import (
     objectives,
     packing,
     policies,
+    probing,
     reading,
     sampling,
     sources,
@@ -46,6 +47,7 @@ MUTANTS = (
     *visited.MUTANTS,
     *checks.MUTANTS,
     *study.MUTANTS,
+    *probing.MUTANTS,
 )
 
 PITFALLS: dict[str, tuple[str, ...]] = {

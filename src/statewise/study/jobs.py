@@ -41,22 +41,25 @@ from statewise.store import (
     write_text,
 )
 from statewise.study.card import model_card
-from statewise.study.models import MARKER, base_location, check_same_encoding, load_role
+from statewise.study.during import watcher
+from statewise.study.models import (
+    BASE_SEED,
+    MARKER,
+    base_location,
+    check_same_encoding,
+    is_trained,
+    load_role,
+)
 from statewise.study.preflight import load_prompts
 from statewise.study.spec import BASE, DevCurve, Study
 from statewise.train import Row, make_optimizer, train
 from statewise.trajectory import Sampling, Trajectory
 
-BASE_SEED = 0
-"""The base does not train, so it has one folder: this seed's."""
+GROWING = ("metrics.jsonl", "timing.jsonl", "dev.jsonl", "probes.jsonl", "probes.timing.jsonl")
+"""Files that training adds lines to; what a kill undid is cut from each."""
 
 Progress = Callable[[str, int, int, float], None]
 """Called with phase, steps done, steps in all, tokens a second."""
-
-
-def is_trained(run: RunFolder, arm: str, seed: int) -> bool:
-    """True when the arm's policy is there whole."""
-    return (run.arm(arm, seed) / "policy" / MARKER).is_file()
 
 
 def is_measured(run: RunFolder, arm: str, seed: int) -> bool:
@@ -83,8 +86,9 @@ def train_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Prog
             restore_optimizer(optimizer, checkpoint / "optimizer.safetensors")
             for part, memory in memories(bound).items():
                 memory.restore_state(checkpoint / part)
-        for file in ("metrics.jsonl", "timing.jsonl", "dev.jsonl"):
+        for file in GROWING:
             cut_rows(folder / file, start if start else -1)
+        probe = watcher(study, run, bound, student, seed)
         progress("training", start, bound.steps, 0.0)
         if start == 0 and study.dev:
             _measure_dev(study.dev, student, folder, name, seed, step=0)
@@ -94,6 +98,7 @@ def train_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Prog
             last = row.step == bound.steps
             if study.dev and (last or row.step % study.dev.every_steps == 0):
                 _measure_dev(study.dev, student, folder, name, seed, step=row.step)
+            probe(row.step, last)
             if not last and row.step % study.checkpoint_every_steps == 0:
                 save_checkpoint(folder / "checkpoint", bound, student, optimizer, row.step)
         with whole_directory(folder / "policy") as beside:

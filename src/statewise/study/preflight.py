@@ -25,6 +25,7 @@ from statewise.study.models import (
     external_refs,
     root_of,
 )
+from statewise.study.probe_samples import probe_prompts
 from statewise.study.spec import BASE, Study
 from statewise.supervision import Context
 
@@ -91,6 +92,9 @@ def preflight(study: Study, run: RunFolder) -> None:
                 max_new_tokens=study.drift.max_new_tokens,
                 prefix_ids=base.prefix_ids,
             )
+    if study.probes:
+        with _place("probes.prompts"):
+            probe_prompts(study, models[BASE])
     rules = (study.dev, study.search)
     for task in (*study.tasks, *(rule.task for rule in rules if rule)):
         _check_task(task)

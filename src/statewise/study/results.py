@@ -23,6 +23,12 @@ from statewise.stats import Estimate
 from statewise.store import read_json, read_rows, write_json
 from statewise.study.claims import BASE, RETENTION, Claim
 from statewise.study.items import DECODINGS, grid, where
+from statewise.study.probe_results import (
+    asked_at_the_end,
+    probe_figures,
+    probe_notes,
+    seconds_spent,
+)
 from statewise.study.rows import (
     ArmResult,
     BudgetRow,
@@ -70,9 +76,13 @@ def summarise(run_dir: Path) -> Results:
     trained = {n: any((f / "metrics.jsonl").exists() for f in folders[n].values()) for n in names}
     fixed = [n for n in names if folders[n] and not trained[n]]
     gaps = _gaps(names, folders, trained, items, seeds)
-    gaps += _unmeasured(names, folders, items, with_drift=bool(study.get("drift")))
+    probed = asked_at_the_end(study)
+    gaps += _unmeasured(
+        names, folders, items, with_drift=bool(study.get("drift")), with_probes=probed
+    )
     environment = _stored(run_dir / "environment.json") or {}
-    notes = [*_notes(study), *gaps]
+    environment |= seconds_spent(folders) if probed else {}
+    notes = [*_notes(study), *gaps, *probe_notes(folders)]
     if environment.get("base", {}).get("randomly_initialised"):
         notes.insert(0, RANDOM_BASE)
     if not gaps and len(seeds) == 1:
@@ -93,6 +103,7 @@ def summarise(run_dir: Path) -> Results:
         curves=tuple(c for name in names for c in _curves(name, folders[name])),
         examples=_examples(items, names),
         environment=environment,
+        probes=probe_figures(folders),
     )
 
 
@@ -191,9 +202,11 @@ def _unmeasured(
     items: pd.DataFrame,
     *,
     with_drift: bool,
+    with_probes: bool,
 ) -> list[str]:
     """Files that should stand beside the item results and do not."""
     wanted = {"budget.json": "budget"} | ({"drift.json": "drift"} if with_drift else {})
+    wanted |= {"probes.parquet": "probes"} if with_probes else {}
     gaps: list[str] = []
     for name in names:
         scored = [seed for seed in folders[name] if len(where(items, arm=name, seed=seed))]

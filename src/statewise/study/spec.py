@@ -18,6 +18,7 @@ from statewise.plain import differences, from_plain, load_yaml, override, to_pla
 from statewise.policy import LIVE
 from statewise.probes import Drift
 from statewise.study.claims import BASE, Claim, check
+from statewise.study.probe_spec import Probing, check_probes
 
 Axis = Literal["prompts", "source", "supervision", "objective", "term", "budget", "start"]
 
@@ -80,6 +81,7 @@ class Study:
     dev: DevCurve | None = None
     doses: dict[str, Dose] = field(default_factory=dict)
     search: Search | None = None
+    probes: Probing | None = None
     checkpoint_every_steps: int = 50
     notes: tuple[str, ...] = ()
 
@@ -116,6 +118,8 @@ class Study:
                 if name not in names:
                     raise ConfigError(f"{section}.{name}: no such arm; {nearest(name, names)}")
         self._check_doses()
+        if self.probes:
+            check_probes(self.probes, self.drift, targets[0].max_new_tokens)
 
     def arm(self, name: str) -> Arm:
         """The arm of that name."""
