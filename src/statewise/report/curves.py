@@ -106,7 +106,7 @@ def while_training(material: Material) -> Plate | None:
             last = seed_mean([curve.values[-1] for curve in curves])
             cells = (number(mean[0]), number(last.value), interval_words(last), str(len(curves)))
             rows.append((arm.name, name, *cells))
-        axes.set_title(name, loc="left", fontsize=9)
+        axes.set_title(_words(name), loc="left", fontsize=10)
         axes.set_xlabel("step")
         axes.locator_params(nbins=4)
         if i < PROBE_PANELS:
@@ -124,7 +124,20 @@ def while_training(material: Material) -> Plate | None:
         tuple(rows),
         group="arms",
         panels=tuple(panels),
+        large=True,
+        legend=tuple(dict.fromkeys(arm for arm, *_ in rows)),
     )
+
+
+def _words(name: str) -> str:
+    """A probe's number in words: `locality kappa learner` is `locality kappa: learner`.
+
+    >>> _words("locality kappa learner"), _words("audit k3")
+    ('locality kappa: learner', 'audit k3')
+    """
+    probe, _, rest = name.partition(" ")
+    measure, _, place = rest.partition(" ")
+    return f"{probe} {measure}: {place}" if place else name
 
 
 def _panels(results: Results, curves: Sequence[Curve], drawing: Drawing) -> Plate | None:

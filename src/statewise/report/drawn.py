@@ -83,7 +83,7 @@ def grid(
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.xaxis.tick_top()
     axes.set_xticks(range(len(columns)), list(columns), fontsize=8.5 if narrow else 10)
-    if narrow and max(map(len, columns), default=0) > 5:
+    if len(columns) * max(map(len, columns), default=0) * 6 > width - 110:
         for tick in axes.get_xticklabels():
             tick.set_rotation(38)
             tick.set_ha("left")
@@ -135,8 +135,9 @@ def dots(
             y = dot.row + (dot.series - (kinds - 1) / 2) * 0.62 / max(kinds, 2) + 0.04
             e = dot.estimate
             if e.low is not None and e.high is not None:
-                low = max(e.low, e.value / 50) if logarithm else e.low
-                axes.plot([low, e.high], [y, y], color=colour, lw=1.8, alpha=0.55, zorder=2)
+                low, high = _ends(e)
+                low = max(low, e.value / 50) if logarithm else low
+                axes.plot([low, high], [y, y], color=colour, lw=1.8, alpha=0.55, zorder=2)
             fill = colour if filled else svg.SURFACE
             mark = axes.plot(e.value, y, shape, mfc=fill, mec=colour, ms=7, mew=1.5, zorder=3)
             svg.label(mark, f"{dot.label}: {number(e.value)} {interval_words(e)}")
@@ -153,6 +154,12 @@ def dots(
         axes.set_xlabel(across)
         drawn.append(svg.themed(figure, f"{name}-{suffix}", title))
     return drawn
+
+
+def _ends(e: Estimate) -> tuple[float, float]:
+    """The interval as it is drawn: t knows no bounds, a share does."""
+    low, high = e.value if e.low is None else e.low, e.value if e.high is None else e.high
+    return (max(low, 0.0), min(high, 1.0)) if e.unit == "share" else (low, high)
 
 
 def legend(series: Sequence[str]) -> str:
@@ -200,7 +207,7 @@ def along_depth(
         axes.plot(x, [e.value for _, e in line.points], color=line.colour, lw=1.5, zorder=3)
         for (at, e), place in zip(line.points, x, strict=True):
             if e.low is not None and e.high is not None:
-                axes.plot([place] * 2, [e.low, e.high], color=line.colour, lw=1.4, alpha=0.5)
+                axes.plot([place] * 2, _ends(e), color=line.colour, lw=1.4, alpha=0.5)
             mark = axes.plot(
                 place, e.value, line.marker, color=line.colour, ms=5.5, mec=svg.SURFACE, mew=0.8, zorder=4
             )

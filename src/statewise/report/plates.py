@@ -24,7 +24,8 @@ class Plate:
     """One figure: the same picture `wide` and `narrow`, or small `panels` that wrap.
 
     `caption` says estimator and n; `head` and `rows` are the table behind the picture; `group` is the
-    part of the page where it stands.
+    part of the page where it stands. `large` panels need more room than a curve does; `legend` names
+    the arms whose look must be told where several share a panel.
     """
 
     name: str
@@ -36,6 +37,8 @@ class Plate:
     wide: Picture | None = None
     narrow: Picture | None = None
     panels: tuple[Picture, ...] = ()
+    large: bool = False
+    legend: tuple[str, ...] = ()
 
     def pictures(self) -> dict[str, Picture]:
         """What is stored as files, by name."""

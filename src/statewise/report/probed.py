@@ -16,6 +16,8 @@ NAMES = {
     "teacher": "its teacher's",
     "retention": "retention",
 }
+IN_TABLE = "labels of cells and the table give"
+"""How a grid shows intervals."""
 MISSING = (
     "No probes in this run: name them in the study file under `probes` (after: [locality, splice, ...]) and give "
     "the same `statewise run` again; nothing that is finished is done twice."
@@ -99,16 +101,19 @@ def over(figure: ProbeFigure) -> str:
     return f"{n} {'states' if items else 'seed' if n == 1 else 'seeds'}"
 
 
-def counted(figures: Sequence[ProbeFigure]) -> str:
-    """n of a caption: the seeds behind the numbers, or the states where there is one seed."""
+def counted(figures: Sequence[ProbeFigure], where: str = "bars are") -> str:
+    """n of a caption: the seeds behind the numbers, or the states where there is one seed.
+
+    `where` leads over to the intervals: a grid has no bars and gives them in labels and table.
+    """
     seeds = {f.quantity.estimate.n for f in figures if f.quantity.over != "items"}
     items = {f.quantity.estimate.n for f in figures if f.quantity.over == "items"}
     words = []
     if seeds:
-        words.append(f"n = {_range(seeds)} seed{'' if seeds == {1} else 's'}; bars are 95 % t intervals over seeds")
+        words.append(f"n = {_range(seeds)} seed{'' if seeds == {1} else 's'}; {where} 95 % t intervals over seeds")
     if items:
         words.append(
-            f"n = {_range(items)} states of one seed, whose bars are 95 % intervals clustered by prompt"
+            f"n = {_range(items)} states of one seed; {where} 95 % intervals clustered by prompt"
         )
     return "; ".join(words) or "n unknown"
 

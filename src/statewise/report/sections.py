@@ -103,4 +103,6 @@ def behaviour(results: Results) -> Plate | None:
         ),
         group="arms",
         panels=(picture,),
+        large=True,
+        legend=tuple(arms_of(results, found)),
     )

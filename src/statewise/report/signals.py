@@ -5,7 +5,7 @@ from __future__ import annotations
 from statewise.report import svg
 from statewise.report.drawn import Cell, Dot, dots, grid, legend, linear
 from statewise.report.plates import Plate, looks
-from statewise.report.probed import arms_of, cells, counted, select, states
+from statewise.report.probed import IN_TABLE, arms_of, cells, counted, select, states
 from statewise.study.rows import ProbeFigure, Results
 from statewise.words import interval_words, number
 
@@ -77,7 +77,7 @@ def mass(results: Results) -> Plate | None:
                 linear(0, 1),
                 name=f"mass-{len(panels)}",
                 title=f"Signal mass: {name}",
-                width=300,
+                width=330,
                 heading=name,
                 across="divergence from the teacher, nats",
             )
@@ -88,7 +88,7 @@ def mass(results: Results) -> Plate | None:
         "Where the signal is",
         "Share of the summed |log pi_T - log pi_S| by the student's entropy (rows, nats) and its divergence from "
         "the teacher (columns, nats), on the student's own states. The table also has the share of states, which "
-        f"is what the mass would be were all tokens alike. {counted(found)}.",
+        f"is what the mass would be were all tokens alike. {counted(found, IN_TABLE)}.",
         ("arm", "measure", "entropy and divergence", "value", "95 %", "n"),
         tuple(
             (f.policy, words, f.at, *cells(f))
@@ -96,6 +96,7 @@ def mass(results: Results) -> Plate | None:
             for f in group
         ),
         panels=tuple(panels),
+        large=True,
     )
 
 

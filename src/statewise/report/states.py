@@ -6,7 +6,7 @@ from statewise.report import svg
 from statewise.report.drawn import Cell, Dot, dots, grid, legend, linear, logarithmic
 from statewise.report.figures import direct_labels
 from statewise.report.plates import NARROW, WIDE, Plate, looks
-from statewise.report.probed import arms_of, cells, counted, role, roles, select, states
+from statewise.report.probed import IN_TABLE, arms_of, cells, counted, role, roles, select, states
 from statewise.study.rows import ProbeFigure, Results
 from statewise.words import interval_words, number
 
@@ -49,7 +49,7 @@ def locality(results: Results) -> Plate | None:
         title,
         "Rows: the policy that moved. Columns: whose states it is asked at. Each cell is the mean of "
         "kl(policy || base), exact over the vocabulary, in nats a state; the darker the further, equal ratios "
-        f"in equal steps. A policy that moved only where it was trained is dark in one column. {counted(found)}."
+        f"in equal steps. A policy that moved only where it was trained is dark in one column. {counted(found, IN_TABLE)}."
         + (" The locality index in the table is movement on trained over retention states." if index else ""),
         TABLE,
         tuple(rows),
@@ -161,6 +161,8 @@ def forgetting(results: Results) -> Plate | None:
         ("arm", "states", "measure", "value", "95 %", "n"),
         tuple((f.policy, f.sample, dict(kinds).get(f.measure, f.measure), *cells(f)) for f in found),
         panels=tuple(panels),
+        large=True,
+        legend=tuple(arms_of(results, found)),
     )
 
 
@@ -187,7 +189,7 @@ def gradients(results: Results) -> Plate | None:
                 linear(-1, 1, "div"),
                 name=f"gradients-{len(panels)}",
                 title=f"Gradient cosines: {name}",
-                width=NARROW,
+                width=330,
                 heading=name,
             )
         )
@@ -197,7 +199,7 @@ def gradients(results: Results) -> Plate | None:
         "Do the sources pull the same way?",
         "Cosine of the gradients of cross-entropy on each sample's own tokens, at the trained policy; blue: the "
         "same way, orange: against each other. Jackknife over blocks of prompts within a seed; "
-        f"{counted(found)}. Interference in the table is the first-order change of the retention loss when a step "
+        f"{counted(found, IN_TABLE)}. Interference in the table is the first-order change of the retention loss when a step "
         "of rate 1 is taken on a source: above 0 it hurts.",
         ("arm", "states", "measure", "value", "95 %", "n"),
         tuple(
@@ -206,4 +208,5 @@ def gradients(results: Results) -> Plate | None:
             for f in group
         ),
         panels=tuple(panels),
+        large=True,
     )

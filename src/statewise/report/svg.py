@@ -138,11 +138,15 @@ def themed(figure: Figure, name: str, title: str) -> Picture:
     text = ET.tostring(root, encoding="unicode")
     for stand_in, variable in VARIABLES.items():
         text = text.replace(stand_in, variable)
-    text = re.sub(r"(\d+\.\d{2})\d+", r"\1", text)  # a hundredth of a pixel is enough
     return Picture(re.sub(r"\n\s*", "\n", text), figure)
 
 
+COORDINATES = {"d", "x", "y", "x1", "y1", "x2", "y2", "width", "height", "transform", "points"}
+
+
 def _plain(element: ET.Element, name: str) -> None:
+    for key in COORDINATES & element.attrib.keys():  # a hundredth of a pixel is enough
+        element.set(key, re.sub(r"(\d+\.\d{2})\d+", r"\1", element.attrib[key]))
     for declaration in element.attrib.pop("style", "").split(";"):
         key, _, value = (part.strip() for part in declaration.partition(":"))
         if key == "font":  # "700 11px 'DejaVu Sans'": the page's own face, our size and weight

@@ -8,6 +8,10 @@ from __future__ import annotations
 import re
 
 NAMED = {
+    0x0000: "NUL",
+    0x000D: "CR",
+    0x001B: "ESC",
+    0x007F: "DEL",
     0x00AD: "SHY",
     0x061C: "ALM",
     0x180E: "MVS",
@@ -34,14 +38,14 @@ _HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f" + "".join(map(chr, NAMED)) + "]")
 
 
 def visible(text: str) -> str:
-    r"""The text with control characters as control pictures and marks without a shape by name.
+    r"""The text with control characters and marks without a shape by name or number.
 
-    >>> visible("a\x00b\u202ec\nd")
-    'a␀b⟨RLO⟩c\nd'
+    >>> visible("a\x00b\u202ec\nd\x07")
+    'a⟨NUL⟩b⟨RLO⟩c\nd⟨U+0007⟩'
     """
 
     def shown(match: re.Match[str]) -> str:
         code = ord(match[0])
-        return f"⟨{NAMED[code]}⟩" if code in NAMED else chr(0x2421 if code == 0x7F else 0x2400 + code)
+        return f"⟨{NAMED.get(code, f'U+{code:04X}')}⟩"
 
     return _HIDDEN.sub(shown, text)

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from statewise.report import svg
 from statewise.report.drawn import Cell, Line, along_depth, grid, linear
 from statewise.report.plates import Plate, looks
-from statewise.report.probed import arms_of, cells, counted, depth, over, select
+from statewise.report.probed import IN_TABLE, arms_of, cells, counted, depth, over, select
 from statewise.report.svg import Picture
+from statewise.study.claims import BASE
 from statewise.study.rows import ProbeFigure, Results
 from statewise.words import interval_words, number
 
@@ -24,6 +25,7 @@ def splice(results: Results) -> Plate | None:
     scale = linear(min(scores), max(scores))
     for group in _groups(found, order):
         members = [n for n in order if n in group] + sorted(group - set(order))
+        short = _short(members)
         mine = [f for f in found if set(f.policy.split(">", 1)) <= group]
         for at in sorted({depth(f.at) for f in mine}):
             placed = {}
@@ -36,14 +38,14 @@ def splice(results: Results) -> Plate | None:
                 )
             panels.append(
                 grid(
-                    [(name, svg.INK) for name in members],
-                    members,
+                    [(name, svg.INK) for name in short],
+                    short,
                     placed,
                     scale,
                     name=f"splice-{len(panels)}",
                     title=f"Splice matrix at {at} tokens: {', '.join(members)}",
                     width=330,
-                    heading=f"{members[-1]}, {at} tokens",
+                    heading=f"{members[-1]} · {at} tokens",
                 )
             )
     contrasts = select(results, "splice", "states") + select(results, "splice", "behaviour")
@@ -53,11 +55,23 @@ def splice(results: Results) -> Plate | None:
         "Row: who writes the first tokens. Column: who writes the rest. Cell: mean reward of the finished "
         "completion; the darker the better, one scale for all. A column that stays dark down every row says that "
         "its policy repairs any states; a row that stays pale says that its policy's states cannot be repaired. "
-        f"{counted(found)}. What the states and the behaviour alone are worth stands in the table.",
+        f"{counted(found, IN_TABLE)}. What the states and the behaviour alone are worth stands in the table.",
         ("pair", "measure", "depth", "value", "95 %", "n"),
         tuple((f.policy.replace(">", " > "), f.measure, f.at, *cells(f)) for f in [*found, *contrasts]),
         panels=tuple(panels),
+        large=True,
     )
+
+
+def _short(members: Sequence[str]) -> list[str]:
+    """Roles in place of names, which are too long for a cell: the last is the arm that the panel names.
+
+    >>> _short(["base", "stress_sft", "opd_from_stress"]), _short(["base", "grpo"])
+    (['base', 'teacher', 'student'], ['base', 'student'])
+    """
+    others = [name for name in members[:-1] if name != BASE]
+    names = {members[-1]: "student"} | ({others[0]: "teacher"} if len(others) == 1 else {})
+    return [names.get(name, name) for name in members]
 
 
 def _groups(found: Sequence[ProbeFigure], order: Sequence[str]) -> list[set[str]]:
@@ -126,6 +140,8 @@ def profiles(results: Results) -> Plate | None:
         ("arm", "measure", "depth", "value", "95 %", "n"),
         tuple(rows),
         panels=tuple(panels),
+        large=True,
+        legend=tuple(arms_of(results, every)),
     )
 
 

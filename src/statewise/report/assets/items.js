@@ -4,7 +4,7 @@
   const root = document.getElementById("duel");
   if (tasks?.length && root) {
     const LEVELS = 60;
-    const LIMIT = 100;
+    const LIMIT = 20;
     const by = (id) => document.getElementById(`duel-${id}`);
     const arms = [...new Set(tasks.flatMap((task) => Object.keys(task.by_arm)))];
     const level = (digit) => { const value = DIGIT.get(digit); return value > LEVELS ? null : value / LEVELS; };
@@ -25,7 +25,7 @@
       { "aria-label": label },
       element("thead", {}, element("tr", {}, ...head.map((name) => element("th", { scope: "col" }, ...breakable(name))))),
       element("tbody", {}, ...rows.map((row) => element("tr", {}, ...row.map((cell, i) => (
-        i ? element("td", {}, cell) : element("th", { scope: "row" }, cell)
+        i ? element("td", { class: head[i] === "task" || head[i] === "decoding" ? "word" : null }, cell) : element("th", { scope: "row" }, cell)
       ))))),
     );
 

@@ -47,13 +47,19 @@ class Walk {
     return found;
   }
 
-  /** How much of its probability the base's first choice has lost, at least: the student's five say no more. */
-  forgotten(t) {
+  /** The base's first choice: its probability there and under the student, who may not list it among the five. */
+  first(t) {
     const [first] = this.top("base", t) ?? [];
     const student = this.top("student", t);
     if (!first || !student?.length) return null;
     const kept = student.find((entry) => entry.index === first.index);
-    return first.p - (kept ? kept.p : student.at(-1).p);
+    return { before: first.p, after: (kept ?? student.at(-1)).p, listed: Boolean(kept) };
+  }
+
+  /** How much of its probability the base's first choice has lost, at least. */
+  forgotten(t) {
+    const found = this.first(t);
+    return found ? found.before - found.after : null;
   }
 }
 

@@ -14,6 +14,11 @@ function ownerKind(owner) {
   return owner.split(/[:@]/, 1)[0];
 }
 
+/** A probability as a percentage. */
+function percent(p) {
+  return `${(100 * p).toFixed(1)} %`;
+}
+
 /** What a policy would say next, as a list with bars. */
 function nextTokens(title, top, chosen) {
   const part = element("div", { class: "policy" }, element("h5", {}, title));
@@ -32,10 +37,10 @@ function nextTokens(title, top, chosen) {
       { class: text === chosen ? "chosen" : null },
       element("bdi", { class: "word" }, ...spaced(text)),
       element("span", { class: "bartrack", "aria-hidden": "true" }, bar),
-      element("span", { class: "p" }, `${(100 * p).toFixed(1)} %`),
+      element("span", { class: "p" }, percent(p)),
     ));
   }
-  part.append(list, element("p", { class: "fine" }, `all others ${(100 * Math.max(0, rest)).toFixed(1)} %`));
+  part.append(list, element("p", { class: "fine" }, `all others ${percent(Math.max(0, rest))}`));
   return part;
 }
 
@@ -50,7 +55,7 @@ function showState(panel, { prompt, arm, teacher, walk, t }) {
     ` of ${walk.length}`,
     element("small", {}, `${arm}, ${kind}`),
   );
-  const token = element("p", { class: "token-line" }, "token ", element("bdi", { class: "tok big" }, ...spaced(walk.token(t))));
+  const token = element("p", { class: "token-line" }, "The token here is ", element("bdi", { class: "tok big" }, ...spaced(walk.token(t))));
   const numbers = element("dl", { class: "numbers" });
   const add = (name, value) => numbers.append(element("div", {}, element("dt", {}, name), element("dd", {}, value)));
   add("owner", walk.owner(t));
@@ -58,8 +63,8 @@ function showState(panel, { prompt, arm, teacher, walk, t }) {
     const value = walk.number(name, t);
     if (value !== null) add(MEASURES[name]?.[0] ?? "log-prob", figure(value, name === "kl_to_base" ? 4 : 3));
   }
-  const lost = walk.forgotten(t);
-  if (lost !== null) add("base's first lost", `${(100 * lost).toFixed(1)} %`);
+  const kept = walk.first(t);
+  if (kept) add("base's first token", `${percent(kept.before)} → ${kept.listed ? "" : "at most "}${percent(kept.after)}`);
   const tops = element("div", { class: "tops" });
   for (const policy of POLICIES) {
     const name = policy === "teacher" && teacher ? `teacher (${teacher})` : policy;
@@ -74,6 +79,6 @@ function showState(panel, { prompt, arm, teacher, walk, t }) {
     before,
     element("mark", {}, element("bdi", {}, ...spaced(walk.token(t)))),
   );
-  panel.replaceChildren(title, token, tops, numbers, element("h5", {}, "The state itself"), prefix);
+  panel.replaceChildren(title, prefix, token, tops, numbers);
   prefix.scrollTop = prefix.scrollHeight;
 }

@@ -19,20 +19,20 @@ function embedded(id) {
 
 // Marks that show nothing, by name. `report/visible.py` has the same table.
 const NAMED = new Map([
+  [0x00, "NUL"], [0x0d, "CR"], [0x1b, "ESC"], [0x7f, "DEL"],
   [0x00ad, "SHY"], [0x061c, "ALM"], [0x180e, "MVS"], [0x200b, "ZWSP"], [0x200c, "ZWNJ"], [0x200d, "ZWJ"],
   [0x200e, "LRM"], [0x200f, "RLM"], [0x2028, "LS"], [0x2029, "PS"], [0x202a, "LRE"], [0x202b, "RLE"],
   [0x202c, "PDF"], [0x202d, "LRO"], [0x202e, "RLO"], [0x2060, "WJ"], [0x2066, "LRI"], [0x2067, "RLI"],
   [0x2068, "FSI"], [0x2069, "PDI"], [0xfeff, "BOM"],
 ]);
 
-/** Text with control characters as control pictures and marks without a shape by name. */
+/** Text with control characters and marks without a shape by name or number. */
 function visible(text) {
   let shown = "";
   for (const character of text) {
     const code = character.codePointAt(0);
     if (NAMED.has(code)) shown += `⟨${NAMED.get(code)}⟩`;
-    else if (code === 0x7f) shown += "␡";
-    else if (code < 0x20 && code !== 0x09 && code !== 0x0a) shown += String.fromCharCode(0x2400 + code);
+    else if (code < 0x20 && code !== 0x09 && code !== 0x0a) shown += `⟨U+${code.toString(16).toUpperCase().padStart(4, "0")}⟩`;
     else shown += character;
   }
   return shown;
