@@ -37,10 +37,24 @@ def write(
         question, solution, wrong = _problem(i)
         solved = bool(rng.random() < right)
         plants = [number(text) for text in texts]
-        walks = [_walk(arm, "own", solution if solved else wrong, solved, teacher, rng, number, pool, plants)]
+        walks = [
+            _walk(
+                arm,
+                "own",
+                solution if solved else wrong,
+                solved,
+                teacher,
+                rng,
+                number,
+                pool,
+                plants,
+            )
+        ]
         if teacher:
             walks.append(_walk(arm, "trained", solution, None, teacher, rng, number, pool, plants))
-        shown.append({"id": f"dev-{i:03d}", "text": question, "reference": solution, "walks": walks})
+        shown.append(
+            {"id": f"dev-{i:03d}", "text": question, "reference": solution, "walks": walks}
+        )
     document = {
         "arm": arm,
         "seed": seed,
@@ -55,7 +69,8 @@ def _problem(i: int) -> tuple[str, str, str]:
     rng = np.random.default_rng([9, i])
     a, b, c = (int(v) for v in rng.integers(3, 30, 3))
     who, what = NAMES[i % len(NAMES)], THINGS[i % len(THINGS)]
-    question = f"Question: {who} has {a} {what} and buys {b} more. Then {who} finds {c}. How many {what} has {who} now?\nAnswer:"
+    question = f"Question: {who} has {a} {what} and buys {b} more. Then {who} finds {c}. "
+    question += f"How many {what} has {who} now?\nAnswer:"
 
     def told(total: int) -> str:
         return (
@@ -82,7 +97,7 @@ def _walk(
     n = len(ids)
     own = kind == "own"
     moved = np.round(rng.gamma(0.4, 0.15, n), 4)
-    owners = [f"student@60", *([] if own or not teacher else [f"teacher:{teacher}@40"])]
+    owners = ["student@60", *([] if own or not teacher else [f"teacher:{teacher}@40"])]
     cut = n if own else n // 2
 
     def tops(sharp: float) -> list[list[float]]:
@@ -91,7 +106,9 @@ def _walk(
             p = sharp * rng.random() ** 0.3
             rest = rng.choice(pool, 4, replace=False)
             others = np.sort(rng.dirichlet(np.ones(5))[:4])[::-1] * (1 - p)
-            pairs = sorted([(p, token), *zip(others.tolist(), rest.tolist(), strict=True)], reverse=True)
+            pairs = sorted(
+                [(p, token), *zip(others.tolist(), rest.tolist(), strict=True)], reverse=True
+            )
             rows.append([x for q, t in pairs for x in (int(t), round(float(q), 3))])
         return rows
 
@@ -107,7 +124,9 @@ def _walk(
         "kl_to_base": [float(v) for v in moved],
         "gap": [round(float(v), 3) for v in rng.normal(0, 0.6, n)] if teacher else None,
         "entropy": [round(float(v), 3) for v in rng.gamma(0.7, 0.5, n)],
-        "advantage": [round(float(v), 3) for v in np.full(n, 0.7 if solved else -1.1)] if arm == "grpo" else None,
+        "advantage": [round(float(v), 3) for v in np.full(n, 0.7 if solved else -1.1)]
+        if arm == "grpo"
+        else None,
         "top": {
             "base": tops(0.7),
             "teacher": tops(0.85) if teacher else None,

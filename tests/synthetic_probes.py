@@ -35,7 +35,10 @@ def write(folder: Path, arm: str, seed: int, teacher: str | None, mmd2: float) -
             "measure": "kappa",
             "sample": sample,
             "at": "",
-            "value": round(float((0.02 + 12 * mmd2) * scale * (1 - np.exp(-step / 70)) + rng.uniform(0, 0.01)), 5),
+            "value": round(
+                float((0.02 + 12 * mmd2) * scale * (1 - np.exp(-step / 70)) + rng.uniform(0, 0.01)),
+                5,
+            ),
             "stderr": 0.004,
             "n": 800,
             "unit": "nats",
@@ -47,12 +50,33 @@ def write(folder: Path, arm: str, seed: int, teacher: str | None, mmd2: float) -
 
 
 def _rows(arm: str, teacher: str | None, far: float, rng: np.random.Generator) -> Iterator[Row]:
-    def row(probe: str, reference: str, sample: str, measure: str, at: str, value: float, unit: str, text: str = "") -> Row:
+    def row(
+        probe: str,
+        reference: str,
+        sample: str,
+        measure: str,
+        at: str,
+        value: float,
+        unit: str,
+        text: str = "",
+    ) -> Row:
         noise = 1 + 0.06 * rng.normal()
         spread = 0.05 * abs(value) + 1e-3
         v = float(value * noise)
         return Row(
-            probe, policy if probe == "splice" else arm, reference, sample, measure, at, v, spread, v - 2 * spread, v + 2 * spread, 900, unit, text
+            probe,
+            policy if probe == "splice" else arm,
+            reference,
+            sample,
+            measure,
+            at,
+            v,
+            spread,
+            v - 2 * spread,
+            v + 2 * spread,
+            900,
+            unit,
+            text,
         )
 
     policy = arm
@@ -61,9 +85,15 @@ def _rows(arm: str, teacher: str | None, far: float, rng: np.random.Generator) -
     for sample, scale in samples.items():
         yield row("locality", "base", sample, "kappa", "", far * scale, "nats")
     yield row("locality", "base", "dataset / retention", "index", "", 4.1, "ratio")
-    for sample, percentile in {"dataset": 0.16, "base": 0.47, **({f"teacher:{teacher}": 0.31} if teacher else {})}.items():
+    for sample, percentile in {
+        "dataset": 0.16,
+        "base": 0.47,
+        **({f"teacher:{teacher}": 0.31} if teacher else {}),
+    }.items():
         yield row("reachability", "learner", sample, "percentile", "", percentile, "share")
-        yield row("reachability", "learner", sample, "hardly_visited", "", 0.4 - percentile / 2, "share")
+        yield row(
+            "reachability", "learner", sample, "hardly_visited", "", 0.4 - percentile / 2, "share"
+        )
     for sample, scale in (("new task", 30.0), ("retention", 9.0)):
         yield row("forgetting", "base", sample, "base_policy", "", far * scale, "nats")
         yield row("forgetting", "base", sample, "policy_base", "", far * scale * 0.8, "nats")
@@ -84,7 +114,11 @@ def _rows(arm: str, teacher: str | None, far: float, rng: np.random.Generator) -
     for k, value in ((1, 0.5), (4, 0.71), (16, 0.86)):
         yield row("behaviour", "", "learner", "pass_at_k", str(k), value - far / 8, "share")
     yield row("behaviour", "", "learner", "length_tokens", "", 46.0, "tokens")
-    for pair, cosine in {"dataset~learner": 0.4, "dataset~retention": -0.21, "learner~retention": 0.08}.items():
+    for pair, cosine in {
+        "dataset~learner": 0.4,
+        "dataset~retention": -0.21,
+        "learner~retention": 0.08,
+    }.items():
         yield row("gradients", "", "", "cosines", pair, cosine, "cosine")
     for source in ("dataset", "learner"):
         yield row("gradients", "", "", "interference", source, 0.02, "nats")
@@ -96,14 +130,26 @@ def _rows(arm: str, teacher: str | None, far: float, rng: np.random.Generator) -
         yield row("fidelity", teacher, "learner", "agreement", at, 0.9 - 0.06 * i, "share")
         yield row("exposure", teacher, "learner", "by_depth.excess", at, 0.02 + 0.03 * i, "nats")
     for depth in CUTS:
-        yield row("repair", teacher, "learner", "gain", str(depth), -0.05 - depth / 800, "difference")
+        yield row(
+            "repair", teacher, "learner", "gain", str(depth), -0.05 - depth / 800, "difference"
+        )
     for measure, value in {"p50": 0.06, "p90": 0.9, "p99": 4.2, "largest": 11.0}.items():
         yield row("signal_tail", teacher, "learner", measure, "", value, "nats")
     yield row("signal_tail", teacher, "learner", "clipped", "", 0.08, "share")
     for entropy, a in (("<0.1", 0.1), ("0.1-1", 0.5), (">=1", 0.4)):
         for divergence, b in (("<0.01", 0.05), ("0.01-0.1", 0.25), (">=0.1", 0.7)):
-            yield row("signal_mass", teacher, "learner", "mass", f"{entropy} {divergence}", a * b, "share")
-            yield row("signal_mass", teacher, "learner", "states", f"{entropy} {divergence}", 1 / 9, "share")
+            yield row(
+                "signal_mass", teacher, "learner", "mass", f"{entropy} {divergence}", a * b, "share"
+            )
+            yield row(
+                "signal_mass",
+                teacher,
+                "learner",
+                "states",
+                f"{entropy} {divergence}",
+                1 / 9,
+                "share",
+            )
     for measure, value in {"ratio": 0.61, "student_mass": 0.97, "teacher_mass": 0.93}.items():
         yield row("overlap", teacher, "learner", measure, "16", value, "share")
 
@@ -123,9 +169,13 @@ def over_seeds(run: Path, arms: list[str]) -> tuple[ProbeFigure, ...]:
                 quantity = Quantity(stats.seed_mean(group["value"].to_numpy(), unit), "seeds only")
             else:
                 r = group.iloc[0]
-                quantity = Quantity(Estimate(r.value, r.stderr, int(r.n), unit, r.low, r.high), "items")
+                quantity = Quantity(
+                    Estimate(r.value, r.stderr, int(r.n), unit, r.low, r.high), "items"
+                )
             at_all = (probe, policy, reference, sample, measure, at, text)
-            found[at_all] = ProbeFigure(probe, policy, reference, sample, measure, at, quantity, unit, text)
+            found[at_all] = ProbeFigure(
+                probe, policy, reference, sample, measure, at, quantity, unit, text
+            )
     return tuple(found.values())
 
 

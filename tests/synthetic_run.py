@@ -20,7 +20,6 @@ import pandas as pd
 import yaml
 
 
-
 def _beside(name: str) -> ModuleType:
     """Another file of this folder: tests are imported by path, so the folder is no package."""
     spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))

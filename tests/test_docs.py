@@ -11,6 +11,7 @@ import itertools
 import json
 import pkgutil
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -28,9 +29,12 @@ from statewise.check.show import plain
 from statewise.objectives import Objective
 from statewise.policy import PolicyRef
 from statewise.report import write_report
+from statewise.report.material import gather
+from statewise.report.sections import plates
 from statewise.sources import Source
 from statewise.store import RunFolder
 from statewise.study.jobs import train_arm
+from statewise.study.results import summarise
 from statewise.study.search import search
 from statewise.study.spec import Search, Study
 from statewise.study.table import _table
@@ -171,6 +175,24 @@ def shown(root: Path) -> set[str]:
     return set(texts) - {""}
 
 
+def shown_of_probes(folder: Path) -> set[str]:
+    """Column heads behind the figures of a run that has every probe and a match."""
+    path = Path(__file__).with_name("synthetic_run.py")
+    spec = importlib.util.spec_from_file_location("synthetic_run", path)
+    assert spec is not None
+    assert spec.loader is not None
+    synthetic = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = synthetic
+    spec.loader.exec_module(synthetic)
+    run = synthetic.make_run(folder, items=20, probes=True)
+    probed = synthetic.synthetic_probes
+    results = summarise(run)
+    probes = results.probes or probed.over_seeds(run, list(synthetic.ARMS))
+    results = replace(results, probes=probes, matched=probed.matched(results))
+    heads = {head for plate in plates(gather(run, results)) for head in plate.head}
+    return {head.replace(synthetic.TARGET, "<task>") for head in heads}
+
+
 def replaying(study: Study) -> Study:
     """One arm that trains on its own past, whose steps log its age."""
     prompts = study.arm("grpo").streams[0].prompts
@@ -189,7 +211,7 @@ def replaying(study: Study) -> Study:
 @pytest.fixture(scope="module")
 def found(tiny_study, tiny_run, tmp_path_factory) -> dict[str, set[str]]:
     """What a tiny study, its report and a tiny search write and show."""
-    columns = shown(tiny_run.root)
+    columns = shown(tiny_run.root) | shown_of_probes(tmp_path_factory.mktemp("probed"))
     task = replace(tiny_study.dev.task, limit=2)
     trials = {"mild_sft": ({"budget.learning_rate": 0.001}, {"budget.learning_rate": 0.002})}
     searched = tmp_path_factory.mktemp("search")

@@ -116,7 +116,7 @@ CITATIONS = (
     Citation(
         "shenfeld2026sdft",
         "self-distillation",
-        "Idan Shenfeld and Mehul Damani and Jonas H\\\"ubotter and Pulkit Agrawal",
+        'Idan Shenfeld and Mehul Damani and Jonas H\\"ubotter and Pulkit Agrawal',
         "Self-Distillation Enables Continual Learning",
         2026,
         "2601.19897",
@@ -208,7 +208,7 @@ CITATIONS = (
         "ahmadian2024rloo",
         "RLOO",
         "Arash Ahmadian and Chris Cremer and Matthias Gall\\'e and Marzieh Fadaee and Julia Kreutzer and Olivier "
-        "Pietquin and Ahmet \\\"Ust\\\"un and Sara Hooker",
+        'Pietquin and Ahmet \\"Ust\\"un and Sara Hooker',
         "Back to Basics: Revisiting REINFORCE Style Optimization for Learning from Human Feedback in LLMs",
         2024,
         "2402.14740",
@@ -314,6 +314,8 @@ def _words(value: Any) -> set[str]:
     if value.get("clip_high") and value["clip_high"] != value.get("clip_low"):
         found.add("clip-higher")
     for key, item in value.items():
-        if key in ("kind", "source", "sources", "supervision", "objective") or isinstance(item, list):
+        if key in ("kind", "source", "sources", "supervision", "objective") or isinstance(
+            item, list
+        ):
             found |= _words(item)
     return found

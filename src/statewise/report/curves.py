@@ -182,9 +182,7 @@ def _panels(results: Results, curves: Sequence[Curve], drawing: Drawing) -> Plat
         axes.locator_params(nbins=4)
         title = f"{drawing.title}: {arm.name}"
         panels.append(svg.themed(figure, f"{drawing.name}-{arm.name}", title))
-        rows.append(
-            (arm.name, first, final, interval_words(last, drawing.digits), str(len(seeds)))
-        )
+        rows.append((arm.name, first, final, interval_words(last, drawing.digits), str(len(seeds))))
     head = ("arm", "first", "last", "last, 95 % over seeds", "seeds")
     name, title, caption = drawing.name, drawing.title, drawing.caption
     return Plate(name, title, caption, head, tuple(rows), group="arms", panels=tuple(panels))

@@ -48,8 +48,8 @@ def logarithmic(values: Sequence[float]) -> Scale:
 def linear(low: float, high: float, kind: str = "heat") -> Scale:
     """Equal differences are equal steps.
 
-    >>> scale = linear(-1, 1, "div")
-    >>> scale.step(-1), scale.step(0), scale.step(1)
+    >>> scale = linear(-1.0, 1.0, "div")
+    >>> scale.step(-1.0), scale.step(0.0), scale.step(1.0)
     (0, 4, 8)
     """
     span = (high - low) or 1.0
@@ -78,7 +78,9 @@ def grid(
         patch = Rectangle((j - 0.5, i - 0.5), 1, 1, fc=colours[step], ec=svg.SURFACE, lw=2)
         svg.label(axes.add_patch(patch), cell.label)
         ink = svg.INK if theme.dark_text(scale.kind, step) else svg.SURFACE
-        axes.text(j, i, cell.text, color=ink, fontsize=9.5 if narrow else 10.5, ha="center", va="center")
+        axes.text(
+            j, i, cell.text, color=ink, fontsize=9.5 if narrow else 10.5, ha="center", va="center"
+        )
     axes.set_xlim(-0.5, len(columns) - 0.5)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.xaxis.tick_top()
@@ -209,7 +211,14 @@ def along_depth(
             if e.low is not None and e.high is not None:
                 axes.plot([place] * 2, _ends(e), color=line.colour, lw=1.4, alpha=0.5)
             mark = axes.plot(
-                place, e.value, line.marker, color=line.colour, ms=5.5, mec=svg.SURFACE, mew=0.8, zorder=4
+                place,
+                e.value,
+                line.marker,
+                color=line.colour,
+                ms=5.5,
+                mec=svg.SURFACE,
+                mew=0.8,
+                zorder=4,
             )
             svg.label(mark, f"{line.name}, at {bins[at]}: {number(e.value)} {interval_words(e)}")
     if guide is not None:

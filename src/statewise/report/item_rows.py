@@ -69,7 +69,12 @@ def _read(path: Path) -> pd.DataFrame:
 
 def _kept(rows: pd.DataFrame, wanted: Mapping[str, str]) -> np.ndarray:
     keep = np.ones(len(rows), dtype=bool)
-    for column, name in (("seed", "seed"), ("task", "task"), ("decoding", "decoding"), ("item_id", "item")):
+    for column, name in (
+        ("seed", "seed"),
+        ("task", "task"),
+        ("decoding", "decoding"),
+        ("item_id", "item"),
+    ):
         if wanted.get(name):
             keep &= (rows[column].astype(str) == wanted[name]).to_numpy()
     if wanted.get("find"):
@@ -88,7 +93,18 @@ def _kept(rows: pd.DataFrame, wanted: Mapping[str, str]) -> np.ndarray:
     return keep
 
 
-COLUMNS = ("arm", "seed", "task", "item_id", "decoding", "metric", "score", "response", "extraction_failed", "stopped")
+COLUMNS = (
+    "arm",
+    "seed",
+    "task",
+    "item_id",
+    "decoding",
+    "metric",
+    "score",
+    "response",
+    "extraction_failed",
+    "stopped",
+)
 
 
 def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:

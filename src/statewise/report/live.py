@@ -52,10 +52,12 @@ def status(run_dir: Path) -> dict[str, Any]:
     seeds = study.get("seeds") or [0]
     seeds = list(range(seeds)) if isinstance(seeds, int) else [int(seed) for seed in seeds]
     named = [(str(arm["name"]), arm) for arm in study.get("arms") or ()]
-    arms = [{"name": BASE, "seeds": [_base(run_dir / "arms" / BASE / "seed-0")]}]
+    probes = study.get("probes") or {}
+    probed = bool(probes.get("after") or probes.get("microscope"))
+    arms = [{"name": BASE, "seeds": [_base(run_dir / "arms" / BASE / "seed-0", probed=probed)]}]
     for name, arm in named:
         if name != BASE:
-            arms.append({"name": name, "seeds": _seeds(run_dir / "arms" / name, arm, seeds)})
+            arms.append({"name": name, "seeds": _seeds(run_dir / "arms" / name, arm, seeds, probed=probed)})
     known = stamp(run_dir)
     newest = max((changed for _, changed, _ in known), default=0)
     return {
@@ -67,11 +69,14 @@ def status(run_dir: Path) -> dict[str, Any]:
     }
 
 
-def _base(folder: Path) -> dict[str, Any]:
-    return {"seed": 0, "state": _state(folder, trains=False), "step": None, "steps": None, "curves": {}}
+def _base(folder: Path, *, probed: bool) -> dict[str, Any]:
+    state = _state(folder, trains=False, probed=probed)
+    return {"seed": 0, "state": state, "step": None, "steps": None, "curves": {}}
 
 
-def _seeds(folder: Path, arm: Mapping[str, Any], seeds: list[int]) -> list[dict[str, Any]]:
+def _seeds(
+    folder: Path, arm: Mapping[str, Any], seeds: list[int], *, probed: bool
+) -> list[dict[str, Any]]:
     """Every seed of an arm. Steps of an arm that counts epochs are known once one seed has ended."""
     steps = (arm.get("budget") or {}).get("steps")
     for card in folder.glob("seed-*/policy/statewise.json"):
@@ -83,7 +88,7 @@ def _seeds(folder: Path, arm: Mapping[str, Any], seeds: list[int]) -> list[dict[
         found.append(
             {
                 "seed": seed,
-                "state": _state(mine, trains=True),
+                "state": _state(mine, trains=True, probed=probed),
                 "step": rows[-1]["step"] if rows else 0,
                 "steps": steps,
                 "curves": _curves(rows, _rows(mine / "dev.jsonl")),
@@ -92,17 +97,17 @@ def _seeds(folder: Path, arm: Mapping[str, Any], seeds: list[int]) -> list[dict[
     return found
 
 
-def _state(folder: Path, *, trains: bool) -> str:
-    """How far an arm and seed has come, by the file that each stage leaves."""
+def _state(folder: Path, *, trains: bool, probed: bool) -> str:
+    """What an arm and seed is at, by the file that each stage leaves; `done` where nothing is left."""
     if (folder / "budget.json").is_file():
-        return "measured"
+        return "done" if not probed or (folder / "probes.parquet").is_file() else "probing"
     if (folder / "items.parquet").is_file():
-        return "evaluated"
+        return "measuring"
     if (folder / "policy" / "statewise.json").is_file():
-        return "trained"
+        return "evaluating"
     if trains and (folder / "metrics.jsonl").is_file():
         return "training"
-    return "waiting" if trains or not folder.is_dir() else "started"
+    return "waiting" if trains or not folder.is_dir() else "evaluating"
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
@@ -119,16 +124,18 @@ def _curves(
     metrics: list[dict[str, Any]], dev: list[dict[str, Any]]
 ) -> dict[str, list[tuple[float, float]]]:
     """Loss, and the score of each dev task."""
-    found = {"loss": _thinned([(r["step"], r["loss"]) for r in metrics if r.get("loss") is not None])}
+    found = {
+        "loss": _thinned([(float(r["step"]), float(r["loss"])) for r in metrics if r.get("loss") is not None])
+    }
     for task in dict.fromkeys(str(row["task"]) for row in dev):
-        found[task] = _thinned([(r["step"], r["score"]) for r in dev if r["task"] == task])
+        found[task] = _thinned([(float(r["step"]), float(r["score"])) for r in dev if r["task"] == task])
     return {name: points for name, points in found.items() if points}
 
 
 def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """Means of equal runs of steps.
 
-    >>> _thinned([(1, 0.25), (2, 0.5)])
+    >>> _thinned([(1.0, 0.25), (2.0, 0.5)])
     [(1.0, 0.25), (2.0, 0.5)]
     """
     if not points:

@@ -51,7 +51,12 @@ def gather(run_dir: Path, results: Results) -> Material:
         if stored:
             microscopes.append(read_json(stored[0]))
     return Material(
-        results, study, tuple(lengths), tuple(during), tuple(microscopes), item_scores(run_dir, results)
+        results,
+        study,
+        tuple(lengths),
+        tuple(during),
+        tuple(microscopes),
+        item_scores(run_dir, results),
     )
 
 
@@ -63,7 +68,9 @@ def _probes(arm: str, seed: int, rows: Sequence[Mapping[str, Any]]) -> list[Curv
     """A curve for every number that was probed while training."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        name = " ".join(str(row[key]) for key in ("probe", "measure", "sample", "at") if row.get(key))
+        name = " ".join(
+            str(row[key]) for key in ("probe", "measure", "sample", "at") if row.get(key)
+        )
         groups.setdefault(name, []).append(row)
     return [
         curve

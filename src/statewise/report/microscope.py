@@ -87,10 +87,16 @@ def document(microscopes: Sequence[Mapping[str, Any]], prompts: int) -> dict[str
         for prompt in microscope["prompts"][:prompts]:
             entry = shown.setdefault(
                 str(prompt["id"]),
-                {"id": prompt["id"], "text": prompt["text"], "reference": prompt["reference"], "arms": {}},
+                {
+                    "id": prompt["id"],
+                    "text": prompt["text"],
+                    "reference": prompt["reference"],
+                    "arms": {},
+                },
             )
             entry["arms"][microscope["arm"]] = [
-                _packed_walk(walk, microscope["vocabulary"], words, width) for walk in prompt["walks"]
+                _packed_walk(walk, microscope["vocabulary"], words, width)
+                for walk in prompt["walks"]
             ]
     return {
         "seed": microscopes[0]["seed"],
@@ -132,7 +138,9 @@ def _packed_walk(
             else _same_or_all([None if v is None else round(v * scale) for v in values])
         )
     found["top"] = {
-        policy: None if rows is None else "".join(_packed_top(row, index, len(words), width) for row in rows)
+        policy: None
+        if rows is None
+        else "".join(_packed_top(row, index, len(words), width) for row in rows)
         for policy in POLICIES
         for rows in (walk["top"].get(policy),)
     }
@@ -148,9 +156,10 @@ def _same_or_all(values: Sequence[Any]) -> Any:
     return values[0] if values and all(v == values[0] for v in values) else list(values)
 
 
-def _packed_top(row: Sequence[float], index: Any, nothing: int, width: int) -> str:
+def _packed_top(row: Sequence[int | float], index: Any, nothing: int, width: int) -> str:
     pairs = list(zip(row[::2], row[1::2], strict=True))[:TOP]
     return "".join(
-        packed([index(int(token))], width) + packed([min(1000, max(0, round(1000 * p)))], PROBABILITY_WIDTH)
+        packed([index(int(token))], width)
+        + packed([min(1000, max(0, round(1000 * p)))], PROBABILITY_WIDTH)
         for token, p in pairs
     ) + (packed([nothing], width) + packed([0], PROBABILITY_WIDTH)) * (TOP - len(pairs))

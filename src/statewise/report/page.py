@@ -131,33 +131,41 @@ def _render(
     shown = {m["arm"] for m in material.microscopes}
     scores = [asdict(task) for task in material.scores]
     probes = {"head": walks.OTHERS, "rows": walks.others(results)}
-    return template_environment().from_string(asset("page.html")).render(
-        results=results,
-        policy=content_policy(style, script),
-        style=Markup(style),  # noqa: S704 - our own file
-        script=Markup(script),  # noqa: S704 - our own file
-        groups={group: [(p, *_safe(p)) for p in plates if p.group == group] for group in GROUPS},
-        looks=looks(results),
-        outcomes=OUTCOMES,
-        columns=results.columns(),
-        cell=cell,
-        form=lambda arm: form(results, arm),
-        budgets=BUDGET_COLUMNS,
-        budget_note=BUDGET_NOTE,
-        failures=failures(results),
-        typical=signals.typical(results),
-        environment_rows=flat(results.environment),
-        microscope=looked_into,
-        microscope_json=Markup(looked_into.text) if looked_into else "",  # noqa: S704 - see script_json
-        microscope_arms=[arm for arm in results.arms if arm.name in shown] if looked_into else [],
-        microscopes=len(material.microscopes),
-        scores=scores,
-        scores_json=Markup(script_json(scores)),  # noqa: S704 - see script_json
-        probes_json=Markup(script_json(probes)),  # noqa: S704 - see script_json
-        no_probes=MISSING,
-        no_microscope=NO_MICROSCOPE,
-        citations=cited(material.study),
-        served=served,
+    return (
+        template_environment()
+        .from_string(asset("page.html"))
+        .render(
+            results=results,
+            policy=content_policy(style, script),
+            style=Markup(style),  # noqa: S704 - our own file
+            script=Markup(script),  # noqa: S704 - our own file
+            groups={
+                group: [(p, *_safe(p)) for p in plates if p.group == group] for group in GROUPS
+            },
+            looks=looks(results),
+            outcomes=OUTCOMES,
+            columns=results.columns(),
+            cell=cell,
+            form=lambda arm: form(results, arm),
+            budgets=BUDGET_COLUMNS,
+            budget_note=BUDGET_NOTE,
+            failures=failures(results),
+            typical=signals.typical(results),
+            environment_rows=flat(results.environment),
+            microscope=looked_into,
+            microscope_json=Markup(looked_into.text) if looked_into else "",  # noqa: S704 - see script_json
+            microscope_arms=[arm for arm in results.arms if arm.name in shown]
+            if looked_into
+            else [],
+            microscopes=len(material.microscopes),
+            scores=scores,
+            scores_json=Markup(script_json(scores)),  # noqa: S704 - see script_json
+            probes_json=Markup(script_json(probes)),  # noqa: S704 - see script_json
+            no_probes=MISSING,
+            no_microscope=NO_MICROSCOPE,
+            citations=cited(material.study),
+            served=served,
+        )
     )
 
 

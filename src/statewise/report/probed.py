@@ -8,13 +8,14 @@ from collections.abc import Iterable, Sequence
 from statewise.study.rows import ProbeFigure, Results
 from statewise.words import interval_words, number
 
-ROLES = ("dataset", "base", "learner", "teacher", "retention")
+ROLES = ("dataset", "base", "learner", "teacher", "retention", "again")
 NAMES = {
     "dataset": "dataset",
     "base": "base's own",
     "learner": "the arm's own",
     "teacher": "its teacher's",
     "retention": "retention",
+    "again": "the base's own again",
 }
 IN_TABLE = "labels of cells and the table give"
 """How a grid shows intervals."""
@@ -89,7 +90,7 @@ def cells(figure: ProbeFigure, digits: int = 3) -> tuple[str, str, str]:
 
 
 def over(figure: ProbeFigure) -> str:
-    """What n counts beside n itself.
+    """N of a table: seeds are called so; where an interval is of one seed, states or completions are counted.
 
     >>> from statewise.stats import Estimate
     >>> from statewise.study.rows import Quantity
@@ -98,11 +99,11 @@ def over(figure: ProbeFigure) -> str:
     '3 seeds'
     """
     n, items = figure.quantity.estimate.n, figure.quantity.over == "items"
-    return f"{n} {'states' if items else 'seed' if n == 1 else 'seeds'}"
+    return f"{n:,}" if items else f"{n} {'seed' if n == 1 else 'seeds'}"
 
 
 def counted(figures: Sequence[ProbeFigure], where: str = "bars are") -> str:
-    """n of a caption: the seeds behind the numbers, or the states where there is one seed.
+    """What a caption says of n: the seeds behind the numbers, or the states where there is one seed.
 
     `where` leads over to the intervals: a grid has no bars and gives them in labels and table.
     """
@@ -110,10 +111,12 @@ def counted(figures: Sequence[ProbeFigure], where: str = "bars are") -> str:
     items = {f.quantity.estimate.n for f in figures if f.quantity.over == "items"}
     words = []
     if seeds:
-        words.append(f"n = {_range(seeds)} seed{'' if seeds == {1} else 's'}; {where} 95 % t intervals over seeds")
+        words.append(
+            f"n = {_range(seeds)} seed{'' if seeds == {1} else 's'}; {where} 95 % t intervals over seeds"
+        )
     if items:
         words.append(
-            f"n = {_range(items)} states of one seed; {where} 95 % intervals clustered by prompt"
+            f"n = {_range(items)} states (or completions) of one seed; {where} 95 % intervals clustered by prompt"
         )
     return "; ".join(words) or "n unknown"
 

@@ -51,7 +51,9 @@ def matched(results: Results) -> Plate | None:
     ]
     quantity = results.matched[0].quantity
     title = f"Matched budgets: {quantity.replace('_', ' ')}"
-    drawn = dots(rows, marks, name="matched", title=title, across="missed, percent of the target", guide=0)
+    drawn = dots(
+        rows, marks, name="matched", title=title, across="missed, percent of the target", guide=0.0
+    )
     return Plate(
         "matched",
         title,
@@ -66,7 +68,10 @@ def matched(results: Results) -> Plate | None:
     )
 
 
-LENGTH = {"length_tokens": "length of own completions, tokens", "entropy": "entropy at own states, nats"}
+LENGTH = {
+    "length_tokens": "length of own completions, tokens",
+    "entropy": "entropy at own states, nats",
+}
 
 
 def behaviour(results: Results) -> Plate | None:
@@ -85,7 +90,9 @@ def behaviour(results: Results) -> Plate | None:
         )
         for name in arms_of(results, found)
     ]
-    picture = along_depth(lines, ks, name="passk", title="pass@k", across="k, completions of a prompt")
+    picture = along_depth(
+        lines, ks, name="passk", title="pass@k", across="k, completions of a prompt"
+    )
     every = [f for f in select(results, "behaviour") if f.measure != "score"]
     return Plate(
         "behaviour",
@@ -96,7 +103,9 @@ def behaviour(results: Results) -> Plate | None:
         tuple(
             (
                 f.policy,
-                f"pass@{f.at}" if f.measure == "pass_at_k" else LENGTH.get(f.measure, f.measure.replace("_", " ")),
+                f"pass@{f.at}"
+                if f.measure == "pass_at_k"
+                else LENGTH.get(f.measure, f.measure.replace("_", " ")),
                 *cells(f),
             )
             for f in every

@@ -39,7 +39,11 @@ from statewise.study.rows import Results
 HOST = "127.0.0.1"
 SHARED = ("text.js", "theme.js")
 FETCHES = "; connect-src 'self'"
-HTML, JSON, TEXT = "text/html; charset=utf-8", "application/json; charset=utf-8", "text/plain; charset=utf-8"
+HTML, JSON, TEXT = (
+    "text/html; charset=utf-8",
+    "application/json; charset=utf-8",
+    "text/plain; charset=utf-8",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "statewise"
     sys_version = ""
 
-    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+    def do_GET(self) -> None:
         """Answer, or say in one line why not."""
         port = self.server.server_address[1]
         if self.headers.get("Host") not in (f"{HOST}:{port}", f"localhost:{port}"):
@@ -204,11 +208,18 @@ def _items(name: str) -> Answer:
 
 def _shell(template: str, scripts: tuple[str, ...], **values: Any) -> Answer:
     """A page whose script fetches what it shows."""
-    style, script = theme.css() + joined(("page.css", "microscope.css", "serve.css")), joined(scripts)
+    style, script = (
+        theme.css() + joined(("page.css", "microscope.css", "serve.css")),
+        joined(scripts),
+    )
     policy = content_policy(style, script, FETCHES)
-    text = template_environment().from_string(asset(template)).render(
-        style=Markup(style),  # noqa: S704 - our own file
-        script=Markup(script),  # noqa: S704 - our own file
-        **values,
+    text = (
+        template_environment()
+        .from_string(asset(template))
+        .render(
+            style=Markup(style),  # noqa: S704 - our own file
+            script=Markup(script),  # noqa: S704 - our own file
+            **values,
+        )
     )
     return Answer(HTML, text, policy)

@@ -74,7 +74,7 @@ def mass(results: Results) -> Plate | None:
                 [(row, svg.INK) for row in rows],
                 columns,
                 placed,
-                linear(0, 1),
+                linear(0.0, 1.0),
                 name=f"mass-{len(panels)}",
                 title=f"Signal mass: {name}",
                 width=330,
@@ -146,7 +146,10 @@ def separable(results: Results) -> Plate | None:
         return None
     look = looks(results)
     names = list(dict.fromkeys(_whose(results, f) for f in found))
-    marks = [Dot(names.index(_whose(results, f)), 0, f.quantity.estimate, _whose(results, f)) for f in found]
+    marks = [
+        Dot(names.index(_whose(results, f)), 0, f.quantity.estimate, _whose(results, f))
+        for f in found
+    ]
     title = "Can a classifier tell the states from the base's?"
     rows = [(n, look[n].colour if n in look else svg.INK) for n in names]
     drawn = dots(rows, marks, name="c2st", title=title, across="AUC", guide=0.5)
@@ -165,7 +168,8 @@ def separable(results: Results) -> Plate | None:
 def _whose(results: Results, figure: ProbeFigure) -> str:
     """The arm that a number of a two-sample probe is about."""
     known = {arm.name for arm in results.arms}
-    return figure.policy if figure.policy in known and figure.sample == "learner" else ""
+    own = figure.sample in ("learner", "again")  # the base's second sample is the null
+    return figure.policy if figure.policy in known and own else ""
 
 
 def typical(results: Results) -> list[tuple[str, str, list[str]]]:
@@ -174,5 +178,6 @@ def typical(results: Results) -> list[tuple[str, str, list[str]]]:
     for f in select(results, "c2st"):
         if f.text and f.measure.startswith("typical"):
             found.setdefault((f.policy, f.measure), []).append((f.quantity.estimate.value, f.text))
-    return [(arm, side, [text for _, text in sorted(texts)]) for (arm, side), texts in found.items()]
-
+    return [
+        (arm, side, [text for _, text in sorted(texts)]) for (arm, side), texts in found.items()
+    ]

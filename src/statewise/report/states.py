@@ -49,8 +49,13 @@ def locality(results: Results) -> Plate | None:
         title,
         "Rows: the policy that moved. Columns: whose states it is asked at. Each cell is the mean of "
         "kl(policy || base), exact over the vocabulary, in nats a state; the darker the further, equal ratios "
-        f"in equal steps. A policy that moved only where it was trained is dark in one column. {counted(found, IN_TABLE)}."
-        + (" The locality index in the table is movement on trained over retention states." if index else ""),
+        "in equal steps. A policy that moved only where it was trained is dark in one column. "
+        f"{counted(found, IN_TABLE)}."
+        + (
+            " The locality index in the table is movement on trained over retention states."
+            if index
+            else ""
+        ),
         TABLE,
         tuple(rows),
         wide=drawn[0],
@@ -86,7 +91,12 @@ def reachability(results: Results) -> Plate | None:
     title = "Reachability: would the policy get there by itself?"
     rows = [(n, look[n].colour if n in look else svg.INK) for n in names]
     drawn = dots(
-        rows, marks, name="reachability", title=title, across="percentile among own states", guide=0.5
+        rows,
+        marks,
+        name="reachability",
+        title=title,
+        across="percentile among own states",
+        guide=0.5,
     )
     hardly = select(results, "reachability", "hardly_visited")
     return Plate(
@@ -129,7 +139,13 @@ def forgetting(results: Results) -> Plate | None:
                 if y.low is not None and y.high is not None:
                     axes.plot([x.value] * 2, [y.low, y.high], color=colour, lw=1.4, alpha=0.5)
                 mark = axes.plot(
-                    x.value, y.value, look[f.policy].marker, color=colour, ms=8, mec=svg.SURFACE, mew=1
+                    x.value,
+                    y.value,
+                    look[f.policy].marker,
+                    color=colour,
+                    ms=8,
+                    mec=svg.SURFACE,
+                    mew=1,
                 )
                 text = f"{f.policy}: {words} {_with_interval(f)} nats, forgetting {number(y.value)}"
                 svg.label(mark, f"{text} {interval_words(y)}")
@@ -142,7 +158,12 @@ def forgetting(results: Results) -> Plate | None:
             direct_labels(
                 axes,
                 [
-                    (f.policy, f.quantity.estimate.value, lost[f.policy].estimate.value, look[f.policy].colour)
+                    (
+                        f.policy,
+                        f.quantity.estimate.value,
+                        lost[f.policy].estimate.value,
+                        look[f.policy].colour,
+                    )
                     for f in points
                 ],
                 [(f.quantity.estimate, lost[f.policy].estimate) for f in points],
@@ -159,7 +180,9 @@ def forgetting(results: Results) -> Plate | None:
         f"with its own interval. n = {arms} arms, which is a picture and no test: a regression needs many more "
         f"runs. {counted(found)}.",
         ("arm", "states", "measure", "value", "95 %", "n"),
-        tuple((f.policy, f.sample, dict(kinds).get(f.measure, f.measure), *cells(f)) for f in found),
+        tuple(
+            (f.policy, f.sample, dict(kinds).get(f.measure, f.measure), *cells(f)) for f in found
+        ),
         panels=tuple(panels),
         large=True,
         legend=tuple(arms_of(results, found)),
@@ -173,7 +196,9 @@ def gradients(results: Results) -> Plate | None:
         return None
     panels = []
     for name in arms_of(results, found):
-        mine = {tuple(role(part) for part in f.at.split("~", 1)): f for f in found if f.policy == name}
+        mine = {
+            tuple(role(part) for part in f.at.split("~", 1)): f for f in found if f.policy == name
+        }
         ends = list(dict.fromkeys(end for pair in mine for end in pair))
         placed = {}
         for (a, b), f in mine.items():
@@ -186,7 +211,7 @@ def gradients(results: Results) -> Plate | None:
                 [(end, svg.INK) for end in ends],
                 ends,
                 placed,
-                linear(-1, 1, "div"),
+                linear(-1.0, 1.0, "div"),
                 name=f"gradients-{len(panels)}",
                 title=f"Gradient cosines: {name}",
                 width=330,
@@ -199,8 +224,8 @@ def gradients(results: Results) -> Plate | None:
         "Do the sources pull the same way?",
         "Cosine of the gradients of cross-entropy on each sample's own tokens, at the trained policy; blue: the "
         "same way, orange: against each other. Jackknife over blocks of prompts within a seed; "
-        f"{counted(found, IN_TABLE)}. Interference in the table is the first-order change of the retention loss when a step "
-        "of rate 1 is taken on a source: above 0 it hurts.",
+        f"{counted(found, IN_TABLE)}. Interference in the table is the first-order change of the retention "
+        "loss when a step of rate 1 is taken on a source: above 0 it hurts.",
         ("arm", "states", "measure", "value", "95 %", "n"),
         tuple(
             (f.policy, f.at, words, *cells(f))

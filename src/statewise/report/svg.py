@@ -181,9 +181,7 @@ def _plain(element: ET.Element, name: str) -> None:
 def standalone(picture: Picture) -> str:
     """The same picture as a file of its own, for Markdown: it brings its colours along, both themes."""
     css = theme.picture_css(picture.svg)
-    return _file(
-        picture.svg, f"<style>{css}text {{ font-family: system-ui, sans-serif; }}</style>"
-    )
+    return _file(picture.svg, f"<style>{css}text {{ font-family: system-ui, sans-serif; }}</style>")
 
 
 def literal(picture: Picture) -> str:

@@ -23,6 +23,8 @@ def csv(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _cell(text: str) -> str:
     value = "" if text == DASH else text.replace(MINUS, "-")
-    if value[:1] in ("=", "+", "-", "@", "\t") and not re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?", value):
+    if value[:1] in ("=", "+", "-", "@", "\t") and not re.fullmatch(
+        r"[-+]?[\d.]+(e[-+]?\d+)?", value
+    ):
         value = f"'{value}"
     return f'"{value.replace(chr(34), chr(34) * 2)}"' if re.search(r'[",\n\r]', value) else value

@@ -57,7 +57,9 @@ def splice(results: Results) -> Plate | None:
         "its policy repairs any states; a row that stays pale says that its policy's states cannot be repaired. "
         f"{counted(found, IN_TABLE)}. What the states and the behaviour alone are worth stands in the table.",
         ("pair", "measure", "depth", "value", "95 %", "n"),
-        tuple((f.policy.replace(">", " > "), f.measure, f.at, *cells(f)) for f in [*found, *contrasts]),
+        tuple(
+            (f.policy.replace(">", " > "), f.measure, f.at, *cells(f)) for f in [*found, *contrasts]
+        ),
         panels=tuple(panels),
         large=True,
     )
@@ -77,9 +79,13 @@ def _short(members: Sequence[str]) -> list[str]:
 def _groups(found: Sequence[ProbeFigure], order: Sequence[str]) -> list[set[str]]:
     """Policies that were all spliced with each other: largest sets of which every pair is there."""
     pairs = {frozenset(f.policy.split(">", 1)) for f in found}
-    names = sorted({n for pair in pairs for n in pair}, key=lambda n: order.index(n) if n in order else 99)
+    names = sorted(
+        {n for pair in pairs for n in pair}, key=lambda n: order.index(n) if n in order else 99
+    )
     groups: list[set[str]] = []
-    for name in reversed(names):  # an arm stands behind the teacher and the base that it was spliced with
+    for name in reversed(
+        names
+    ):  # an arm stands behind the teacher and the base that it was spliced with
         group = {name}
         for other in names:
             if other != name and all(frozenset({other, member}) in pairs for member in group):
@@ -92,8 +98,18 @@ def _groups(found: Sequence[ProbeFigure], order: Sequence[str]) -> list[set[str]
 Panel = tuple[str, str, str, float | None]
 PANELS: dict[str, Panel] = {
     "fidelity entropy": ("fidelity", "entropy", "teacher's entropy, nats", None),
-    "fidelity logprob": ("fidelity", "logprob", "teacher's log-prob of the student's token, nats", None),
-    "fidelity agreement": ("fidelity", "agreement", "share where that token is the teacher's first", None),
+    "fidelity logprob": (
+        "fidelity",
+        "logprob",
+        "teacher's log-prob of the student's token, nats",
+        None,
+    ),
+    "fidelity agreement": (
+        "fidelity",
+        "agreement",
+        "share where that token is the teacher's first",
+        None,
+    ),
     "exposure": ("exposure", "by_depth.excess", "exposure excess, nats", 0.0),
     "overlap": ("overlap", "ratio", "top-k overlap with the teacher", None),
     "repair": ("repair", "gain", "repair: value of the teacher going on", 0.0),
@@ -125,7 +141,9 @@ def profiles(results: Results) -> Plate | None:
         ]
         if not lines:
             continue
-        panels.append(along_depth(lines, bins, name=f"depth-{len(panels)}", title=words, guide=guide))
+        panels.append(
+            along_depth(lines, bins, name=f"depth-{len(panels)}", title=words, guide=guide)
+        )
         rows += [(f.policy, words, f.at, *cells(f)) for f in sorted(found, key=_by_arm(results))]
         every += found
     if not panels:
@@ -158,9 +176,35 @@ def others(results: Results) -> tuple[tuple[str, ...], ...]:
         low, high = ("", "") if e.low is None else (f"{e.low:.6g}", f"{e.high:.6g}")
         value = f"{e.value:.6g}"
         rows.append(
-            (f.probe, f.policy, f.reference, f.sample, f.measure, f.at, value, low, high, over(f), f.unit, f.text)
+            (
+                f.probe,
+                f.policy,
+                f.reference,
+                f.sample,
+                f.measure,
+                f.at,
+                value,
+                low,
+                high,
+                over(f),
+                f.unit,
+                f.text,
+            )
         )
     return tuple(rows)
 
 
-OTHERS = ("probe", "policy", "reference", "states", "measure", "at", "value", "low", "high", "n", "unit", "text")
+OTHERS = (
+    "probe",
+    "policy",
+    "reference",
+    "states",
+    "measure",
+    "at",
+    "value",
+    "low",
+    "high",
+    "n",
+    "unit",
+    "text",
+)

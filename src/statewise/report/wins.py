@@ -58,7 +58,9 @@ def item_scores(run_dir: Path, results: Results) -> tuple[Scores, ...]:
 
 def _scores(task: str, decoding: str, arms: Mapping[str, Any], seeds: Mapping[str, int]) -> Scores:
     items = sorted({str(i) for series in arms.values() for i in series.index}, key=_natural)
-    by_arm = {arm: "".join(_digit(series.get(item)) for item in items) for arm, series in arms.items()}
+    by_arm = {
+        arm: "".join(_digit(series.get(item)) for item in items) for arm, series in arms.items()
+    }
     return Scores(task, decoding, tuple(items), by_arm, {arm: seeds[arm] for arm in arms})
 
 

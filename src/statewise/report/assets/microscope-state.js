@@ -21,7 +21,7 @@ function percent(p) {
 
 /** What a policy would say next, as a list with bars. */
 function nextTokens(title, top, chosen) {
-  const part = element("div", { class: "policy" }, element("h5", {}, title));
+  const part = element("div", { class: "policy" }, element("h4", {}, title));
   if (!top) {
     part.append(element("p", { class: "fine" }, "none here"));
     return part;
@@ -48,7 +48,7 @@ function nextTokens(title, top, chosen) {
 function showState(panel, { prompt, arm, teacher, walk, t }) {
   const kind = walk.kind === "own" ? "its own completion" : "a completion that it is trained on";
   const title = element(
-    "h4",
+    "h3",
     {},
     "State before token ",
     element("b", {}, `${t + 1}`),

@@ -4,7 +4,6 @@
   const SVG = "http://www.w3.org/2000/svg";
   const seen = {};
   const pulse = document.getElementById("pulse");
-  const WORDS = { measured: "measured", evaluated: "measuring", trained: "evaluating", training: "training", started: "evaluating", waiting: "waiting" };
 
   const shape = (tag, attributes, text) => {
     const made = document.createElementNS(SVG, tag);
@@ -16,13 +15,13 @@
   const progress = (arms) => {
     const seeds = [...new Set(arms.flatMap((arm) => arm.seeds.map((s) => s.seed)))];
     const every = arms.flatMap((arm) => arm.seeds);
-    const done = every.filter((s) => s.state === "measured").length;
+    const done = every.filter((s) => s.state === "done").length;
     const head = element("tr", {}, element("th", { scope: "col" }, "arm"), ...seeds.map((seed) => element("th", { scope: "col", class: "word" }, `seed ${seed}`)));
     const cell = (state) => {
       if (!state) return element("td");
       const running = state.state === "training";
       const steps = running ? ` ${state.step}${state.steps ? `/${state.steps}` : ""}` : "";
-      const made = element("td", { class: state.state }, `${state.state === "measured" ? "✓ " : ""}${WORDS[state.state]}${steps}`);
+      const made = element("td", { class: state.state }, `${state.state === "done" ? "✓ " : ""}${state.state}${steps}`);
       if (running && state.steps) {
         const bar = element("span");
         bar.style.width = `${(100 * state.step) / state.steps}%`;
@@ -33,7 +32,7 @@
     const rows = arms.map((arm) => element("tr", {}, element("th", { scope: "row" }, ...breakable(arm.name)),
       ...seeds.map((seed) => cell(arm.seeds.find((s) => s.seed === seed)))));
     return [
-      element("p", { class: "total" }, `${done} of ${every.length} measured`),
+      element("p", { class: "total" }, `${done} of ${every.length} done`),
       element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Progress by arm and seed" },
         element("table", {}, element("thead", {}, head), element("tbody", {}, ...rows))),
     ];

@@ -11,7 +11,7 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-/** The data of a `<script type="application/json">`, or null where there is none. */
+/** The data of a block of JSON, or null where there is none. */
 function embedded(id) {
   const block = document.getElementById(id);
   return block ? JSON.parse(block.textContent) : null;
