@@ -20,7 +20,15 @@ from statewise.report.plates import Plate
 from statewise.study.results import summarise
 
 SCRIPT = "<script>window.evil=1</script>"
-PLANTED = ("</script>", SCRIPT, '"><img src=x onerror=window.evil=2>', "\u202e", "\x00", ' "', "&lt;")
+PLANTED = (
+    "</script>",
+    SCRIPT,
+    '"><img src=x onerror=window.evil=2>',
+    "\u202e",
+    "\x00",
+    ' "',
+    "&lt;",
+)
 
 
 def load_synthetic() -> ModuleType:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,9 @@ def every(browser: Any, selector: str) -> list[Any]:
 def press(browser: Any, selector: str) -> None:
     """A real click in the middle of the element, past the bar that stays on top."""
     element = one(browser, selector)
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element)
+    browser.execute_script(
+        "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element
+    )
     element.click()
 
 
@@ -63,7 +66,9 @@ def test_it_opens_from_disk_without_a_request_or_a_word_on_the_console(opened: A
     press(opened, "[data-jump=moved]")
     assert opened.get_log("browser") == []
     events = [json.loads(entry["message"])["message"] for entry in opened.get_log("performance")]
-    asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    asked = [
+        e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"
+    ]
     assert len(asked) == 1
     assert asked[0].startswith("file://")
 
@@ -112,7 +117,11 @@ def test_a_click_on_a_token_shows_its_state_and_the_five_next_of_three_policies(
     plain = "".join(words[:14]).replace(" ", "·").replace("\n", "⏎\n")
     assert written == visible(plain)
     policies = panel.find_elements(CSS, ".policy")
-    assert [p.find_element(CSS, "h4").text for p in policies] == ["base", "teacher (stress_sft)", "student"]
+    assert [p.find_element(CSS, "h4").text for p in policies] == [
+        "base",
+        "teacher (stress_sft)",
+        "student",
+    ]
     for name, part in zip(("base", "teacher", "student"), policies, strict=True):
         row = walk["top"][name][14]
         shares = [float(p.text.removesuffix(" %")) for p in part.find_elements(CSS, ".p")]
@@ -172,7 +181,13 @@ def test_jumps_go_to_the_largest_first_and_then_on(opened: Any, whole: Any) -> N
         assert one(opened, "#scope-found").text.startswith(f"{rank + 1} of the 200 most moved")
         assert f"{values[rank]:.4f}" in one(opened, "#state .numbers").text
     press(opened, "[data-jump=disagreed]")
-    gaps = (abs(v) for d in whole.material.microscopes for p in d["prompts"] for w in p["walks"] for v in w["gap"] or ())
+    gaps = (
+        abs(v)
+        for d in whole.material.microscopes
+        for p in d["prompts"]
+        for w in p["walks"]
+        for v in w["gap"] or ()
+    )
     assert f"{max(gaps):.2f} nats apart" in one(opened, "#scope-found").text
     opened.execute_script("document.getElementById('scope-among').value = 'grpo'")
     press(opened, "[data-jump=disagreed]")
@@ -188,7 +203,9 @@ def test_colours_follow_the_measure_and_the_legend_says_how(opened: Any) -> None
     from selenium.webdriver.support.select import Select
 
     def classes() -> set[str]:
-        return {c for t in every(opened, ".walk .tok") for c in t.get_attribute("class").split()} - {"tok"}
+        return {
+            c for t in every(opened, ".walk .tok") for c in t.get_attribute("class").split()
+        } - {"tok"}
 
     assert all(c.startswith("heat") for c in classes())
     assert len(every(opened, "#scope-legend .tok")) == 9
@@ -209,7 +226,9 @@ def test_nothing_makes_the_page_scroll_sideways(opened: Any, width: int) -> None
     assert opened.execute_script("return document.documentElement.scrollWidth") <= width
     if width == 400:  # the state stands behind the arm that is looked at
         before = one(opened, ".walk[data-arm=opd_from_mild]")
-        assert before.find_element("xpath", "following-sibling::*[1]").get_attribute("id") == "state"
+        assert (
+            before.find_element("xpath", "following-sibling::*[1]").get_attribute("id") == "state"
+        )
 
 
 def test_tables_and_all_probes_download_as_csv(opened: Any, whole: Any, tmp_path: Path) -> None:
@@ -237,13 +256,24 @@ def test_items_won_and_lost_add_up(opened: Any) -> None:
 
     Select(one(opened, "#duel-a")).select_by_value("stress_sft")
     Select(one(opened, "#duel-b")).select_by_value("base")
-    counts = [[c.text for c in row.find_elements(CSS, "td")] for row in every(opened, "#duel-counts tbody tr")]
-    assert [sum(map(int, row[1:4])) for row in counts] == [int(row[4]) for row in counts] == [60, 120, 120]
+    counts = [
+        [c.text for c in row.find_elements(CSS, "td")]
+        for row in every(opened, "#duel-counts tbody tr")
+    ]
+    assert (
+        [sum(map(int, row[1:4])) for row in counts]
+        == [int(row[4]) for row in counts]
+        == [60, 120, 120]
+    )
     won, lost = (sum(int(row[i]) for row in counts) for i in (1, 2))
     assert lost > won
     Select(one(opened, "#duel-show")).select_by_value("lost")
-    assert one(opened, "#duel-status").text.startswith(f"{lost} items lost by stress_sft against base")
-    differences = [row.find_elements(CSS, "td")[-1].text for row in every(opened, "#duel-items tbody tr")]
+    assert one(opened, "#duel-status").text.startswith(
+        f"{lost} items lost by stress_sft against base"
+    )
+    differences = [
+        row.find_elements(CSS, "td")[-1].text for row in every(opened, "#duel-items tbody tr")
+    ]
     assert all(text.startswith("−") for text in differences)
 
 
@@ -270,7 +300,7 @@ def test_every_control_has_a_name(opened: Any) -> None:
     assert bare == []
     levels = [int(e.tag_name[1]) for e in every(opened, "h1, h2, h3, h4")]
     assert levels[0] == 1
-    assert all(b - a <= 1 for a, b in zip(levels, levels[1:], strict=False))
+    assert all(b - a <= 1 for a, b in pairwise(levels))
 
 
 # ---- served -------------------------------------------------------------------------------------
@@ -311,7 +341,7 @@ def test_a_run_in_progress_is_seen_to_move(
             file.write('{"step": 8, "loss": 0.4}\n')
         wait_for(lambda: cell() == "training 8")
         sections = every(browser, ".run")
-        assert [s.get_attribute("data-run") for s in sections][0] == "part"
+        assert sections[0].get_attribute("data-run") == "part"
         wait_for(lambda: len(every(browser, ".run .verdict")) == 12)
         assert every(browser, ".run .curves polyline")
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 1280
@@ -325,7 +355,9 @@ def test_every_item_can_be_found_and_is_text(browser: Any, whole: Any) -> None:
     browser.get_log("browser")
     with served(whole.run) as place:
         (name,) = site_of([whole.run]).runs
-        browser.get(f"{place}/runs/{name}/items?arm=grpo&task=pocket_gsm&decoding=greedy&find=SCRIPT")
+        browser.get(
+            f"{place}/runs/{name}/items?arm=grpo&task=pocket_gsm&decoding=greedy&find=SCRIPT"
+        )
         wait_for(lambda: len(every(browser, "#rows tbody tr")) == 50)
         assert one(browser, "#count").text == "1 to 50 of 180"
         press(browser, "#later")

@@ -17,7 +17,9 @@ from statewise.report.wins import LEVELS
 
 
 def embedded(html: str, name: str) -> Any:
-    (text,) = re.findall(rf'<script type="application/json" id="{name}">(.*?)</script>', html, re.DOTALL)
+    (text,) = re.findall(
+        rf'<script type="application/json" id="{name}">(.*?)</script>', html, re.DOTALL
+    )
     return json.loads(text)
 
 
@@ -59,7 +61,11 @@ def check_column(values: list[Any] | None, column: Any, scale: int) -> None:
 
 
 def check_top(
-    rows: list[list[float]] | None, text: str | None, names: dict[str, str], words: list[str], width: int
+    rows: list[list[float]] | None,
+    text: str | None,
+    names: dict[str, str],
+    words: list[str],
+    width: int,
 ) -> None:
     if rows is None:
         assert text is None
@@ -69,7 +75,9 @@ def check_top(
     for t, row in enumerate(rows):
         part = text[t * each : (t + 1) * each]
         pairs = [part[k : k + width + 2] for k in range(0, each, width + 2)]
-        assert [words[unpacked(p[:width], width)[0]] for p in pairs] == [names[str(i)] for i in row[::2]]
+        assert [words[unpacked(p[:width], width)[0]] for p in pairs] == [
+            names[str(i)] for i in row[::2]
+        ]
         assert [unpacked(p[width:], 2)[0] for p in pairs] == [round(1000 * p) for p in row[1::2]]
 
 
@@ -86,20 +94,28 @@ def test_a_policy_with_fewer_than_five_tokens_leaves_gaps() -> None:
         "top": {"base": [[3, 0.25]], "teacher": None, "student": [[3, 1.0]]},
     }
     prompt = {"id": "a", "text": "?", "reference": None, "walks": [walk]}
-    found = document([{"arm": "x", "seed": 0, "teacher": None, "vocabulary": {"3": "w"}, "prompts": [prompt]}], 1)
+    found = document(
+        [{"arm": "x", "seed": 0, "teacher": None, "vocabulary": {"3": "w"}, "prompts": [prompt]}], 1
+    )
     assert found["vocabulary"] == ["w"]
-    assert unpacked(found["prompts"][0]["arms"]["x"][0]["top"]["base"][:3], 1) == [0, 3, 58]  # 3 * 64 + 58 = 250
+    assert unpacked(found["prompts"][0]["arms"]["x"][0]["top"]["base"][:3], 1) == [
+        0,
+        3,
+        58,
+    ]  # 3 * 64 + 58 = 250
     assert unpacked(found["prompts"][0]["arms"]["x"][0]["top"]["base"][3:], 1) == [1, 0, 0] * 4
 
 
 def test_nothing_in_the_data_ends_its_block() -> None:
-    text = script_json({"a": "</script><!--<script>&amp;\u2028\u2029\x00\""})
+    text = script_json({"a": '</script><!--<script>&amp;\u2028\u2029\x00"'})
     assert not re.search(r"[<>&\u2028\u2029\x00]", text)
-    assert json.loads(text) == {"a": "</script><!--<script>&amp;\u2028\u2029\x00\""}
+    assert json.loads(text) == {"a": '</script><!--<script>&amp;\u2028\u2029\x00"'}
 
 
 def test_blocks_of_the_page_hold_no_bracket(whole: Any) -> None:
-    blocks = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', whole.html, re.DOTALL)
+    blocks = re.findall(
+        r'<script type="application/json"[^>]*>(.*?)</script>', whole.html, re.DOTALL
+    )
     assert len(blocks) == 3
     assert not any(re.search(r"[<>]", block) for block in blocks)
 
@@ -111,7 +127,10 @@ def test_prompts_give_way_from_the_end_where_the_page_would_grow_too_large(whole
     assert len(less.encode()) <= full - one // 2
     kept = embedded(less, "scope-data")["prompts"]
     assert [p["id"] for p in kept] == ["dev-000", "dev-001", "dev-002"]
-    assert "3 of the run&#39;s 4 prompts stand here" in less or "3 of the run's 4 prompts stand here" in less
+    assert (
+        "3 of the run&#39;s 4 prompts stand here" in less
+        or "3 of the run's 4 prompts stand here" in less
+    )
     none = page(whole.material, whole.plates, largest_bytes=full // 10)
     assert 'id="scope-data"' not in none
     assert "larger than 5 MB" in none
@@ -119,7 +138,9 @@ def test_prompts_give_way_from_the_end_where_the_page_would_grow_too_large(whole
 
 
 def test_a_search_for_room_finds_the_most_that_fits(whole: Any) -> None:
-    sizes = [len(script_json(document(whole.material.microscopes, n)).encode()) for n in range(1, 5)]
+    sizes = [
+        len(script_json(document(whole.material.microscopes, n)).encode()) for n in range(1, 5)
+    ]
     for n, size in enumerate(sizes, start=1):
         found = embed(whole.material.microscopes, size)
         assert found is not None

@@ -218,9 +218,7 @@ def test_every_colour_of_the_style_sheets_is_a_variable_that_the_theme_has() -> 
         assert not re.search(r"#[0-9a-f]{6}\b", asset(name)), name
 
 
-def test_figures_for_papers_carry_plain_colours_and_their_tables(
-    run: Path, tmp_path: Path
-) -> None:
+def test_figures_for_papers_carry_plain_colours_and_their_tables(run: Path, tmp_path: Path) -> None:
     write_report(run, tmp_path / "figures")
     files = {path.name for path in (tmp_path / "figures").iterdir()}
     assert {"trade-off.svg", "trade-off.png", "trade-off.csv", "loss-0.png", "loss.csv"} <= files
@@ -229,7 +227,7 @@ def test_figures_for_papers_carry_plain_colours_and_their_tables(
         assert "var(" not in text, path.name
         assert not re.search(r"#0[1-6]0[0-6][0-9a-f]{2}\b", text), path.name
     pixels = plt_image.imread(tmp_path / "figures" / "trade-off.png")[..., :3]
-    shades = {tuple(int(round(255 * float(c))) for c in p) for p in pixels.reshape(-1, 3)}
+    shades = {tuple(round(255 * float(c)) for c in p) for p in pixels.reshape(-1, 3)}
     for name in ("surface", "arm0", "arm1", "ink"):
         value = theme.light()[name]
         assert tuple(int(value[i : i + 2], 16) for i in (1, 3, 5)) in shades, name
@@ -249,9 +247,18 @@ def test_works_are_cited_by_the_arms_that_rest_on_them(html: str) -> None:
     bibtex = re.findall(r'<pre id="bibtex">(.*?)</pre>', html, re.DOTALL)[0]
     keys = re.findall(r"@misc\{([^,]+),", bibtex)
     assert keys == ["nie2026states", "gao2024harness", "shao2024grpo", "schulman2017ppo"]
-    arm = {"name": "kd", "streams": [{"source": {"kind": "teacher"}, "terms": [
-        {"supervision": {"kind": "teacher_distribution"}, "objective": {"kind": "jsd"}}]}],
-        "budget": {"adapter": {"rank": 8}}}
+    arm = {
+        "name": "kd",
+        "streams": [
+            {
+                "source": {"kind": "teacher"},
+                "terms": [
+                    {"supervision": {"kind": "teacher_distribution"}, "objective": {"kind": "jsd"}}
+                ],
+            }
+        ],
+        "budget": {"adapter": {"rank": 8}},
+    }
     found = [(work.key, arms) for work, arms in cited({"arms": [arm]})]
     assert found[2:] == [
         ("agarwal2024gkd", ("kd",)),

@@ -88,7 +88,7 @@ def grid(
     if len(columns) * max(map(len, columns), default=0) * 6 > width - 110:
         for tick in axes.get_xticklabels():
             tick.set_rotation(38)
-            tick.set_ha("left")
+            tick.set_horizontalalignment("left")
     axes.set_yticks(range(len(rows)), [row for row, _ in rows], fontsize=9 if narrow else 10)
     for tick, (_, colour) in zip(axes.get_yticklabels(), rows, strict=True):
         tick.set_color(colour)

@@ -57,7 +57,9 @@ def status(run_dir: Path) -> dict[str, Any]:
     arms = [{"name": BASE, "seeds": [_base(run_dir / "arms" / BASE / "seed-0", probed=probed)]}]
     for name, arm in named:
         if name != BASE:
-            arms.append({"name": name, "seeds": _seeds(run_dir / "arms" / name, arm, seeds, probed=probed)})
+            arms.append(
+                {"name": name, "seeds": _seeds(run_dir / "arms" / name, arm, seeds, probed=probed)}
+            )
     known = stamp(run_dir)
     newest = max((changed for _, changed, _ in known), default=0)
     return {
@@ -125,10 +127,14 @@ def _curves(
 ) -> dict[str, list[tuple[float, float]]]:
     """Loss, and the score of each dev task."""
     found = {
-        "loss": _thinned([(float(r["step"]), float(r["loss"])) for r in metrics if r.get("loss") is not None])
+        "loss": _thinned(
+            [(float(r["step"]), float(r["loss"])) for r in metrics if r.get("loss") is not None]
+        )
     }
     for task in dict.fromkeys(str(row["task"]) for row in dev):
-        found[task] = _thinned([(float(r["step"]), float(r["score"])) for r in dev if r["task"] == task])
+        found[task] = _thinned(
+            [(float(r["step"]), float(r["score"])) for r in dev if r["task"] == task]
+        )
     return {name: points for name, points in found.items() if points}
 
 

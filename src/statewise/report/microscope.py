@@ -61,10 +61,10 @@ def embed(microscopes: Sequence[Mapping[str, Any]], room_bytes: int) -> Embedded
 
 
 def script_json(value: Any) -> str:
-    """JSON for a `<script type="application/json">`: nothing in it ends the block or a line of script.
+    r"""JSON for a `<script type="application/json">`: nothing in it ends the block or a line of script.
 
     >>> script_json({"a": "</script><!--&\u2028"})
-    '{"a":"\\\\u003c/script\\\\u003e\\\\u003c!--\\\\u0026\\\\u2028"}'
+    '{"a":"\\u003c/script\\u003e\\u003c!--\\u0026\\u2028"}'
     """
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":

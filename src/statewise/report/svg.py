@@ -227,10 +227,12 @@ def _recolour(artist: Artist, plain: dict[str, str]) -> None:
             continue
         value = read()
         many = isinstance(value, np.ndarray) and value.ndim == 2
-        found = list(value) if many else [value]
+        found: list[Any] = list(value) if many else [value]
         if not all(isinstance(c, str | tuple | np.ndarray) and len(c) for c in found):
             continue
         if not any(to_hex(colour) in plain for colour in found):
             continue
-        mended = [to_rgba(plain.get(to_hex(c), c), to_rgba(c)[3]) for c in found]
+        mended = [
+            to_rgba(plain[to_hex(c)] if to_hex(c) in plain else c, to_rgba(c)[3]) for c in found
+        ]
         write(mended if many else mended[0])
