@@ -11,7 +11,7 @@ keyboard and a screen reader find.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO, StringIO
 from typing import Any
@@ -219,7 +219,7 @@ def png(picture: Picture, dpi: int = 200) -> bytes:
 PAINTED = ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor")
 
 
-def _recolour(artist: Artist, plain: dict[str, str]) -> None:
+def _recolour(artist: Artist, plain: Mapping[str, Any]) -> None:
     """Put a theme's colours in the place of the stand-ins; transparency stays."""
     for part in PAINTED:
         read, write = getattr(artist, f"get_{part}", None), getattr(artist, f"set_{part}", None)
@@ -232,7 +232,5 @@ def _recolour(artist: Artist, plain: dict[str, str]) -> None:
             continue
         if not any(to_hex(colour) in plain for colour in found):
             continue
-        mended = [
-            to_rgba(plain[to_hex(c)] if to_hex(c) in plain else c, to_rgba(c)[3]) for c in found
-        ]
+        mended = [to_rgba(plain.get(to_hex(c), c), to_rgba(c)[3]) for c in found]
         write(mended if many else mended[0])
