@@ -71,7 +71,7 @@ function showState(panel, { prompt, arm, teacher, walk, t }) {
     tops.append(nextTokens(name, walk.top(policy, t), walk.token(t)));
   }
   const before = element("bdi", { class: "written" });
-  for (let i = 0; i <= t; i += 1) before.append(...spaced(walk.token(i)), ...(walk.token(i).includes("\n") ? ["\n"] : []));
+  for (let i = 0; i < t; i += 1) before.append(...spaced(walk.token(i)), ...(walk.token(i).includes("\n") ? ["\n"] : []));
   const prefix = element(
     "pre",
     { class: "prefix", tabindex: "0", role: "region", "aria-label": "The state: prompt and tokens so far" },
