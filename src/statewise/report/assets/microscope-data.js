@@ -96,7 +96,7 @@ class Completions {
       const size = value(state.walk, state.t);
       if (size !== null && size > 0) found.push({ ...state, size });
     }
-    return found.slice(0, most);
+    return found.sort((a, b) => b.size - a.size).slice(0, most);
   }
 }
 
