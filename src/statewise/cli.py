@@ -176,7 +176,22 @@ def _parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser("report", help="write report.html and report.md of a run")
     report.add_argument("run", type=Path)
+    report.add_argument(
+        "--figures",
+        type=Path,
+        metavar="DIR",
+        help="also every figure as SVG and PNG, and its table as CSV",
+    )
     report.set_defaults(command=_report)
+
+    serve = commands.add_parser(
+        "serve", help="look at runs in a browser on this machine, also while they run"
+    )
+    serve.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    serve.add_argument(
+        "--port", type=int, default=8720, help="on 127.0.0.1 (default: 8720; 0 = a free one)"
+    )
+    serve.set_defaults(command=_serve)
 
     commands.add_parser("env", help="versions and hardware").set_defaults(command=_env)
 
@@ -434,8 +449,17 @@ def _probe(options: argparse.Namespace) -> None:
 def _report(options: argparse.Namespace) -> None:
     from statewise.report import write_report
 
-    write_report(options.run)
+    write_report(options.run, options.figures)
     print(options.run / "report.html")
+
+
+def _serve(options: argparse.Namespace) -> None:
+    from statewise.report.serve import HOST, serving, site_of
+
+    with serving(site_of(options.runs), options.port) as server:
+        print(f"http://{HOST}:{server.server_address[1]}/  (Ctrl-C ends it)", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 def _env(_: argparse.Namespace) -> None:

@@ -83,3 +83,21 @@ def flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         else:
             rows.append((f"{prefix}{key}", words.DASH if item is None else str(item)))
     return rows
+
+
+MATCHED_HEAD = ("arm", "matched", "target", "spent", "missed", "step")
+
+
+def matched_rows(results: Results) -> tuple[tuple[str, ...], ...]:
+    """What each arm spent of the quantity that the study matches."""
+    return tuple(
+        (
+            m.arm,
+            m.quantity.replace("_", " "),
+            words.amount(m.target),
+            words.amount(m.spent),
+            f"{words.number(100 * m.missed, 1, sign=True)} %",
+            f"{m.step:g}",
+        )
+        for m in results.matched
+    )
