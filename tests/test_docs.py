@@ -376,6 +376,9 @@ def test_every_row_is_full_and_names_its_paper_or_says_why_it_has_none(generator
     assert rows["with_anchor"][-1] == rows["anchored_grpo"][-1]
     assert rows["continuation_opd"][1] == "root only"
     assert rows["grpo"][1] == "yes"
+    assert rows["grpo"][-2] == "normaliser sequence"
+    assert rows["dr_grpo"][-2] == "normaliser constant, constant_tokens max_new_tokens"
+    assert "without its dynamic sampling" in rows["dapo"][-1]
     assert rows["rejection_sft"][1] == rows["sft"][1] == "no"
     assert rows["prefix_reset_rl"][1].startswith("partly")
 
@@ -402,12 +405,15 @@ AXES = ("objectives", "supervision", "sources", "rewards", "arms", "signals", "p
 NEEDS_MORE = {
     "a model, which no docstring can check by hand": {
         "Policy",
+        "Weights",
+        "Forward",
         "read_teacher",
         "policies",
         "bind",
         "TeacherDistribution",
         "ReferenceActions",
         "Labels",
+        "longest_completion",
     },
     "a file of the user's": {
         "PythonReward",
@@ -465,7 +471,13 @@ def test_public_callables_of_the_axes_show_an_example_or_say_what_one_would_need
 
 def test_the_readme_leads_to_the_pages_and_the_examples():
     text = (REPOSITORY / "README.md").read_text("utf-8")
-    for place in ("docs/methods.md", "docs/glossary.md", "docs/pitfalls.md", "examples/"):
+    for place in (
+        "docs/study.md",
+        "docs/methods.md",
+        "docs/glossary.md",
+        "docs/pitfalls.md",
+        "examples/",
+    ):
         assert place in text
 
 
