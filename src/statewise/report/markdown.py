@@ -6,7 +6,15 @@ import re
 from collections.abc import Sequence
 
 from statewise.report.plates import Plate
-from statewise.report.tables import BUDGET_COLUMNS, BUDGET_NOTE, cell, flat, form
+from statewise.report.tables import (
+    BUDGET_COLUMNS,
+    BUDGET_NOTE,
+    MATCHED_NOTE,
+    cell,
+    flat,
+    form,
+    matched,
+)
 from statewise.study.rows import Quantity, Results
 
 
@@ -31,6 +39,8 @@ def markdown(results: Results, plates: Sequence[Plate]) -> str:
         "Completions without an answer, and cut at the length limit, are shares of the greedy target completions.",
         "",
     ]
+    if results.matched:
+        lines += ["## Matched", "", plain(MATCHED_NOTE), "", *_rows(matched(results)), ""]
     for plate in plates:
         lines += [f"## {plain(plate.title)}", ""]
         names = [plate.name] if plate.wide else []

@@ -1,4 +1,4 @@
-"""A number with its uncertainty, and the four ways this package makes one."""
+"""A number with its uncertainty, and the ways this package makes one."""
 
 from __future__ import annotations
 
@@ -166,4 +166,45 @@ def two_level_bootstrap(
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Estimate(
         float(table.mean()), float(means.std(ddof=1)), n_seeds, unit, float(low), float(high)
+    )
+
+
+def paired_bootstrap(
+    first: Sequence[float] | np.ndarray,
+    second: Sequence[float] | np.ndarray,
+    *,
+    seed: int,
+    resamples: int = 2000,
+    level: float = 0.95,
+    unit: str = "difference",
+) -> Estimate:
+    """Mean difference of two checkpoints on the same items, with a percentile interval over items.
+
+    Each resample draws items with replacement, both checkpoints' scores of an item together. Speaks of
+    these weights and of no other training run. Equal scores everywhere leave the error unknown; where
+    few items differ the interval is too narrow (of n items none may show what n others would):
+    `item_effect` has a floor for that, and is what claims use.
+
+    Source: Efron & Tibshirani (1993), chapters 8 and 13; Koehn (2004) for paired system scores.
+
+    >>> e = paired_bootstrap([1.0, 1.0, 0.0, 1.0] * 25, [1.0, 0.0, 0.0, 1.0] * 25, seed=0)
+    >>> e.value, round(e.stderr, 2), e.n  # sqrt(.1875/100) = .0433
+    (0.25, 0.04, 100)
+    >>> paired_bootstrap([1.0, 0.0], [1.0, 0.0], seed=0).stderr is None
+    True
+    """
+    a, b = finite_values(first, "item scores"), finite_values(second, "item scores")
+    if a.shape != b.shape:
+        raise DataError(f"a paired bootstrap needs scores of the same items: {len(a)} and {len(b)}")
+    d, n = a - b, len(a)
+    if n < 2 or not np.ptp(d):
+        return Estimate(float(d.mean()), None, n, unit)
+    rng = np.random.default_rng(seed)
+    # How often each *value* was drawn is all that a mean needs: a handful of values where scores are 0 or 1.
+    values, counts = np.unique(d, return_counts=True)
+    drawn = rng.multinomial(n, counts / n, size=resamples)
+    means = drawn @ values / n
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(
+        float(d.mean()), float(means.std(ddof=1)), n, unit, float(low), float(high)
     )

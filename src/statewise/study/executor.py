@@ -20,8 +20,10 @@ import torch
 from statewise.errors import RunError
 from statewise.plain import from_plain, to_plain
 from statewise.store import RunFolder
+from statewise.study.controls import Interpolation
 from statewise.study.folder import claimed, threads
 from statewise.study.jobs import BASE_SEED, is_measured, is_trained, measure_arm, train_arm
+from statewise.study.nulls import make_interpolation
 from statewise.study.spec import BASE, Study
 
 
@@ -69,7 +71,7 @@ def plan_training(
     wanted = set(arms)
     for name in reversed(study.order()):
         if name in wanted:
-            wanted |= set(study.parents(study.arm(name)))
+            wanted |= set(study.needs(name))
     needs: dict[Job, set[Job]] = {}
     for name, seed in product(study.order(), seeds or study.seeds):
         if name in wanted:
@@ -78,7 +80,7 @@ def plan_training(
 
 
 def _training(study: Study, name: str, seed: int) -> dict[Job, set[Job]]:
-    parents = study.parents(study.arm(name))
+    parents = study.needs(name)
     return {Job("train", name, seed): {Job("train", parent, seed) for parent in parents}}
 
 
@@ -207,7 +209,9 @@ def _do_in_worker(job: Job, plain: object, root: str) -> None:
 
 
 def _do(job: Job, study: Study, run: RunFolder, progress: Callable[..., None]) -> None:
-    work = train_arm if job.task == "train" else measure_arm
+    is_between = isinstance(study.null(job.arm), Interpolation)
+    train = make_interpolation if is_between else train_arm
+    work = train if job.task == "train" else measure_arm
     work(study, run, job.arm, job.seed, progress)
 
 

@@ -23,6 +23,7 @@ from statewise.stats import Estimate
 from statewise.store import read_json, read_rows, write_json
 from statewise.study.claims import BASE, RETENTION, Claim
 from statewise.study.items import DECODINGS, grid, where
+from statewise.study.matched import matched_rows
 from statewise.study.rows import (
     ArmResult,
     BudgetRow,
@@ -63,16 +64,17 @@ def summarise(run_dir: Path) -> Results:
     study = _study(run_dir)
     tasks = tuple(_task(entry) for entry in study["tasks"])
     seeds = _seeds(study.get("seeds", ()))
-    names = [str(arm["name"]) for arm in study["arms"]]
+    names = [str(arm["name"]) for arm in (*study["arms"], *(study.get("nulls") or ()))]
     names = names if BASE in names else [BASE, *names]  # the base is no arm of a study file
     folders = {name: _seed_folders(run_dir / "arms" / name) for name in names}
     items = _reported(_items(folders), tasks)
-    trained = {n: any((f / "metrics.jsonl").exists() for f in folders[n].values()) for n in names}
+    trained = {n: any(_has_own_seeds(f) for f in folders[n].values()) for n in names}
     fixed = [n for n in names if folders[n] and not trained[n]]
     gaps = _gaps(names, folders, trained, items, seeds)
     gaps += _unmeasured(names, folders, items, with_drift=bool(study.get("drift")))
     environment = _stored(run_dir / "environment.json") or {}
-    notes = [*_notes(study), *gaps]
+    matched, misses = matched_rows(folders)
+    notes = [*_notes(study), *gaps, *misses]
     if environment.get("base", {}).get("randomly_initialised"):
         notes.insert(0, RANDOM_BASE)
     if not gaps and len(seeds) == 1:
@@ -89,10 +91,11 @@ def summarise(run_dir: Path) -> Results:
         notes=tuple(notes),
         tasks=tasks,
         arms=tuple(_arm(name, trained[name], folders, items, tasks) for name in names),
-        verdicts=decide(claims, items, roles, fixed),
+        verdicts=decide(claims, items, roles, fixed, drifts=_drifts(folders)),
         curves=tuple(c for name in names for c in _curves(name, folders[name])),
         examples=_examples(items, names),
         environment=environment,
+        matched=matched,
     )
 
 
@@ -132,6 +135,11 @@ def _notes(study: Mapping[str, Any]) -> list[str]:
 def _seed_folders(arm_dir: Path) -> dict[int, Path]:
     found = {int(p.name.removeprefix("seed-")): p for p in arm_dir.glob("seed-*") if p.is_dir()}
     return dict(sorted(found.items()))
+
+
+def _has_own_seeds(folder: Path) -> bool:
+    """True for what differs from seed to seed: arms that train, and policies between two that did."""
+    return (folder / "metrics.jsonl").exists() or (folder / "match.json").exists()
 
 
 def _items(folders: Mapping[str, Mapping[int, Path]]) -> pd.DataFrame:
@@ -324,6 +332,20 @@ def _drift(
             )
         )
     return tuple(found)
+
+
+def _drifts(folders: Mapping[str, Mapping[int, Path]]) -> pd.DataFrame:
+    """Every scalar that says how far an arm and seed moved, as rows: arm, seed, measure, value."""
+    rows = []
+    for arm, seeds in folders.items():
+        for seed, folder in seeds.items():
+            features = (_stored(folder / "drift.json") or {}).get("features", {})
+            budget = _stored(folder / "budget.json") or {}
+            found = {f"mmd2_{kind}": figures["mmd2"] for kind, figures in features.items()}
+            found["kl_to_base"] = budget.get("kl_to_base_nats")
+            found["update_norm"] = budget.get("update_norm")
+            rows += [(arm, seed, measure, value) for measure, value in found.items()]
+    return pd.DataFrame(rows, columns=pd.Index(("arm", "seed", "measure", "value")))
 
 
 def _budget(
