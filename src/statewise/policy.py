@@ -254,12 +254,12 @@ class Policy:
             return self
         merge = getattr(self.module, "merge_and_unload", None)
         if merge is None:
-            kinds = {type(config).__name__ for config in self.module.peft_config.values()}  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
+            kinds = {type(config).__name__ for config in self.module.peft_config.values()}  # pyright: ignore[reportCallIssue]
             raise ModelError(
                 f"the adapter of {self.name!r} ({', '.join(sorted(kinds))}) cannot be merged into weights; "
                 "only low-rank adapters and their like can"
             )
-        module = merge()  # pyright: ignore[reportCallIssue]
+        module = merge()
         return Policy(
             module, self.tokenizer, name=self.name, version=self.version, precision=self.precision
         )

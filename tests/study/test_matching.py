@@ -71,7 +71,9 @@ def test_an_arm_stops_at_the_first_step_that_reaches_the_target(tiny, tiny_run, 
 
 def test_the_target_may_be_another_arms_total_which_is_trained_first(tiny, tmp_path):
     study = only(tiny, "mild_sft", "grpo", "opd_from_mild", match=Match("updates", "grpo"))
-    grpo = replace(study.arm("grpo"), budget=replace(study.arm("grpo").budget, steps=1, minibatches=1))
+    grpo = replace(
+        study.arm("grpo"), budget=replace(study.arm("grpo").budget, steps=1, minibatches=1)
+    )
     study = replace(study, arms=(study.arm("mild_sft"), grpo, study.arm("opd_from_mild")), dev=None)
     assert study.matched() == ["mild_sft", "opd_from_mild"]
     needs = plan(study, RunFolder(tmp_path))
@@ -83,9 +85,12 @@ def test_the_target_may_be_another_arms_total_which_is_trained_first(tiny, tmp_p
     }
     # The target's own teachers cannot wait for it.
     assert replace(study, match=Match("updates", "opd_from_mild")).matched() == ["grpo"]
-    assert plan(replace(study, match=Match("updates", "opd_from_mild")), RunFolder(tmp_path))[
-        Job("train", "mild_sft", 0)
-    ] == set()
+    assert (
+        plan(replace(study, match=Match("updates", "opd_from_mild")), RunFolder(tmp_path))[
+            Job("train", "mild_sft", 0)
+        ]
+        == set()
+    )
 
 
 def test_an_arm_that_ends_before_the_target_is_taken_at_its_end_and_said(tiny, tmp_path):
@@ -93,7 +98,13 @@ def test_an_arm_that_ends_before_the_target_is_taken_at_its_end_and_said(tiny, t
     run = run_study(study, tmp_path / "run", workers=0)
     results = summarise(run.root)
     (row,) = results.matched
-    assert (row.arm, row.quantity, row.target, row.spent, row.step) == ("mild_sft", "updates", 40, 5, 5)
+    assert (row.arm, row.quantity, row.target, row.spent, row.step) == (
+        "mild_sft",
+        "updates",
+        40,
+        5,
+        5,
+    )
     assert row.missed == pytest.approx(5 / 40 - 1)
     (note,) = [note for note in results.notes if "not matched" in note]
     assert "seed 0: 5 for 40" in note
@@ -133,7 +144,11 @@ def test_the_nearest_checkpoint_is_the_policy(by_kl, asked, tmp_path):
         train_arm(study, run, "stress_sft", 0, nobody)
         assert read_json(run.arm("stress_sft", 0) / "match.json")["step"] == step
         # An arm of as many steps that is matched to nothing ends with the same weights.
-        short = replace(study.arm("stress_sft"), name="short", budget=replace(study.arm("stress_sft").budget, steps=step))
+        short = replace(
+            study.arm("stress_sft"),
+            name="short",
+            budget=replace(study.arm("stress_sft").budget, steps=step),
+        )
         train_arm(replace(study, arms=(short,), match=None), run, "short", 0, nobody)
         assert same(weights(run, "stress_sft"), weights(run, "short"))
         assert not (run.arm("stress_sft", 0) / "nearest").exists()
@@ -143,7 +158,9 @@ def test_the_nearest_checkpoint_is_the_policy(by_kl, asked, tmp_path):
 
 @pytest.mark.parametrize("killed_at", [2, 3, 4, 5])
 @pytest.mark.parametrize("wanted", [1, 3, 4])
-def test_a_matched_arm_is_killed_and_continued_to_the_bit(by_kl, asked, tmp_path, killed_at, wanted):
+def test_a_matched_arm_is_killed_and_continued_to_the_bit(
+    by_kl, asked, tmp_path, killed_at, wanted
+):
     values = {r["step"]: r["value"] for r in read_rows(asked.arm("stress_sft", 0) / "match.jsonl")}
     study = replace(by_kl, match=replace(by_kl.match, target=values[wanted]))
     whole, run = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
@@ -173,7 +190,9 @@ def test_what_led_to_the_checkpoint_is_what_it_cost(by_kl, asked, tmp_path):
     assert budget["updates"] == 2
 
 
-def test_update_norm_and_gain_are_of_the_arm_against_its_start_and_the_base(tiny, tiny_run, tmp_path):
+def test_update_norm_and_gain_are_of_the_arm_against_its_start_and_the_base(
+    tiny, tiny_run, tmp_path
+):
     moved = read_json(tiny_run.arm("mild_sft", 0) / "budget.json")["update_norm"]
     study = only(tiny, "mild_sft", match=Match("update_norm", 1e9, every_steps=2))
     run = RunFolder(tmp_path)
@@ -199,11 +218,13 @@ def test_an_arms_own_distance_is_the_target_of_another(tiny, tiny_run, tmp_path)
     found = read_json(run.arm("stress_sft", 0) / "match.json")
     assert found["target_arm"] == "mild_sft"
     # At a checkpoint with the target's own weights the miss would be 0: the same prompts, the same draws.
-    again = replace(study, match=replace(match, arms=("mild_sft",), target=found["target"], every_steps=5))
-    train_arm(again, RunFolder(tmp_path / "again"), "mild_sft", 0, nobody)
-    assert read_rows(tmp_path / "again/arms/mild_sft/seed-0/match.jsonl")[-1]["value"] == pytest.approx(
-        found["target"], rel=1e-9
+    again = replace(
+        study, match=replace(match, arms=("mild_sft",), target=found["target"], every_steps=5)
     )
+    train_arm(again, RunFolder(tmp_path / "again"), "mild_sft", 0, nobody)
+    assert read_rows(tmp_path / "again/arms/mild_sft/seed-0/match.jsonl")[-1][
+        "value"
+    ] == pytest.approx(found["target"], rel=1e-9)
 
 
 # ---- nulls ------------------------------------------------------------------------------------------
@@ -212,7 +233,9 @@ def test_an_arms_own_distance_is_the_target_of_another(tiny, tiny_run, tmp_path)
 @pytest.fixture(scope="module")
 def with_nulls(tiny) -> Study:
     between = Interpolation("between", ("base", "stress_sft"), "mild_sft", prompts_limit=4)
-    early = EarlyStop("early", "stress_sft", "mild_sft", by="kl_to_base", every_steps=1, prompts_limit=4)
+    early = EarlyStop(
+        "early", "stress_sft", "mild_sft", by="kl_to_base", every_steps=1, prompts_limit=4
+    )
     grown = only(tiny, "mild_sft", "stress_sft", nulls=(between, early), dev=None)
     less = replace(grown.arm("mild_sft").budget, learning_rate=0.002)
     arms = (replace(grown.arm("mild_sft"), budget=less), grown.arm("stress_sft"))
@@ -245,7 +268,8 @@ def test_an_interpolation_lies_where_its_distance_is_the_arms(with_nulls, null_r
         torch.testing.assert_close(p, (1 - share) * start[name] + share * end[name])
     # ||a (theta_1 - theta_0)|| = a ||theta_1 - theta_0||
     norms = [
-        read_json(null_run.arm(n, 0) / "budget.json")["update_norm"] for n in ("between", "stress_sft")
+        read_json(null_run.arm(n, 0) / "budget.json")["update_norm"]
+        for n in ("between", "stress_sft")
     ]
     assert norms[0] == pytest.approx(share * norms[1], rel=1e-3)
 
@@ -282,16 +306,28 @@ def test_an_interpolation_with_an_adapter_is_made_of_merged_weights(tiny, tmp_pa
     # Matched to its own end it is the end, adapter merged.
     assert (found["share"], found["spent"]) == (1.0, pytest.approx(found["target"], rel=1e-4))
     assert (run.arm("between", 0) / "policy" / "model.safetensors").is_file()
-    norms = [read_json(run.arm(n, 0) / "budget.json")["update_norm"] for n in ("between", "stress_sft")]
+    norms = [
+        read_json(run.arm(n, 0) / "budget.json")["update_norm"] for n in ("between", "stress_sft")
+    ]
     assert norms[0] == pytest.approx(norms[1], rel=1e-3)
 
 
 def test_policies_of_other_shapes_have_nothing_between_them(tiny_base, tmp_path):
     from statewise.fresh import Shape, fresh_model
 
-    shape = Shape(vocabulary=320, width=16, layers=2, heads=2, key_value_heads=1, head_width=8, feed_forward=16)
+    shape = Shape(
+        vocabulary=320,
+        width=16,
+        layers=2,
+        heads=2,
+        key_value_heads=1,
+        head_width=8,
+        feed_forward=16,
+    )
     fresh_model(tmp_path, shape, tokenizer=tiny_base, seed=0)
-    first, other = (Policy.load(place, name="a", trainable=False) for place in (tiny_base, tmp_path))
+    first, other = (
+        Policy.load(place, name="a", trainable=False) for place in (tiny_base, tmp_path)
+    )
     with pytest.raises(ModelError, match="nothing lies between two policies with other weights"):
         interpolate(first.snapshot("b"), first, other, 0.5)
 
@@ -321,25 +357,40 @@ def test_a_killed_interpolation_is_made_again(with_nulls, null_run, tmp_path):
 # ---- what is refused --------------------------------------------------------------------------------
 
 
+BETWEEN = "kind: interpolation, name: x"
+EARLY = "kind: early_stop, name: x"
+
+
 @pytest.mark.parametrize(
-    ("assignments", "message"),
+    ("assignment", "message"),
     [
-        (["match={by: updates, target: gpro}"], "match.target: no arm 'gpro'; did you mean 'grpo'"),
-        (["match={by: tokens, target: grpo}"], "match.by: expected one of 'tokens_trained'"),
-        (["match={by: updates, target: 0}"], "match.target: 0.0 updates are no budget"),
-        (["match={by: updates, target: grpo, tolerance: 2}"], "match.tolerance: a share between 0 and 1"),
-        (["match={by: updates, target: opd_from_mild, arms: [mild_sft]}"], "match.arms: 'mild_sft' is trained before its target"),
-        (["match={by: updates, target: grpo, arms: [grpo]}"], "match.arms: 'grpo' is trained before its target"),
-        (["drift=null", "match={by: kl_to_base, target: grpo}"], "match.by: kl_to_base is measured on drift's prompts"),
-        (["dev=null", "match={by: target_gain, target: grpo}"], "match.by: target_gain is measured on the dev items"),
-        (["nulls=[{kind: interpolation, name: x, between: [base, base], matched_to: grpo}]"], "nulls.x.between: 'base' twice"),
-        (["nulls=[{kind: interpolation, name: x, between: [base, gpro], matched_to: grpo}]"], "nulls.x.between: no arm 'gpro'; did you mean 'grpo'"),
-        (["nulls=[{kind: interpolation, name: grpo, between: [base, grpo], matched_to: grpo}]"], "arm name 'grpo' is taken"),
-        (["nulls=[{kind: early_stop, name: x, of: base, matched_to: grpo}]"], "nulls.x.of: no arm 'base'"),
-        (["nulls=[{kind: early_stop, name: x, of: mild_sft, matched_to: base}]"], "nulls.x.matched_to: the base moved nowhere"),
-        (["nulls=[{kind: early_stop, name: x, of: mild_sft, matched_to: grpo, by: updates}]"], "nulls.x.by: expected one of 'kl_to_base'"),
+        ("match={by: updates, target: gpro}", "match.target: no arm 'gpro'; did you mean 'grpo'"),
+        ("match={by: tokens, target: grpo}", "match.by: expected one of 'tokens_trained'"),
+        ("match={by: updates, target: 0}", "match.target: 0.0 updates are no budget"),
+        ("match={by: updates, target: grpo, tolerance: 2}", "match.tolerance: a share between"),
+        ("match={by: updates, target: opd_from_mild, arms: [mild_sft]}", "'mild_sft' is trained before its target"),
+        ("match={by: updates, target: grpo, arms: [grpo]}", "'grpo' is trained before its target"),
+        (f"nulls=[{{{BETWEEN}, between: [base, base], matched_to: grpo}}]", "nulls.x.between: 'base' twice"),
+        (f"nulls=[{{{BETWEEN}, between: [base, gpro], matched_to: grpo}}]", "nulls.x.between: no arm 'gpro'"),
+        ("nulls=[{kind: early_stop, name: grpo, of: mild_sft, matched_to: grpo}]", "arm name 'grpo' is taken"),
+        (f"nulls=[{{{EARLY}, of: base, matched_to: grpo}}]", "nulls.x.of: no arm 'base'"),
+        (f"nulls=[{{{EARLY}, of: mild_sft, matched_to: base}}]", "nulls.x.matched_to: the base moved nowhere"),
+        (f"nulls=[{{{EARLY}, of: mild_sft, matched_to: grpo, by: updates}}]", "nulls.x.by: expected one of"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_matched_is_named(assignments, message):
+def test_what_cannot_be_matched_is_named(assignment, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
-        read_study("pocket", assignments)
+        read_study("pocket", [assignment])
+
+
+@pytest.mark.parametrize(
+    ("lacking", "by", "message"),
+    [
+        ("drift", "kl_to_base", "kl_to_base is measured on drift's prompts"),
+        ("dev", "target_gain", "target_gain is measured on the dev items"),
+    ],
+)
+def test_a_quantity_needs_what_it_is_measured_on(lacking, by, message):
+    rule = f"match={{by: {by}, target: grpo}}"
+    with pytest.raises(ConfigError, match=message):
+        read_study("pocket", [f"{lacking}=null", rule])

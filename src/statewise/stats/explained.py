@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations
-from math import factorial, sqrt
+from itertools import permutations as orders_of
+from math import exp, factorial, log, sqrt
 
 import numpy as np
 
 from statewise.errors import DataError
-from statewise.stats.effects import Effect, Scale
+from statewise.stats.effects import ROUNDING, Effect, Scale, interval
 
 MINIMUM_METHODS, MINIMUM_DOSES, MINIMUM_SEEDS = 6, 4, 2
 """Below this spread a regression over runs says which runs there were, and nothing of methods."""
@@ -19,22 +19,33 @@ PERMUTATIONS = 999
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """`skill` is what a line through other methods explains of a method's forgetting.
+    """`skill` is the share of a method's forgetting that a line through the other methods explains.
 
-    `without_stress` is the skill where the stress doses are left out (None where too few methods are left),
-    and `p_permutation` the chance of so large an R^2 if drifts belonged to other methods than their own.
+    `log_error` is `log(1 - skill)` with its error, `without_stress` the same where the stress doses are
+    left out (None where too few methods are left), and `p_permutation` the chance of so large an R^2 if
+    drifts belonged to other methods than their own.
     """
 
-    skill: Effect
+    log_error: Effect
     without_stress: Effect | None
     r2: float
     r2_without_stress: float | None
     rmse_held_out: float
     rmse_of_mean: float
-    p_permutation: float
+    p_permutation: float | None
     methods: int
     doses: int
     seeds: int
+
+    @property
+    def skill(self) -> float:
+        """1: drift says all; 0: no more than the mean of the other methods; below 0: less."""
+        return 1 - exp(self.log_error.value)
+
+    def interval(self, alpha: float = 0.05) -> tuple[float, float] | None:
+        """Two one-sided bounds of the skill at `alpha` each; None where its error is unknown."""
+        found = interval(self.log_error, alpha)
+        return None if found is None else (1 - exp(found[1]), 1 - exp(found[0]))
 
 
 def shortfall(doses: Mapping[str, Mapping[str, int]]) -> str | None:
@@ -65,6 +76,7 @@ def explained(
     stress: Mapping[str, Sequence[bool]] | None = None,
     *,
     seed: int = 0,
+    permutations: bool = True,
 ) -> Explained:
     """Regress forgetting on drift over runs, and predict each method from all the others.
 
@@ -75,11 +87,11 @@ def explained(
         skill = 1 - sum_m e_m / sum_m b_m
 
     1: drift says all; 0: no more than the mean of other methods; below 0: less. Methods are the unit: the
-    error is that of a ratio of means over methods (linearised), t on M - 1 degrees of freedom. It is
-    rough at 6 methods (they share each other's lines, squares are skewed); docs/statistics.md has its
-    coverage by simulation. The in-sample R^2 is reported beside it, for comparison with papers, and its
+    error is the delete-one-method jackknife's of `log(sum e / sum b)`, t on M - 1 degrees of freedom. On the
+    skill itself, linearised, a 95 % interval covers 0.79 to 0.92 at 6 methods, on the logarithm 0.94
+    to 0.95 (docs/statistics.md). The in-sample R^2 is reported beside it, for comparison with papers, and its
     permutation p: which method's drifts go with which method's forgetting is shuffled, doses and seeds
-    staying in their order, all ways up to 6 methods, else 999 drawn.
+    staying in their order, all ways up to 6 methods, else 999 drawn; None where they are not asked for.
 
     Raises DataError for fewer than 6 methods x 4 doses x 2 seeds, for tables of different shapes, and where
     nothing differs.
@@ -95,7 +107,7 @@ def explained(
             f"every method needs as many doses and seeds as the others: [doses, seeds], not {shapes}"
         )
     ((doses, seeds),) = shapes
-    lacking = shortfall({name: dict.fromkeys(map(str, range(doses)), seeds) for name in names})
+    lacking = shortfall({name: {str(d): seeds for d in range(doses)} for name in names})
     if lacking:
         raise DataError(lacking)
     x = np.stack([np.asarray(drift[name], np.float64) for name in names])
@@ -110,13 +122,13 @@ def explained(
     count = float(every.sum())
     rest = kept.any(axis=(1, 2)).sum() >= MINIMUM_METHODS
     return Explained(
-        skill=_skill(errors, means, seeds),
-        without_stress=_skill(*held_out_errors(x, y, kept), seeds) if rest else None,
+        log_error=_log_error(x, y, every),
+        without_stress=_log_error(x, y, kept) if rest else None,
         r2=r_squared(x, y, every),
         r2_without_stress=r_squared(x, y, kept) if rest else None,
         rmse_held_out=sqrt(errors.sum() / count * doses * seeds),
         rmse_of_mean=sqrt(means.sum() / count * doses * seeds),
-        p_permutation=_permutation_p(x, y, seed),
+        p_permutation=_permutation_p(x, y, seed) if permutations else None,
         methods=len(names),
         doses=doses,
         seeds=seeds,
@@ -161,28 +173,33 @@ def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     return slope, float(y.mean()) - slope * float(x.mean())
 
 
-def _skill(errors: np.ndarray, means: np.ndarray, seeds: int) -> Effect:
-    """`1 - sum e / sum b` with its linearised error over methods."""
-    total = float(means.sum())
-    if total <= 0:
-        raise DataError("forgetting is the same everywhere: there is nothing to explain")
-    ratio, count = float(errors.sum()) / total, len(errors)
-    residuals = (errors - ratio * means) / (total / count)
-    stderr = float(residuals.std(ddof=1)) / sqrt(count)
-    scales = (Scale(stderr, float(count - 1)),) if stderr > 0 else ()
-    return Effect(1 - ratio, scales, seeds, count)
+def _log_error(x: np.ndarray, y: np.ndarray, kept: np.ndarray) -> Effect:
+    """`log(sum e / sum b)` with its jackknife error over methods."""
+
+    def ratio(methods: np.ndarray) -> float:
+        errors, means = held_out_errors(x[methods], y[methods], kept[methods])
+        if not means.sum() > 0:
+            raise DataError("forgetting is the same everywhere: there is nothing to explain")
+        # A line that misses nothing at all would be known for certain on this scale.
+        return log(max(float(errors.sum() / means.sum()), ROUNDING))
+
+    present = np.flatnonzero(kept.any(axis=(1, 2)))
+    left = np.array([ratio(present[present != m]) for m in present])
+    count = len(present)
+    stderr = sqrt((count - 1) / count * float(((left - left.mean()) ** 2).sum()))
+    scales = (Scale(stderr, float(count - 1)),) if stderr > ROUNDING else ()
+    return Effect(ratio(present), scales, x.shape[2], count)
 
 
 def _permutation_p(x: np.ndarray, y: np.ndarray, seed: int) -> float:
     every = np.ones(x.shape, bool)
     found, count = r_squared(x, y, every), len(x)
     if factorial(count) <= factorial(MINIMUM_METHODS):
-        orders = [np.array(order) for order in permutations(range(count))]
+        orders = [np.array(order) for order in orders_of(range(count))]
         larger = sum(r_squared(x[order], y, every) >= found - 1e-12 for order in orders)
         return larger / len(orders)
     rng = np.random.default_rng(seed)
     larger = sum(
-        r_squared(x[rng.permutation(count)], y, every) >= found - 1e-12
-        for _ in range(PERMUTATIONS)
+        r_squared(x[rng.permutation(count)], y, every) >= found - 1e-12 for _ in range(PERMUTATIONS)
     )
     return (1 + larger) / (1 + PERMUTATIONS)

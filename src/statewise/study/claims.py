@@ -174,11 +174,17 @@ def _check_unexplained(claim: Unexplained, where: str) -> None:
     if not own:
         raise ConfigError(f"{where}.methods: names no arm")
     if doubled := sorted({arm for arm in own if own.count(arm) > 1}):
-        raise ConfigError(f"{where}.methods: {doubled[0]!r} stands twice; an arm is one dose of one method")
+        raise ConfigError(
+            f"{where}.methods: {doubled[0]!r} stands twice; an arm is one dose of one method"
+        )
     for name in claim.stress:
         if name not in own:
-            raise ConfigError(f"{where}.stress: {name!r} is no dose of its methods; {nearest(name, own)}")
+            raise ConfigError(
+                f"{where}.stress: {name!r} is no dose of its methods; {nearest(name, own)}"
+            )
     if not claim.margin < 1:
         raise ConfigError(f"{where}.margin: a share below 1, found {claim.margin}")
     if claim.unit != "seeds":
-        raise ConfigError(f"{where}.unit: one checkpoint a dose has no spread over seeds; leave it out")
+        raise ConfigError(
+            f"{where}.unit: one checkpoint a dose has no spread over seeds; leave it out"
+        )

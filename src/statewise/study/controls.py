@@ -136,7 +136,9 @@ class EarlyStop:
 Null = Interpolation | EarlyStop
 
 
-def check_match(match: Match, needs: Mapping[str, Collection[str]], *, drift: bool, dev: bool) -> None:
+def check_match(
+    match: Match, needs: Mapping[str, Collection[str]], *, drift: bool, dev: bool
+) -> None:
     """Refuse a rule that names no arm, waits for itself or has nothing to measure on.
 
     `needs` are the arms of the study, each with all the arms that it cannot do without.
@@ -178,6 +180,10 @@ def check_null(null: Null, names: Collection[str], *, base: str, drift: bool, de
 
 def _check_measurable(where: str, by: str, *, drift: bool, dev: bool) -> None:
     if by == "kl_to_base" and not drift:
-        raise ConfigError(f"{where}: kl_to_base is measured on drift's prompts; give the study a `drift`")
+        raise ConfigError(
+            f"{where}: kl_to_base is measured on drift's prompts; give the study a `drift`"
+        )
     if by == "target_gain" and not dev:
-        raise ConfigError(f"{where}: target_gain is measured on the dev items; give the study a `dev`")
+        raise ConfigError(
+            f"{where}: target_gain is measured on the dev items; give the study a `dev`"
+        )

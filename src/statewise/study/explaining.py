@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from math import inf
+from math import inf, log
 
 import numpy as np
 import pandas as pd
@@ -30,10 +30,14 @@ class Explanation:
     of: stats.Explained
     n_items: int
 
+    def p_unexplained(self, margin: float) -> float | None:
+        """One-sided p of "drift explains at least `margin`": small where it explains less."""
+        return stats.p_above(self.of.log_error, log(1 - margin))
+
     def p_explains(self, margin: float) -> float:
         """One-sided p of "drift explains less than `margin`": all arms, without stress, and by chance."""
-        parts = (self.of.skill, self.of.without_stress)
-        ps = [None if part is None else stats.p_above(part, margin) for part in parts]
+        parts = (self.of.log_error, self.of.without_stress)
+        ps = [None if part is None else stats.p_below(part, log(1 - margin)) for part in parts]
         return max(inf if p is None else p for p in (*ps, self.of.p_permutation))
 
     def sentence(
@@ -48,11 +52,11 @@ class Explanation:
         shown = "unknown" if bounds is None else " to ".join(number(b, sign=True) for b in bounds)
         said = (
             f"Of the forgetting of a method that it has not seen, {DRIFTS[claim.drift]} explains a share of "
-            f"{number(of.skill.value, sign=True)} ({100 * level:.3g} % interval {shown}; {of.methods} methods, "
+            f"{number(of.skill, sign=True)} ({100 * level:.3g} % interval {shown}; {of.methods} methods, "
             f"{of.doses} doses, {of.seeds} seeds; error {number(of.rmse_held_out)} where the mean of the other "
             f"methods has {number(of.rmse_of_mean)}); R² of all runs {number(of.r2, 2)}, without the stress arms "
             f"{'unknown' if of.r2_without_stress is None else number(of.r2_without_stress, 2)}, permutation p "
-            f"over methods {of.p_permutation:.2g}"
+            f"over methods {'unknown' if of.p_permutation is None else f'{of.p_permutation:.2g}'}"
         )
         margin = f"the margin of {claim.margin:g}"
         if outcome == "supported":

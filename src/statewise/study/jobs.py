@@ -118,6 +118,15 @@ def train_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Prog
         _clear(folder)
 
 
+def load_arm(
+    study: Study, run: RunFolder, name: str, seed: int
+) -> tuple[Policy, torch.optim.Optimizer, Arm]:
+    """An arm at its first step: its student, a fresh optimiser, and the arm with its teachers and prompts."""
+    arm = study.arm(name)
+    student, _, _ = _begin(study, run, arm, seed)
+    return student, make_optimizer(student, arm.budget), _bind(study, run, arm, student, seed)
+
+
 def _clear(folder: Path) -> None:
     """Remove what only training needed."""
     for part in ("checkpoint", "nearest"):

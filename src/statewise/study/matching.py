@@ -134,8 +134,8 @@ def begin_record(
 
 def target_of(study: Study, run: RunFolder, match: Match, seed: int) -> float:
     """The number itself, or the total of the arm that the rule names, under the same seed."""
-    if isinstance(match.target, float):
-        return match.target
+    if not isinstance(match.target, str):
+        return float(match.target)
     name = match.target
     if match.by in SPENT:
         steps = marker(str(run.arm(name, seed) / "policy"))["steps"]

@@ -35,9 +35,7 @@ def make_interpolation(
         if is_trained(run, name, seed):
             return
         measure = kl_to_base(study, run, seed, null.prompts_limit)
-        target, _ = measure(
-            load_role("student", PolicyRef(null.matched_to), study, run, seed=seed)
-        )
+        target, _ = measure(load_role("student", PolicyRef(null.matched_to), study, run, seed=seed))
         begin_record(folder / "match.json", "kl_to_base", null.matched_to, target, null.tolerance)
         first, second = (
             load_role("student", PolicyRef(end), study, run, seed=seed).merged()

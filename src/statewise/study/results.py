@@ -22,7 +22,7 @@ from statewise.plain import from_plain
 from statewise.stats import Estimate
 from statewise.store import read_json, read_rows, write_json
 from statewise.study.claims import BASE, RETENTION, Claim
-from statewise.study.items import DECODINGS, grid, where
+from statewise.study.items import DECODINGS, grid, ratio_table, where
 from statewise.study.matched import matched_rows
 from statewise.study.rows import (
     ArmResult,
@@ -97,6 +97,14 @@ def summarise(run_dir: Path) -> Results:
         environment=environment,
         matched=matched,
     )
+
+
+def scores_of(run_dir: Path) -> pd.DataFrame:
+    """Item-level scores of a run, each task's own metric: what claims are settled on."""
+    study = _study(run_dir)
+    names = [BASE, *(str(arm["name"]) for arm in (*study["arms"], *(study.get("nulls") or ())))]
+    folders = {name: _seed_folders(run_dir / "arms" / name) for name in names}
+    return _reported(_items(folders), tuple(_task(entry) for entry in study["tasks"]))
 
 
 def write_results(run_dir: Path) -> Results:
@@ -300,12 +308,8 @@ def _forgetting(
         if not mine.seeds or not theirs.seeds:
             return None, None
         losses.append(theirs.values[:1] - mine.values)
-        mean = float(theirs.values[0].mean())
-        if mean > 0:
-            # Linearised ratio (delta method): item tables whose seeds' means are a/b exactly and
-            # whose spread over items is that of the ratio, the base's own error included.
-            ratio = float(mine.values.mean()) / mean
-            ratios.append((mine.values - ratio * theirs.values[:1]) / mean + ratio)
+        if theirs.values[0].mean() > 0:
+            ratios.append(ratio_table(mine.values, theirs.values[:1]))
     if not losses:
         return None, None
     ratio_known = len(ratios) == len(losses)

@@ -141,7 +141,9 @@ class Study:
     def start(self, name: str) -> PolicyRef:
         """What an arm or null moves away from."""
         null = self.null(name)
-        return PolicyRef(null.between[0]) if isinstance(null, Interpolation) else self.arm(name).start
+        return (
+            PolicyRef(null.between[0]) if isinstance(null, Interpolation) else self.arm(name).start
+        )
 
     def goal(self, name: str) -> Match | None:
         """The rule by which an arm or null is matched, if it is."""
@@ -184,7 +186,7 @@ class Study:
         return list(dict.fromkeys(ref.name for ref in references(arm) if ref.name in names))
 
     def order(self) -> list[str]:
-        """Names of arms and nulls, after all that they need. Raises ConfigError for unknown teachers and for circles."""
+        """Arms and nulls by name, after all that they need. Raises ConfigError for unknown teachers and circles."""
         names = [arm.name for arm in self.arms]
         known = [BASE, LIVE, *names]
         for arm in self.arms:

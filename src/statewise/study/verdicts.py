@@ -104,6 +104,17 @@ class _Comparison:
     p_mcnemar: float | None
     explanation: Explanation | None = None
 
+    @property
+    def value(self) -> float:
+        """What is reported; the effect of an explanation is a logarithm."""
+        return self.effect.value if self.explanation is None else self.explanation.of.skill
+
+    def bounds(self, alpha: float) -> tuple[float, float] | None:
+        """Its interval, on the scale of `value`."""
+        if self.explanation is not None:
+            return self.explanation.of.interval(alpha)
+        return stats.interval(self.effect, alpha)
+
 
 def decide(
     claims: Sequence[Claim],
@@ -164,7 +175,7 @@ def _explanation(
     found = _absent(claim, scores) or explain(claim, scores, roles, fixed, drifts)
     if isinstance(found, str):
         return found
-    return [_Comparison("all arms", found.of.skill, found.n_items, None, found)]
+    return [_Comparison("all arms", found.of.log_error, found.n_items, None, found)]
 
 
 def _comparisons(
@@ -205,8 +216,8 @@ def _compare(label: str, tables: list[Differences], unit: Unit) -> _Comparison:
 def _p(part: _Comparison, claim: Claim) -> float | None:
     if isinstance(claim, Retains):
         return stats.p_equivalent(part.effect, claim.margin)
-    if isinstance(claim, Unexplained):
-        return stats.p_below(part.effect, claim.margin)
+    if part.explanation is not None:
+        return part.explanation.p_unexplained(claim.margin)
     return stats.p_above(part.effect, claim.margin)
 
 
@@ -216,8 +227,7 @@ def _p_against(part: _Comparison, claim: Claim) -> float:
     Infinite where the error is unknown. Of `Retains` only a loss beyond the margin is the opposite; that of
     `Unexplained` has to hold without the stress arms too, and against drifts of other methods.
     """
-    if isinstance(claim, Unexplained):
-        assert part.explanation is not None
+    if part.explanation is not None:
         return part.explanation.p_explains(claim.margin)
     test = stats.p_above if isinstance(claim, Retains) else stats.p_below
     found = test(part.effect, claim.margin)
@@ -236,7 +246,9 @@ def _verdict(
     outcome: Outcome = "undecided"
     worst: _Comparison | None = None
     if not isinstance(found, str):
-        if not isinstance(claim, Unexplained):  # a skill is no difference of scores: other axes, other units
+        if not isinstance(
+            claim, Unexplained
+        ):  # a skill is no difference of scores: other axes, other units
             parts = tuple(_part(c, claim, at) for c in found)
         worst = min(found, key=lambda c: (bool(c.effect.scales), _room(c, claim, at)))
         least = min(found, key=lambda c: _p_against(c, claim))
@@ -246,7 +258,7 @@ def _verdict(
         elif _p_against(least, claim) * len(found) <= at:
             outcome = "contradicted"
             worst = least
-    bounds = stats.interval(worst.effect, at) if worst else None
+    bounds = worst.bounds(at) if worst else None
     level = 1 - 2 * at
     detectable = _detectable(worst.effect, claim, at) if worst else None
     return Verdict(
@@ -258,7 +270,7 @@ def _verdict(
         primary=claim.primary,
         unit=claim.unit,
         margin=claim.margin,
-        effect=worst.effect.value if worst else None,
+        effect=worst.value if worst else None,
         low=bounds[0] if bounds else None,
         high=bounds[1] if bounds else None,
         level=level,
@@ -274,9 +286,7 @@ def _verdict(
 
 def _room(part: _Comparison, claim: Claim, alpha: float) -> float:
     """How far the interval's worst end clears the margin; of the effect itself where unknown."""
-    low, high = stats.interval(part.effect, alpha) or (part.effect.value,) * 2
-    if isinstance(claim, Unexplained):
-        return claim.margin - high
+    low, high = part.bounds(alpha) or (part.value,) * 2
     return claim.margin - max(high, -low) if isinstance(claim, Retains) else low - claim.margin
 
 
