@@ -30,6 +30,7 @@ from statewise.policy import PolicyRef
 from statewise.report import write_report
 from statewise.sources import Source
 from statewise.store import RunFolder
+from statewise.study.claims import Exceeds
 from statewise.study.controls import EarlyStop, Interpolation, Match
 from statewise.study.costs import measure_costs, sizes
 from statewise.study.executor import run_study
@@ -198,8 +199,9 @@ def matched(study: Study) -> Study:
     between = Interpolation("between", ("base", "stress_sft"), "mild_sft", prompts_limit=4)
     early = EarlyStop("early", "stress_sft", "mild_sft", by="update_norm")
     match = Match("updates", "mild_sft")
+    claim = Exceeds(name="c", text="t", arm="stress_sft", over=("between", "early"))
     return replace(
-        study, arms=arms, nulls=(between, early), match=match, claims=(), doses={}, search=None
+        study, arms=arms, nulls=(between, early), match=match, claims=(claim,), doses={}, search=None
     )
 
 

@@ -138,7 +138,7 @@ def two_level_bootstrap(
 
     Each resample draws seeds with replacement and items with replacement (the same items for every
     drawn seed, because the items are crossed with the seeds) and takes the mean. The seeds' part of
-    the variance comes out too small by `(S-1)/S`: at 8 seeds a 95 % interval covers 0.943 (docs/statistics.md);
+    the variance comes out too small by `(S-1)/S`: at 8 seeds a 95 % interval covers 0.90 to 0.94 (docs/statistics.md);
     refused below 8 seeds.
 
     Source: Efron & Tibshirani (1993), chapter 8; Owen (2007), "The pigeonhole bootstrap".
