@@ -8,6 +8,7 @@ from tests.mutants import (
     evaluation,
     gradient,
     kernels,
+    matching,
     measures,
     methods,
     objectives,
@@ -44,6 +45,7 @@ MUTANTS = (
     *visited.MUTANTS,
     *checks.MUTANTS,
     *study.MUTANTS,
+    *matching.MUTANTS,
 )
 
 PITFALLS: dict[str, tuple[str, ...]] = {

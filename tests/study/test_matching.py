@@ -69,6 +69,22 @@ def test_an_arm_stops_at_the_first_step_that_reaches_the_target(tiny, tiny_run, 
         assert read_rows(folder / "dev.jsonl")[-1]["step"] == steps
 
 
+def test_a_killed_arm_has_spent_what_it_spent(tiny, tiny_run, tmp_path):
+    rows = read_rows(tiny_run.arm("mild_sft", 0) / "metrics.jsonl")
+    four = float(sum(row["tokens_trained"] for row in rows[:4]))
+    study, run = only(tiny, "mild_sft", match=Match("tokens_trained", four)), RunFolder(tmp_path)
+
+    def kill(phase: str, done: int, total: int, rate: float) -> None:
+        if done == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train_arm(study, run, "mild_sft", 0, kill)
+    train_arm(study, run, "mild_sft", 0, nobody)
+    assert read_rows(run.arm("mild_sft", 0) / "metrics.jsonl") == rows[:4]
+    assert read_json(run.arm("mild_sft", 0) / "match.json")["spent"] == four
+
+
 def test_the_target_may_be_another_arms_total_which_is_trained_first(tiny, tmp_path):
     study = only(tiny, "mild_sft", "grpo", "opd_from_mild", match=Match("updates", "grpo"))
     grpo = replace(
