@@ -201,7 +201,13 @@ def matched(study: Study) -> Study:
     match = Match("updates", "mild_sft")
     claim = Exceeds(name="c", text="t", arm="stress_sft", over=("between", "early"))
     return replace(
-        study, arms=arms, nulls=(between, early), match=match, claims=(claim,), doses={}, search=None
+        study,
+        arms=arms,
+        nulls=(between, early),
+        match=match,
+        claims=(claim,),
+        doses={},
+        search=None,
     )
 
 
