@@ -3,6 +3,7 @@
 # make fmt               mend format and lint  make bench   benchmarks
 # make docs              write docs/methods.md and the tables of docs/study.md out of the code, docs/performance.md
 #                        out of benchmarks/results
+# make coverage          how often intervals hold the truth, into docs/statistics.md (minutes)
 # make mutants           plant bugs one at a time and see a test fail for each (ARGS="--only denominator")
 # make venv              only the set-up       make wheel   the wheel alone in an empty venv runs a study
 # make bench-vllm        a venv of its own for vLLM, which make bench compares with where it is there
@@ -15,7 +16,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv study test check fmt docs bench bench-vllm mutants wheel clean
+.PHONY: help venv study test check fmt docs coverage bench bench-vllm mutants wheel clean
 
 PYTHON ?= python3
 TORCH ?= 2.13.0
@@ -69,6 +70,9 @@ check: .venv/.installed-dev
 fmt: .venv/.installed-dev
 	$(call step,format,$(BIN)/ruff format .)
 	$(call step,lint,$(BIN)/ruff check --fix .)
+
+coverage: .venv/.installed-dev
+	$(call step,docs/statistics.md,$(BIN)/python docs/coverage.py)
 
 docs: .venv/.installed-dev
 	$(call step,docs/methods.md,$(BIN)/python docs/generate.py)

@@ -33,7 +33,13 @@ from statewise.report.material import gather
 from statewise.report.sections import plates
 from statewise.sources import Source
 from statewise.store import RunFolder
+from statewise.study.claims import Exceeds
+from statewise.study.controls import EarlyStop, Interpolation, Match
+from statewise.study.costs import measure_costs, sizes
+from statewise.study.executor import run_study
 from statewise.study.jobs import train_arm
+from statewise.study.plan_table import plan_plain
+from statewise.study.planning import Assumed, plan_claims
 from statewise.study.results import summarise, write_results
 from statewise.study.search import search
 from statewise.study.spec import Search, Study
@@ -49,6 +55,7 @@ NOT_OURS = {"config.json", "generation_config.json", "tokenizer.json", "tokenize
 """Hugging Face's own files beside a policy."""
 QUANTITY, COLUMNS, EMBEDDED = "A quantity", "Columns of tables", "world/base/statewise.json"
 CHECKED = "statewise check --json"
+PLANNED = "statewise plan --json"
 
 
 # ---- reading the pages --------------------------------------------------------------------------
@@ -208,6 +215,35 @@ def replaying(study: Study) -> Study:
     return replace(study, arms=arms, claims=(), doses={}, search=None)
 
 
+def matched(study: Study) -> Study:
+    """Two arms and both kinds of null, one arm matched to the other's updates."""
+    arms = (study.arm("mild_sft"), study.arm("stress_sft"))
+    between = Interpolation("between", ("base", "stress_sft"), "mild_sft", prompts_limit=4)
+    early = EarlyStop("early", "stress_sft", "mild_sft", by="update_norm")
+    match = Match("updates", "mild_sft")
+    claim = Exceeds(name="c", text="t", arm="stress_sft", over=("between", "early"))
+    return replace(
+        study,
+        arms=arms,
+        nulls=(between, early),
+        match=match,
+        claims=(claim,),
+        doses={},
+        search=None,
+    )
+
+
+def planned(study: Study) -> set[str]:
+    """Keys of the document that a plan prints."""
+    assumed = Assumed()
+    roles = {task.key: task.role for task in study.tasks}
+    claims = plan_claims(study.claims, roles, sizes(study.tasks), 3, assumed)
+    few = replace(study, arms=study.arms[:1], claims=(), doses={}, search=None)
+    costs = measure_costs(few, steps=1, workers=0)
+    document = json.loads(json.dumps(plan_plain(study.name, claims, costs, assumed)))
+    return set(keys_of(document, "", []))
+
+
 @pytest.fixture(scope="module")
 def found(tiny_study, tiny_run, probed_run, tmp_path_factory) -> dict[str, set[str]]:
     """What a tiny study, its report, one with probes and a tiny search write and show."""
@@ -219,9 +255,11 @@ def found(tiny_study, tiny_run, probed_run, tmp_path_factory) -> dict[str, set[s
     search(replace(tiny_study, search=Search((100,), task, trials)), searched, workers=0)
     replayed = tmp_path_factory.mktemp("replay")
     train_arm(replaying(tiny_study), RunFolder(replayed), "stale", 0, lambda *_: None)
-    keys = written(tiny_run.root, probed_run.root, searched, replayed)
+    nulls = run_study(matched(tiny_study), tmp_path_factory.mktemp("nulls") / "run", workers=0)
+    columns |= shown(nulls.root)
+    keys = written(tiny_run.root, probed_run.root, searched, replayed, nulls.root)
     keys[EMBEDDED] = written(SOURCE / "world" / "base")["statewise.json"]
-    return keys | {COLUMNS: columns, CHECKED: checked(tiny_study)}
+    return keys | {COLUMNS: columns, CHECKED: checked(tiny_study), PLANNED: planned(tiny_study)}
 
 
 def checked(study: Study) -> set[str]:

@@ -97,6 +97,49 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="print one JSON document instead")
     check.set_defaults(command=_check)
 
+    plan = commands.add_parser(
+        "plan",
+        help="before a run: what each claim could see, items and seeds needed, time and memory",
+    )
+    _study_options(plan)
+    plan.add_argument(
+        "--seeds", type=int, metavar="N", help="plan for seeds 0 ... N-1 instead of the study's"
+    )
+    plan.add_argument(
+        "--run", type=Path, metavar="DIR", help="learn variances and timing from this run folder"
+    )
+    plan.add_argument(
+        "--discordance",
+        type=float,
+        default=0.2,
+        metavar="SHARE",
+        help="share of items on which two arms disagree, where no run says (default: 0.2)",
+    )
+    plan.add_argument(
+        "--seed-sd",
+        type=float,
+        default=0.01,
+        metavar="SD",
+        help="deviation of an arm's true score over seeds, where no run says (default: 0.01)",
+    )
+    plan.add_argument(
+        "--beyond",
+        type=float,
+        default=0.03,
+        metavar="EFFECT",
+        help="a claim should be decided where the true effect lies so far beyond its margin (default: 0.03)",
+    )
+    plan.add_argument(
+        "--steps",
+        type=int,
+        default=3,
+        metavar="N",
+        help="steps of each arm that are measured; 0 = no time and memory (default: 3)",
+    )
+    plan.add_argument("--json", action="store_true", help="print one JSON document instead")
+    _worker_option(plan)
+    plan.set_defaults(command=_plan)
+
     search = commands.add_parser(
         "search", help="choose hyperparameters as the study's `search` says"
     )
@@ -223,7 +266,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _study_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "study", help="a study file, or the name of one that ships with statewise (pocket, paper)"
+        "study",
+        help="a study file, or the name of one that ships with statewise (pocket, controls, paper)",
     )
     parser.add_argument("--set", action="append", default=[], metavar="a.b=c", dest="assignments")
     parser.add_argument(
@@ -302,7 +346,7 @@ def _train(options: argparse.Namespace) -> None:
     from statewise.watch import watching
 
     study = _read(options)
-    names = [arm.name for arm in study.arms]
+    names = study.names
     if options.arm not in names:
         raise ConfigError(f"--arm: no arm {options.arm!r}; {nearest(options.arm, names)}")
     if options.seed not in study.seeds:
@@ -354,6 +398,45 @@ def _check(options: argparse.Namespace) -> int:
 
 def _say_arm(name: str, number: int, count: int) -> None:
     print(f"checking {name} (arm {number} of {count})", file=sys.stderr, flush=True)
+
+
+def _plan(options: argparse.Namespace) -> None:
+    import json
+
+    from statewise.errors import ConfigError, RunError
+    from statewise.plain import load_yaml
+    from statewise.store import RunFolder
+    from statewise.study.costs import measure_costs, sizes
+    from statewise.study.plan_table import plan_plain, plan_text
+    from statewise.study.planning import Assumed, plan_claims
+    from statewise.study.results import scores_of
+
+    study = _read(options)
+    if options.steps < 0:
+        raise ConfigError(f"--steps must be 0 or more, found {options.steps}")
+    assumed = Assumed(options.discordance, options.seed_sd, options.beyond)
+    scores, stored = None, None
+    if options.run:
+        if not (options.run / "study.yaml").is_file():
+            raise RunError(f"--run: {options.run} is no run folder: it has no study.yaml")
+        scores, stored = scores_of(options.run), load_yaml(options.run / "study.yaml")
+    roles = {task.key: task.role for task in study.tasks}
+    claims = plan_claims(study.claims, roles, sizes(study.tasks), len(study.seeds), assumed, scores)
+    costs = None
+    if options.steps:
+        costs = measure_costs(
+            study,
+            steps=options.steps,
+            workers=_workers(options, study),
+            run=RunFolder(options.run) if options.run else None,
+            stored=stored,
+            tell=lambda line: print(line, file=sys.stderr, flush=True),
+        )
+    if options.json:
+        plain = plan_plain(study.name, claims, costs, assumed)
+        print(json.dumps(plain, indent=2, allow_nan=False))
+    else:
+        print(plan_text(study.name, claims, costs, assumed, colour=sys.stdout.isatty()), end="")
 
 
 def _search(options: argparse.Namespace) -> None:

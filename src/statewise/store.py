@@ -7,6 +7,7 @@
         timing.jsonl                    seconds and tokens a second of the same steps
         dev.jsonl                       the dev curve
         checkpoint/                     where training continues after a kill; gone when it ends
+        match.json, match.jsonl         what a matched arm was to reach; every checkpoint that was asked
         policy/                         the trained policy, a Hugging Face directory
         budget.json                     what the arm cost and how far it moved
         items.parquet                   one row an item, task and decoding

@@ -245,9 +245,9 @@ MUTANTS = (
     Mutant(
         "direction",
         "the spread of a ratio is that of base over arm",
-        "study/results.py",
-        "ratio = float(mine.values.mean()) / mean",
-        "ratio = mean / float(mine.values.mean())",
+        "study/items.py",
+        "ratio = float(mine.mean()) / mean",
+        "ratio = mean / float(mine.mean())",
         ("study/test_results.py::test_the_ratio_knows_that_its_parts_move_together",),
     ),
     Mutant(

@@ -8,6 +8,7 @@ from tests.mutants import (
     evaluation,
     gradient,
     kernels,
+    matching,
     measures,
     methods,
     objectives,
@@ -48,6 +49,7 @@ MUTANTS = (
     *checks.MUTANTS,
     *study.MUTANTS,
     *probing.MUTANTS,
+    *matching.MUTANTS,
 )
 
 PITFALLS: dict[str, tuple[str, ...]] = {

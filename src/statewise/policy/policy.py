@@ -149,6 +149,26 @@ class Policy(Forward):
             module, self.tokenizer, name=self.name, version=self.version, precision=self.precision
         )
 
+    def merged(self) -> Policy:
+        """This policy without an adapter: `W + (alpha / rank) B A` in place of `W`; itself where it has none.
+
+        The weights of an adapted model are changed in place. Raises ModelError for an adapter that adds
+        nothing to weights (a prompt, a prefix).
+        """
+        if not hasattr(self.module, "peft_config"):
+            return self
+        merge = getattr(self.module, "merge_and_unload", None)
+        if merge is None:
+            kinds = {type(config).__name__ for config in self.module.peft_config.values()}  # pyright: ignore[reportCallIssue]
+            raise ModelError(
+                f"the adapter of {self.name!r} ({', '.join(sorted(kinds))}) cannot be merged into weights; "
+                "only low-rank adapters and their like can"
+            )
+        module = merge()
+        return Policy(
+            module, self.tokenizer, name=self.name, version=self.version, precision=self.precision
+        )
+
     # ---- generation -------------------------------------------------------------------------
 
     def complete(

@@ -9,11 +9,11 @@ from statewise.report.plates import Plate
 from statewise.report.tables import (
     BUDGET_COLUMNS,
     BUDGET_NOTE,
-    MATCHED_HEAD,
+    MATCHED_NOTE,
     cell,
     flat,
     form,
-    matched_rows,
+    matched,
 )
 from statewise.study.rows import Quantity, Results
 
@@ -45,7 +45,7 @@ def markdown(results: Results, plates: Sequence[Plate]) -> str:
         lines += ["", plain(plate.caption), ""]
     lines += ["## Budgets", "", plain(BUDGET_NOTE), "", *_budgets(results), ""]
     if results.matched:
-        lines += ["## Matched budgets", "", *_rows([MATCHED_HEAD, *matched_rows(results)]), ""]
+        lines += ["## Matched budgets", "", plain(MATCHED_NOTE), "", *_rows(matched(results)), ""]
     lines += ["## Environment", "", *_rows([("", ""), *flat(results.environment)]), ""]
     return "\n".join(lines) + "\n"
 

@@ -7,8 +7,10 @@ from statewise.report.drawn import Dot, Line, along_depth, dots
 from statewise.report.material import Material
 from statewise.report.plates import Plate, looks
 from statewise.report.probed import arms_of, cells, counted, depth, select
-from statewise.report.tables import MATCHED_HEAD, matched_rows
+from statewise.report.tables import MATCHED_NOTE
+from statewise.report.tables import matched as matched_table
 from statewise.stats import Estimate
+from statewise.study.matched import QUANTITIES
 from statewise.study.rows import Results
 
 
@@ -48,20 +50,22 @@ def matched(results: Results) -> Plate | None:
     marks = [
         Dot(i, 0, Estimate(100 * m.missed, None, 1, "percent"), f"{m.arm}, percent off the target")
         for i, m in enumerate(results.matched)
+        if m.missed is not None
     ]
-    quantity = results.matched[0].quantity
-    title = f"Matched budgets: {quantity.replace('_', ' ')}"
+    what = " and ".join(dict.fromkeys(QUANTITIES[m.quantity] for m in results.matched))
+    title = f"Matched budgets: {what}"
     drawn = dots(
         rows, marks, name="matched", title=title, across="missed, percent of the target", guide=0.0
     )
+    head, *table = matched_table(results)
     return Plate(
         "matched",
         title,
-        "By how much each arm missed the budget that the study matches, spent / target - 1, at the step whose "
-        "weights are measured; the dev split chose it, no test item did. No interval: what was spent is counted, "
-        f"and averaged over seeds. n = {max((len(a.seeds) for a in results.arms), default=0)} seeds.",
-        MATCHED_HEAD,
-        matched_rows(results),
+        f"By how much each arm missed what it was matched to, spent / target - 1. {MATCHED_NOTE} No test item "
+        "chose anything. No interval: what was spent is counted, and averaged over seeds. "
+        f"n = {max((len(a.seeds) for a in results.arms), default=0)} seeds.",
+        tuple(head),
+        tuple(map(tuple, table)),
         group="arms",
         wide=drawn[0],
         narrow=drawn[1],

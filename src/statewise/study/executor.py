@@ -20,9 +20,11 @@ import torch
 from statewise.errors import RunError
 from statewise.plain import from_plain, to_plain
 from statewise.store import RunFolder, append_rows
+from statewise.study.controls import Interpolation
 from statewise.study.folder import claimed, threads
 from statewise.study.jobs import is_measured, measure_arm, train_arm
 from statewise.study.models import BASE_SEED, is_trained
+from statewise.study.nulls import make_interpolation
 from statewise.study.probe_jobs import is_probed, probe_arm
 from statewise.study.spec import BASE, Study
 
@@ -78,7 +80,7 @@ def _probing(study: Study) -> dict[Job, set[Job]]:
         needs[Job("probe", name, seed)] = {
             Job("measure", name, seed),
             base,
-            *(Job("probe", teacher, seed) for teacher in study.parents(study.arm(name))),
+            *(Job("probe", teacher, seed) for teacher in study.needs(name)),
         }
     return needs
 
@@ -90,7 +92,7 @@ def plan_training(
     wanted = set(arms)
     for name in reversed(study.order()):
         if name in wanted:
-            wanted |= set(study.parents(study.arm(name)))
+            wanted |= set(study.needs(name))
     needs: dict[Job, set[Job]] = {}
     for name, seed in product(study.order(), seeds or study.seeds):
         if name in wanted:
@@ -99,7 +101,7 @@ def plan_training(
 
 
 def _training(study: Study, name: str, seed: int) -> dict[Job, set[Job]]:
-    parents = study.parents(study.arm(name))
+    parents = study.needs(name)
     return {Job("train", name, seed): {Job("train", parent, seed) for parent in parents}}
 
 
@@ -228,7 +230,9 @@ def _do_in_worker(job: Job, plain: object, root: str) -> None:
 
 
 def _do(job: Job, study: Study, run: RunFolder, progress: Callable[..., None]) -> None:
-    work = {"train": train_arm, "measure": measure_arm, "probe": probe_arm}[job.task]
+    is_between = isinstance(study.null(job.arm), Interpolation)
+    train = make_interpolation if is_between else train_arm
+    work = {"train": train, "measure": measure_arm, "probe": probe_arm}[job.task]
     began = time.perf_counter()
     work(study, run, job.arm, job.seed, progress)
     spent = {"job": job.task, "seconds": time.perf_counter() - began}

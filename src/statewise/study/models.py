@@ -48,7 +48,7 @@ def location_of(ref: PolicyRef, study: Study, run: RunFolder, seed: int) -> str:
     """Where the weights of a named policy lie: an arm's are those of the same seed."""
     if ref.name == BASE:
         return base_location(study)
-    if any(arm.name == ref.name for arm in study.arms):
+    if ref.name in study.names:
         return str(run.arm(ref.name, seed) / "policy")
     return ref.name
 

@@ -104,6 +104,7 @@ def _scene(study: Study, run: RunFolder, name: str, seed: int) -> tuple[Scene, l
     """The arm with everyone and everything that its probes look at."""
     probing = study.probes
     assert probing is not None
+    arm = study.trained_as(name)
     policy = load_role("student", PolicyRef(name), study, run, seed=seed)
     base = policy if name == BASE else load_role(BASE, PolicyRef(BASE), study, run, seed=seed)
     prompts = probe_prompts(study, base)
@@ -114,7 +115,7 @@ def _scene(study: Study, run: RunFolder, name: str, seed: int) -> tuple[Scene, l
     several = {BASE: of_base.several}
     if name != BASE:
         samples[LEARNER], several[LEARNER] = mine.learner, mine.several
-        for teacher in teacher_names(study.arm(name)):
+        for teacher in teacher_names(arm) if arm else ():
             if teacher == BASE:
                 teachers[teacher] = base
                 continue
@@ -132,7 +133,7 @@ def _scene(study: Study, run: RunFolder, name: str, seed: int) -> tuple[Scene, l
         teachers=teachers,
         samples={role: rows for role, rows in samples.items() if rows},
         several=several,
-        trained=None if name == BASE else trained_role(study.arm(name)),
+        trained=trained_role(arm) if arm else None,
         tokens=tokens_of(study),
         depths_tokens=probing.depths_tokens,
         # Not the arm's name: what two arms have in common (a teacher, the base) answers both alike.

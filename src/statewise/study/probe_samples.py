@@ -178,8 +178,9 @@ def _draw(
         stored = _base_file(run)
         known = RETENTION in sample_names(stored)
         questions = [row.prompt for row in read_states(stored, RETENTION)] if known else []
-        for teacher in teacher_names(study.arm(name)):
-            if teacher != BASE and all(arm.name != teacher for arm in study.arms):
+        arm = study.trained_as(name)
+        for teacher in teacher_names(arm) if arm else ():
+            if teacher != BASE and all(other.name != teacher for other in study.arms):
                 role = teacher_role(teacher)
                 other = load_role(role, PolicyRef(teacher), study, run, seed=seed)
                 samples[role] = completions(other, prompts, tokens, teacher, seed)

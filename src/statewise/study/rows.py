@@ -156,15 +156,17 @@ class ProbeFigure:
 class MatchRow:
     """What an arm spent of the quantity that the study matches, beside what it was meant to spend.
 
-    `step` is the step whose weights are measured, mean over seeds; `missed` is `spent / target - 1`.
+    `step` is the step whose weights are measured, mean over seeds; `missed` is `spent / target - 1`, None
+    where the target is 0. An interpolation has no step: `share` says how far it went instead.
     """
 
     arm: str
     quantity: str
     target: float
     spent: float
-    missed: float
+    missed: float | None
     step: float
+    share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,9 +35,10 @@ def taught_walks(
     study: Study, scene: Scene, prompts: Sequence[Prompt], seed: int
 ) -> dict[str, Walk]:
     """The first trajectory of each prompt from the arm's first source, with the trained policy as learner."""
-    if scene.is_base:
+    trained = study.trained_as(scene.name)
+    if trained is None:
         return {}
-    arm = _bound(study.arm(scene.name), scene, prompts)
+    arm = _bound(trained, scene, prompts)
     stream = arm.streams[0]
     try:
         rows = stream.source(
