@@ -30,6 +30,8 @@ from statewise.probes import Drift
 from statewise.rewards import Reward, TokenReward
 from statewise.sources import Schedule, Source
 from statewise.study.claims import Claim
+from statewise.study.controls import Match, Null
+from statewise.study.probe_spec import Probing
 from statewise.study.spec import DevCurve, Dose, Search, Study
 from statewise.supervision import Context, Supervision
 from statewise.templates import Template
@@ -59,6 +61,9 @@ TABLES: dict[str, Any] = {
     "search": Search,
     "dose": Dose,
     "drift": Drift,
+    "probes": Probing,
+    "match": Match,
+    "null": Null,
 }
 """What each table shows: a dataclass, a union of kinds, or the words of a key."""
 WORDS: dict[Any, str] = {

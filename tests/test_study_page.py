@@ -26,6 +26,7 @@ from statewise.signals import Advantages
 from statewise.sources import PythonSource, Source
 from statewise.store import read_json, read_rows
 from statewise.study.claims import Claim
+from statewise.study.controls import Null
 from statewise.study.spec import Study, read_study
 from statewise.supervision import Supervision
 
@@ -39,6 +40,7 @@ UNIONS = {
     "reward": Reward,
     "token reward": TokenReward,
     "claim": Claim,
+    "null": Null,
 }
 
 
