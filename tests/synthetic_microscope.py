@@ -59,6 +59,7 @@ def write(
         "arm": arm,
         "seed": seed,
         "teacher": teacher,
+        "trains": arm != "base",
         "vocabulary": {str(token): text for text, token in vocabulary.items()},
         "prompts": shown,
     }
@@ -114,6 +115,7 @@ def _walk(
 
     return {
         "kind": kind,
+        "trained_on": not own or arm == "grpo",
         "score": None if solved is None else float(solved),
         "stopped": bool(rng.random() < 0.95),
         "owners": owners,

@@ -218,6 +218,20 @@ def test_colours_follow_the_measure_and_the_legend_says_how(opened: Any) -> None
     assert {t.text for t in every(opened, "#scope-legend .tok")} == {"student", "teacher"}
 
 
+def test_an_arm_with_one_completion_says_whether_it_trains_on_it(opened: Any) -> None:
+    from selenium.webdriver.support.select import Select
+
+    Select(one(opened, "#scope-walk")).select_by_value("trained")
+    said = {
+        row.get_attribute("data-arm"): row.find_element(CSS, ".of").text
+        for row in every(opened, ".walk")
+    }
+    assert "it does not train" in said["base"]
+    assert "its own is what it trains on" in said["grpo"]
+    assert "what it is trained on cannot be shown for these prompts" in said["mild_sft"]
+    assert said["opd_from_mild"].startswith("taught by mild_sft · trained on")
+
+
 @pytest.mark.parametrize("width", [400, 1280])
 def test_nothing_makes_the_page_scroll_sideways(opened: Any, width: int) -> None:
     size(opened, width)

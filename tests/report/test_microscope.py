@@ -84,6 +84,7 @@ def check_top(
 def test_a_policy_with_fewer_than_five_tokens_leaves_gaps() -> None:
     walk = {
         "kind": "own",
+        "trained_on": True,
         "score": None,
         "stopped": True,
         "owners": ["student@1"],
@@ -95,7 +96,17 @@ def test_a_policy_with_fewer_than_five_tokens_leaves_gaps() -> None:
     }
     prompt = {"id": "a", "text": "?", "reference": None, "walks": [walk]}
     found = document(
-        [{"arm": "x", "seed": 0, "teacher": None, "vocabulary": {"3": "w"}, "prompts": [prompt]}], 1
+        [
+            {
+                "arm": "x",
+                "seed": 0,
+                "teacher": None,
+                "trains": True,
+                "vocabulary": {"3": "w"},
+                "prompts": [prompt],
+            }
+        ],
+        1,
     )
     assert found["vocabulary"] == ["w"]
     assert unpacked(found["prompts"][0]["arms"]["x"][0]["top"]["base"][:3], 1) == [

@@ -100,6 +100,7 @@ def document(microscopes: Sequence[Mapping[str, Any]], prompts: int) -> dict[str
             ]
     return {
         "seed": microscopes[0]["seed"],
+        "trains": {m["arm"]: m["trains"] for m in microscopes},
         "teachers": {m["arm"]: m["teacher"] for m in microscopes},
         "vocabulary": list(words),
         "width": width,
@@ -127,7 +128,9 @@ def _packed_walk(
     def index(token: int) -> int:
         return words[names.get(str(token), "\ufffd")]
 
-    found: dict[str, Any] = {key: walk[key] for key in ("kind", "score", "stopped", "owners")}
+    found: dict[str, Any] = {
+        key: walk[key] for key in ("kind", "trained_on", "score", "stopped", "owners")
+    }
     found["tokens"] = packed([index(t) for t in walk["token_ids"]], width)
     found["owner"] = _same_or_all(walk["owner"])
     for key, scale in SCALES.items():

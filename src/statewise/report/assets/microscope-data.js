@@ -15,7 +15,7 @@ function unpacked(text, at, width) {
 /** One completion of one arm, read on demand. */
 class Walk {
   constructor(data, raw) {
-    Object.assign(this, { data, raw, kind: raw.kind, score: raw.score, stopped: raw.stopped });
+    Object.assign(this, { data, raw, kind: raw.kind, trainedOn: raw.trained_on, score: raw.score, stopped: raw.stopped });
     this.length = raw.tokens.length / data.width;
   }
 
