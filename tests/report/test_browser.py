@@ -129,6 +129,8 @@ def test_a_click_on_a_token_shows_its_state_and_the_five_next_of_three_policies(
         texts = [w.get_attribute("textContent") for w in part.find_elements(CSS, ".word")]
         wanted = [visible(document["vocabulary"][str(t)]) for t in row[::2]]
         assert texts == [w.replace(" ", "·").replace("\n", "⏎") for w in wanted]
+        chosen = {w.get_attribute("textContent") for w in part.find_elements(CSS, ".chosen .word")}
+        assert chosen == {one(opened, "#state .token-line .tok").get_attribute("textContent")}
         bars = [b.size["width"] for b in part.find_elements(CSS, ".barfill")]
         assert bars == sorted(bars, reverse=True)
     assert f"{walk['kl_to_base'][14]:.4f}" in panel.text
