@@ -229,6 +229,8 @@ def test_runs_of_one_name_are_told_apart(synthetic: Any, tmp_path: Path) -> None
         synthetic.make_run(tmp_path / side / "pocket", arms=())
     found = site_of([tmp_path / "a" / "pocket", tmp_path / "b" / "pocket"]).runs
     assert list(found) == ["pocket", "pocket-2"]
+    synthetic.make_run(tmp_path / "größe Ж", arms=())
+    assert list(site_of([tmp_path / "größe Ж"]).runs) == ["gr--e--"]
 
 
 def test_what_is_no_run_and_a_taken_port_are_refused(whole: Any, tmp_path: Path) -> None:
