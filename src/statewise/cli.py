@@ -537,8 +537,12 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _serve(options: argparse.Namespace) -> None:
+    import signal
+
     from statewise.report.serve import HOST, serving, site_of
 
+    # A shell gives what it starts with `&` no Ctrl-C; whoever stops it there says SIGTERM.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with serving(site_of(options.runs), options.port) as server:
         print(f"http://{HOST}:{server.server_address[1]}/  (Ctrl-C ends it)", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
