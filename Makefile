@@ -1,25 +1,29 @@
 # make study [SEEDS=1]   the embedded study, from nothing to report.html
 # make test              every test            make check   format, lint, types
 # make fmt               mend format and lint  make bench   benchmarks
-# make docs              write docs/methods.md out of the code, docs/performance.md out of benchmarks/results
+# make docs              write docs/methods.md and the tables of docs/study.md out of the code, docs/performance.md
+#                        out of benchmarks/results
+# make coverage          how often intervals hold the truth, into docs/statistics.md (minutes)
 # make mutants           plant bugs one at a time and see a test fail for each (ARGS="--only denominator")
 # make venv              only the set-up       make wheel   the wheel alone in an empty venv runs a study
 # make bench-vllm        a venv of its own for vLLM, which make bench compares with where it is there
 # make clean             remove the set-up and caches (never runs/)
 #
 # Variables: PYTHON (default python3), TORCH (default 2.13.0), SEEDS, OUT (default runs/pocket),
+# TESTERS (default 2; 0 = one process: how many processes share the tests),
 # ARGS (passed on to `statewise run`, pytest, the mutants' runner, or the benchmarks: make bench ARGS="rollout sft").
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv study test check fmt docs bench bench-vllm mutants wheel clean
+.PHONY: help venv study test check fmt docs coverage bench bench-vllm mutants wheel clean
 
 PYTHON ?= python3
 TORCH ?= 2.13.0
 OUT ?= runs/pocket
 SEEDS ?=
+TESTERS ?= 2
 ARGS ?=
 
 # Only relative paths below, so that a checkout in a folder with spaces works.
@@ -58,7 +62,7 @@ study: .venv/.installed-run
 	$(call step,running the pocket study into $(OUT),$(BIN)/statewise run pocket --out '$(OUT)' $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS))
 
 test: .venv/.installed-dev
-	$(call step,tests and doctests,$(BIN)/python -m pytest $(ARGS))
+	$(call step,tests and doctests,OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTERS) --dist loadfile $(ARGS))
 
 check: .venv/.installed-dev
 	$(call step,format,$(BIN)/ruff format --check .)
@@ -69,8 +73,12 @@ fmt: .venv/.installed-dev
 	$(call step,format,$(BIN)/ruff format .)
 	$(call step,lint,$(BIN)/ruff check --fix .)
 
+coverage: .venv/.installed-dev
+	$(call step,docs/statistics.md,$(BIN)/python docs/coverage.py)
+
 docs: .venv/.installed-dev
 	$(call step,docs/methods.md,$(BIN)/python docs/generate.py)
+	$(call step,docs/study.md,$(BIN)/python docs/generate_study.py)
 	$(call step,docs/performance.md,$(BIN)/python -m benchmarks.run --table)
 
 .venv/.installed-bench: .venv/.installed-dev
@@ -93,7 +101,7 @@ mutants: .venv/.installed-dev
 	$(call step,planted bugs,$(BIN)/python -m tests.mutants $(ARGS))
 
 # A study of a few items: what it shows is that study files, tasks, base and assets are in the wheel.
-SHRINK := seeds=[0] search=null doses={} dev=null drift.prompts.limit=8 drift.permutations=9 \
+SHRINK := seeds=[0] search=null doses={} dev=null probes=null drift.prompts.limit=8 drift.permutations=9 \
     tasks.pocket_gsm.limit=8 tasks.pocket_mmlu.limit=8 tasks.pocket_truthfulqa_mc1.limit=8 \
     arms.mild_sft.budget.epochs=0.05 arms.stress_sft.budget.epochs=1 arms.opd_from_mild.budget.steps=2 \
     arms.opd_from_stress.budget.steps=2 arms.one_step_opd_from_stress.budget.steps=2 arms.grpo.budget.steps=2

@@ -11,10 +11,11 @@ from typing import Any
 
 from benchmarks.child import ROOT
 from benchmarks.harness import Options, say
+from statewise.store import read_json
 
 AIM_MINUTES, FLOOR_MINUTES = 6.0, 10.0
 SHRINK = (
-    "seeds=[0]", "search=null", "doses={}", "dev=null", "drift.prompts.limit=8", "drift.permutations=9",
+    "seeds=[0]", "search=null", "doses={}", "dev=null", "probes=null", "drift.prompts.limit=8", "drift.permutations=9",
     "tasks.pocket_gsm.limit=4", "tasks.pocket_mmlu.limit=4", "tasks.pocket_truthfulqa_mc1.limit=4",
     "arms.mild_sft.budget.epochs=0.02", "arms.stress_sft.budget.epochs=0.2",
     "arms.opd_from_mild.budget.steps=1", "arms.opd_from_stress.budget.steps=1",
@@ -56,4 +57,11 @@ def measure(options: Options, peaks: dict[str, float]) -> dict[str, Any]:
             f"statewise run pocket ended with {done.returncode}: {done.stderr[-800:]}"
         )
     say(f"  {seconds / 60:.1f} minutes")
-    return {"minutes": seconds / 60, "aim_minutes": AIM_MINUTES, "floor_minutes": FLOOR_MINUTES}
+    worked = read_json(folder / "results.json")["environment"]
+    return {
+        "minutes": seconds / 60,
+        "aim_minutes": AIM_MINUTES,
+        "floor_minutes": FLOOR_MINUTES,
+        "seconds_of_work": worked.get("seconds", {}),
+        "share_of_probes": worked.get("share_of_probes", 0.0),
+    }

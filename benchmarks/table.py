@@ -189,8 +189,19 @@ def growth(result: Mapping[str, Any]) -> str:
 
 
 def study(result: Mapping[str, Any]) -> str:
-    """One run's minutes."""
-    return f"{result['minutes']:.1f} minutes (aim {result['aim_minutes']:g}, floor {result['floor_minutes']:g})."
+    """One run's minutes, and what all processes together did in them."""
+    minutes, share, work = result["minutes"], result["share_of_probes"], result["seconds_of_work"]
+    said = (
+        f"{minutes:.1f} minutes (aim {result['aim_minutes']:g}, floor {result['floor_minutes']:g})."
+    )
+    if not work:
+        return said
+    kinds = ", ".join(f"{kind.replace('_', ' ')} {number(s)} s" for kind, s in work.items())
+    return (
+        f"{said} Probes took {100 * share:.0f} % of the work, about {minutes * share:.1f} minutes; training and "
+        f"measuring the other {minutes * (1 - share):.1f}. Seconds of work, all processes: {kinds} "
+        "(the last is part of train)."
+    )
 
 
 def environments(results: Results) -> str:

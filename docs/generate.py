@@ -70,8 +70,10 @@ WITHOUT_PAPER = {
 }
 """What stands in the cell of a method that comes from no paper."""
 ABSTRACT = re.compile(r"(?:arXiv )?\b(\d{4}\.\d{5})\b(, eq\. [\d, ]*\d)?")
+LEFT_OUT = re.compile(r"\b(without its [^.;]+)")
+"""What a docstring says that a method leaves out of its paper's."""
 BOOK = re.compile(r"\(([A-Z]\w+(?: et al\.)?, (?:19|20)\d\d)\)")
-HEAD = ("method", "states", "moves with theta", "signal", "objective", "weight", "paper")
+HEAD = ("method", "states", "moves with theta", "signal", "objective", "keys of the term", "paper")
 
 BEGIN = """# Methods
 
@@ -83,7 +85,10 @@ The methods that make an arm of another are shown on `sft`, or on `grpo` where t
 A line of a cell is a term of the loss; where two terms share a stream, its states stand on the first.
 
 States move with theta where the policy that is trained chooses the tokens that lead to them. It is read from
-who chooses tokens and who of them is supervised. A weight of 1 is not written.
+who chooses tokens and who of them is supervised.
+
+Keys of the term are written as in a [study file](study.md#term): `normaliser` is what the sum over states is
+divided by, the others are what it is multiplied by, and a factor of 1 is not written. `share` is a key of the stream.
 
 """
 
@@ -183,11 +188,10 @@ def moves(source: Any) -> str:
 
 
 def weight_words(stream: Stream, term: Term) -> str:
-    """What multiplies the loss, and what divides it."""
-    divisor = term.normaliser
+    """What divides the loss, and what multiplies it: by the keys that stand for it in a study file."""
+    said = [f"normaliser {term.normaliser}"]
     if term.constant_tokens is not None:
-        divisor = f"{divisor} ({value_words(term.constant_tokens)})"
-    said = [f"by {divisor}"]
+        said.append(f"constant_tokens {value_words(term.constant_tokens)}")
     if term.on:
         said.append(f"on {_and(term.on)}")
     if term.coefficient != 1:
@@ -196,7 +200,7 @@ def weight_words(stream: Stream, term: Term) -> str:
         said.append(f"share {stream.share:g}")
     if term.importance:
         weigh = term.importance
-        said.append(f"importance ({weigh.rule} at {weigh.cap:g}, by {weigh.level})")
+        said.append(f"importance (cap {weigh.cap:g}, rule {weigh.rule}, level {weigh.level})")
     return ", ".join(said)
 
 
@@ -218,7 +222,8 @@ def papers(function: Callable[..., Arm]) -> str:
         raise SystemExit(
             f"{function.__name__}: name its paper, or say in WITHOUT_PAPER why it has none"
         )
-    return named or WITHOUT_PAPER[function.__name__]
+    left_out = LEFT_OUT.findall(" ".join(text.split()))
+    return ", ".join([named or WITHOUT_PAPER[function.__name__], *left_out])
 
 
 def row(function: Callable[..., Arm]) -> tuple[str, ...]:

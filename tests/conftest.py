@@ -54,6 +54,7 @@ SHRINK = (
     "seeds=[0]",
     "search=null",
     "doses={}",
+    "probes=null",
     "checkpoint_every_steps=2",
     "dev.task.limit=2",
     "dev.every_steps=3",
@@ -125,3 +126,34 @@ def tiny_run(tiny_study: Study, tmp_path_factory: pytest.TempPathFactory) -> Run
     from statewise.study.executor import run_study
 
     return run_study(tiny_study, tmp_path_factory.mktemp("run") / "run", workers=0)
+
+
+@pytest.fixture(scope="session")
+def probed_study(tiny_study: Study) -> Study:
+    """Three arms of the tiny study and every probe: one with gold states, one with a teacher, one with rewards."""
+    from dataclasses import replace
+
+    from statewise.data import WorldProblems
+    from statewise.study.probe_spec import CHEAP, KINDS, Probing
+
+    probes = Probing(
+        after=tuple(KINDS),
+        during=CHEAP,
+        every_steps=2,
+        # Two more than drift draws.
+        prompts=WorldProblems("dev", limit=8),
+        retention_limit=3,
+        depths_tokens=(2, 4),
+        microscope=3,
+    )
+    arms = tuple(tiny_study.arm(name) for name in ("mild_sft", "opd_from_mild", "grpo"))
+    claims = tuple(c for c in tiny_study.claims if c.name in ("opd_retains", "rl_retains"))
+    return replace(tiny_study, arms=arms, claims=claims, probes=probes)
+
+
+@pytest.fixture(scope="session")
+def probed_run(probed_study: Study, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """The probed study, run to its end."""
+    from statewise.study.executor import run_study
+
+    return run_study(probed_study, tmp_path_factory.mktemp("probed") / "run", workers=0)

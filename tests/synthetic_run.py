@@ -1,19 +1,38 @@
 """A run folder with planted effects: seven arms, three seeds, one target, two retention tasks.
 
 Every number is drawn from a seeded generator; what is planted is written in `ARMS`, so a test knows
-the right verdicts without computing them.
+the right verdicts without computing them. With `probes` the folder also holds what probes said
+(`synthetic_probes.py`), with `microscope` completions token by token (`synthetic_microscope.py`).
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import yaml
+
+
+def _beside(name: str) -> ModuleType:
+    """Another file of this folder: tests are imported by path, so the folder is no package."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+synthetic_probes = _beside("synthetic_probes")
+synthetic_microscope = _beside("synthetic_microscope")
 
 TARGET = "pocket_gsm"
 RETENTION = ("pocket_truthfulqa_mc1", "pocket_mmlu")
@@ -102,6 +121,33 @@ VERDICTS = {
 """What was planted. `grpo_retains` is left open: three seeds may or may not show equivalence."""
 
 
+TEACHERS = {
+    "opd_from_mild": "mild_sft",
+    "opd_from_stress": "stress_sft",
+    "one_step_opd_from_stress": "stress_sft",
+}
+
+
+def _stream(source: Any, supervision: Any, objective: Any) -> list[dict[str, Any]]:
+    return [{"source": source, "terms": [{"supervision": supervision, "objective": objective}]}]
+
+
+STREAMS = {
+    "mild_sft": _stream("dataset", "own_actions", "cross_entropy"),
+    "stress_sft": _stream("dataset", "own_actions", "cross_entropy"),
+    "opd_from_mild": _stream({"kind": "continuation"}, "own_actions", "cross_entropy"),
+    "opd_from_stress": _stream({"kind": "continuation"}, "own_actions", "cross_entropy"),
+    "one_step_opd_from_stress": _stream(
+        {"kind": "learner"}, {"kind": "teacher_distribution"}, "kl_student_teacher"
+    ),
+    "grpo": _stream(
+        {"kind": "learner", "samples_per_prompt": 8},
+        {"kind": "group_advantage", "reward": "exact_answer"},
+        {"kind": "clipped_surrogate", "clip_low": 0.2, "clip_high": 0.2},
+    ),
+}
+
+
 def make_run(
     folder: Path,
     *,
@@ -110,8 +156,14 @@ def make_run(
     items: int = 1000,
     notes: tuple[str, ...] = (),
     responses: dict[str, str] | None = None,
+    probes: bool = False,
+    microscope: int = 0,
+    texts: tuple[str, ...] = (),
 ) -> Path:
-    """Write a run folder. `arms` and `seeds` say what has been run of the whole study."""
+    """Write a run folder. `arms` and `seeds` say what has been run of the whole study.
+
+    `microscope` prompts are written token by token; `texts` are planted among their tokens.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     study = {
         "name": "pocket",
@@ -123,7 +175,7 @@ def make_run(
             {"name": RETENTION[0], "role": "retention", "metric": "acc"},
             {"name": RETENTION[1], "role": "retention", "metric": "acc"},
         ],
-        "arms": [{"name": name} for name in ARMS if name != "base"],
+        "arms": [{"name": name, "streams": STREAMS[name]} for name in ARMS if name != "base"],
         "claims": CLAIMS,
         "drift": {"prompts": {"kind": "world_problems", "split": "dev"}},
     }
@@ -138,6 +190,12 @@ def make_run(
             rng = np.random.default_rng([list(ARMS).index(name), seed])
             _write_items(where, name, seed, rng, items, difficulty, responses or {})
             _write_rest(where, name, rng)
+            if probes and name != "base":
+                synthetic_probes.write(where, name, seed, TEACHERS.get(name), ARMS[name].mmd2)
+            if microscope and seed == seeds[0]:
+                synthetic_microscope.write(
+                    where, name, seed, TEACHERS.get(name), microscope, ARMS[name].target, texts
+                )
     return folder
 
 
@@ -193,7 +251,15 @@ def _write_rest(where: Path, arm: str, rng: np.random.Generator) -> None:
     if arm != "base":
         loss = planted.mean_loss + 0.8 * np.exp(-np.arange(STEPS) / 40) * (arm != "grpo")
         loss = loss + rng.normal(0, 0.05, STEPS)
-        rows = [{"step": s + 1, "loss": round(float(v), 6)} for s, v in enumerate(loss)]
+        long = 45 + 10 * np.exp(-np.arange(STEPS) / 50) + rng.normal(0, 1.5, STEPS)
+        rows = [
+            {
+                "step": s + 1,
+                "loss": round(float(v), 6),
+                "completion_tokens_mean": round(float(long[s]), 3),
+            }
+            for s, v in enumerate(loss)
+        ]
         (where / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
         dev = []
         for step in range(0, STEPS + 1, 20):

@@ -11,7 +11,7 @@ from statewise.evaluate import read_items
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["run", "pockt"], "no study file at pockt; shipped studies: paper, pocket"),
+        (["run", "pockt"], "no study file at pockt; shipped studies: controls, paper, pocket"),
         (["run", "pocket", "--set", "sedes=[1]"], "sedes: unknown key; did you mean 'seeds'"),
         (["run", "pocket", "--set", "base=./nowhere", "--workers", "0"], "no model at nowhere"),
         (["run", "paper", "--data", "./nowhere"], "--data: no folder at ./nowhere"),

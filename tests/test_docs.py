@@ -11,6 +11,7 @@ import itertools
 import json
 import pkgutil
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -28,9 +29,18 @@ from statewise.check.show import plain
 from statewise.objectives import Objective
 from statewise.policy import PolicyRef
 from statewise.report import write_report
+from statewise.report.material import gather
+from statewise.report.sections import plates
 from statewise.sources import Source
 from statewise.store import RunFolder
+from statewise.study.claims import Exceeds
+from statewise.study.controls import EarlyStop, Interpolation, Match
+from statewise.study.costs import measure_costs, sizes
+from statewise.study.executor import run_study
 from statewise.study.jobs import train_arm
+from statewise.study.plan_table import plan_plain
+from statewise.study.planning import Assumed, plan_claims
+from statewise.study.results import summarise, write_results
 from statewise.study.search import search
 from statewise.study.spec import Search, Study
 from statewise.study.table import _table
@@ -45,6 +55,7 @@ NOT_OURS = {"config.json", "generation_config.json", "tokenizer.json", "tokenize
 """Hugging Face's own files beside a policy."""
 QUANTITY, COLUMNS, EMBEDDED = "A quantity", "Columns of tables", "world/base/statewise.json"
 CHECKED = "statewise check --json"
+PLANNED = "statewise plan --json"
 
 
 # ---- reading the pages --------------------------------------------------------------------------
@@ -171,6 +182,24 @@ def shown(root: Path) -> set[str]:
     return set(texts) - {""}
 
 
+def shown_of_probes(folder: Path) -> set[str]:
+    """Column heads behind the figures of a run that has every probe and a match."""
+    path = Path(__file__).with_name("synthetic_run.py")
+    spec = importlib.util.spec_from_file_location("synthetic_run", path)
+    assert spec is not None
+    assert spec.loader is not None
+    synthetic = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = synthetic
+    spec.loader.exec_module(synthetic)
+    run = synthetic.make_run(folder, items=20, probes=True)
+    probed = synthetic.synthetic_probes
+    results = summarise(run)
+    probes = results.probes or probed.over_seeds(run, list(synthetic.ARMS))
+    results = replace(results, probes=probes, matched=probed.matched(results))
+    heads = {head for plate in plates(gather(run, results)) for head in plate.head}
+    return {head.replace(synthetic.TARGET, "<task>") for head in heads}
+
+
 def replaying(study: Study) -> Study:
     """One arm that trains on its own past, whose steps log its age."""
     prompts = study.arm("grpo").streams[0].prompts
@@ -186,19 +215,51 @@ def replaying(study: Study) -> Study:
     return replace(study, arms=arms, claims=(), doses={}, search=None)
 
 
+def matched(study: Study) -> Study:
+    """Two arms and both kinds of null, one arm matched to the other's updates."""
+    arms = (study.arm("mild_sft"), study.arm("stress_sft"))
+    between = Interpolation("between", ("base", "stress_sft"), "mild_sft", prompts_limit=4)
+    early = EarlyStop("early", "stress_sft", "mild_sft", by="update_norm")
+    match = Match("updates", "mild_sft")
+    claim = Exceeds(name="c", text="t", arm="stress_sft", over=("between", "early"))
+    return replace(
+        study,
+        arms=arms,
+        nulls=(between, early),
+        match=match,
+        claims=(claim,),
+        doses={},
+        search=None,
+    )
+
+
+def planned(study: Study) -> set[str]:
+    """Keys of the document that a plan prints."""
+    assumed = Assumed()
+    roles = {task.key: task.role for task in study.tasks}
+    claims = plan_claims(study.claims, roles, sizes(study.tasks), 3, assumed)
+    few = replace(study, arms=study.arms[:1], claims=(), doses={}, search=None)
+    costs = measure_costs(few, steps=1, workers=0)
+    document = json.loads(json.dumps(plan_plain(study.name, claims, costs, assumed)))
+    return set(keys_of(document, "", []))
+
+
 @pytest.fixture(scope="module")
-def found(tiny_study, tiny_run, tmp_path_factory) -> dict[str, set[str]]:
-    """What a tiny study, its report and a tiny search write and show."""
-    columns = shown(tiny_run.root)
+def found(tiny_study, tiny_run, probed_run, tmp_path_factory) -> dict[str, set[str]]:
+    """What a tiny study, its report, one with probes and a tiny search write and show."""
+    columns = shown(tiny_run.root) | shown_of_probes(tmp_path_factory.mktemp("probed"))
+    write_results(probed_run.root)
     task = replace(tiny_study.dev.task, limit=2)
     trials = {"mild_sft": ({"budget.learning_rate": 0.001}, {"budget.learning_rate": 0.002})}
     searched = tmp_path_factory.mktemp("search")
     search(replace(tiny_study, search=Search((100,), task, trials)), searched, workers=0)
     replayed = tmp_path_factory.mktemp("replay")
     train_arm(replaying(tiny_study), RunFolder(replayed), "stale", 0, lambda *_: None)
-    keys = written(tiny_run.root, searched, replayed)
+    nulls = run_study(matched(tiny_study), tmp_path_factory.mktemp("nulls") / "run", workers=0)
+    columns |= shown(nulls.root)
+    keys = written(tiny_run.root, probed_run.root, searched, replayed, nulls.root)
     keys[EMBEDDED] = written(SOURCE / "world" / "base")["statewise.json"]
-    return keys | {COLUMNS: columns, CHECKED: checked(tiny_study)}
+    return keys | {COLUMNS: columns, CHECKED: checked(tiny_study), PLANNED: planned(tiny_study)}
 
 
 def checked(study: Study) -> set[str]:
@@ -353,6 +414,9 @@ def test_every_row_is_full_and_names_its_paper_or_says_why_it_has_none(generator
     assert rows["with_anchor"][-1] == rows["anchored_grpo"][-1]
     assert rows["continuation_opd"][1] == "root only"
     assert rows["grpo"][1] == "yes"
+    assert rows["grpo"][-2] == "normaliser sequence"
+    assert rows["dr_grpo"][-2] == "normaliser constant, constant_tokens max_new_tokens"
+    assert "without its dynamic sampling" in rows["dapo"][-1]
     assert rows["rejection_sft"][1] == rows["sft"][1] == "no"
     assert rows["prefix_reset_rl"][1].startswith("partly")
 
@@ -379,12 +443,15 @@ AXES = ("objectives", "supervision", "sources", "rewards", "arms", "signals", "p
 NEEDS_MORE = {
     "a model, which no docstring can check by hand": {
         "Policy",
+        "Weights",
+        "Forward",
         "read_teacher",
         "policies",
         "bind",
         "TeacherDistribution",
         "ReferenceActions",
         "Labels",
+        "longest_completion",
     },
     "a file of the user's": {
         "PythonReward",
@@ -442,7 +509,13 @@ def test_public_callables_of_the_axes_show_an_example_or_say_what_one_would_need
 
 def test_the_readme_leads_to_the_pages_and_the_examples():
     text = (REPOSITORY / "README.md").read_text("utf-8")
-    for place in ("docs/methods.md", "docs/glossary.md", "docs/pitfalls.md", "examples/"):
+    for place in (
+        "docs/study.md",
+        "docs/methods.md",
+        "docs/glossary.md",
+        "docs/pitfalls.md",
+        "examples/",
+    ):
         assert place in text
 
 

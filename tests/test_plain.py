@@ -315,6 +315,25 @@ def test_missing_keys() -> None:
     )
 
 
+def test_every_missing_and_every_unknown_key_of_an_object_is_told_at_once() -> None:
+    """By hand: the object's path once, misspellings with their word, what is missing without one."""
+    assert broken("arms.stress={name: stress, lenght: 1, zzz: 2, pases: 3}") == (
+        "arms.stress: unknown keys lenght, zzz, pases (did you mean 'passes'?); "
+        "required key is missing: streams; known: adapter, limit, name, passes, streams"
+    )
+    assert refused(Arm, {}, "p") == "p: required keys are missing: name, streams"
+    assert refused(Arm, {"nmae": "a", "streams": []}, "p") == (  # one fault, told once
+        "p.nmae: unknown key; did you mean 'name'? Known: adapter, limit, name, passes, streams"
+    )
+    assert refused(Arm, {"nmae": "a"}) == (
+        "top level: unknown key nmae (did you mean 'name'?); required key is missing: streams; "
+        "known: adapter, limit, name, passes, streams"
+    )
+    assert refused(Teacher, {"armz": "a", "way": 1}, "p") == (
+        "p: unknown keys armz (did you mean 'arm'?), way; known: arm, direction, kind"
+    )
+
+
 def test_an_error_of_post_init_keeps_its_class_and_gets_the_path() -> None:
     data = override(PLAIN, "arms.stress.streams.0.supervision.arm=itself")
     assert message(lambda: from_plain(Study, data), PairingError) == (

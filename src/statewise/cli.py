@@ -25,7 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # Its retries would bury our one line; the error that ends them reaches the user as that line.
+    # Its retries would bury our one line; the error that ends them reaches the user as that line. The level
+    # alone does not last: the library sets it anew from the environment as it is imported.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "critical")
     logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
     options = _parser().parse_args(arguments)
     try:
@@ -94,6 +96,49 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.add_argument("--json", action="store_true", help="print one JSON document instead")
     check.set_defaults(command=_check)
+
+    plan = commands.add_parser(
+        "plan",
+        help="before a run: what each claim could see, items and seeds needed, time and memory",
+    )
+    _study_options(plan)
+    plan.add_argument(
+        "--seeds", type=int, metavar="N", help="plan for seeds 0 ... N-1 instead of the study's"
+    )
+    plan.add_argument(
+        "--run", type=Path, metavar="DIR", help="learn variances and timing from this run folder"
+    )
+    plan.add_argument(
+        "--discordance",
+        type=float,
+        default=0.2,
+        metavar="SHARE",
+        help="share of items on which two arms disagree, where no run says (default: 0.2)",
+    )
+    plan.add_argument(
+        "--seed-sd",
+        type=float,
+        default=0.01,
+        metavar="SD",
+        help="deviation of an arm's true score over seeds, where no run says (default: 0.01)",
+    )
+    plan.add_argument(
+        "--beyond",
+        type=float,
+        default=0.03,
+        metavar="EFFECT",
+        help="a claim should be decided where the true effect lies so far beyond its margin (default: 0.03)",
+    )
+    plan.add_argument(
+        "--steps",
+        type=int,
+        default=3,
+        metavar="N",
+        help="steps of each arm that are measured; 0 = no time and memory (default: 3)",
+    )
+    plan.add_argument("--json", action="store_true", help="print one JSON document instead")
+    _worker_option(plan)
+    plan.set_defaults(command=_plan)
 
     search = commands.add_parser(
         "search", help="choose hyperparameters as the study's `search` says"
@@ -174,7 +219,22 @@ def _parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser("report", help="write report.html and report.md of a run")
     report.add_argument("run", type=Path)
+    report.add_argument(
+        "--figures",
+        type=Path,
+        metavar="DIR",
+        help="also every figure as SVG and PNG, and its table as CSV",
+    )
     report.set_defaults(command=_report)
+
+    serve = commands.add_parser(
+        "serve", help="look at runs in a browser on this machine, also while they run"
+    )
+    serve.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    serve.add_argument(
+        "--port", type=int, default=8720, help="on 127.0.0.1 (default: 8720; 0 = a free one)"
+    )
+    serve.set_defaults(command=_serve)
 
     commands.add_parser("env", help="versions and hardware").set_defaults(command=_env)
 
@@ -206,7 +266,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _study_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "study", help="a study file, or the name of one that ships with statewise (pocket, paper)"
+        "study",
+        help="a study file, or the name of one that ships with statewise (pocket, controls, paper)",
     )
     parser.add_argument("--set", action="append", default=[], metavar="a.b=c", dest="assignments")
     parser.add_argument(
@@ -285,7 +346,7 @@ def _train(options: argparse.Namespace) -> None:
     from statewise.watch import watching
 
     study = _read(options)
-    names = [arm.name for arm in study.arms]
+    names = study.names
     if options.arm not in names:
         raise ConfigError(f"--arm: no arm {options.arm!r}; {nearest(options.arm, names)}")
     if options.seed not in study.seeds:
@@ -318,9 +379,13 @@ def _check(options: argparse.Namespace) -> int:
             )
         run = RunFolder(options.run or Path("runs") / study.name)
         reports = []
-        if not options.json:
-            print(head_text(study.name, len(options.arm) or len(study.arms), options.items))
-        for report in check_study(study, arms=options.arm, run=run, items=options.items):
+        for report in check_study(
+            study, arms=options.arm, run=run, items=options.items, watch=_say_arm
+        ):
+            if not (options.json or reports):  # what is refused is refused before the legend
+                print(
+                    head_text(study.name, len(set(options.arm)) or len(study.arms), options.items)
+                )
             reports.append(report)
             if not options.json:
                 print(arm_text(report, colour=sys.stdout.isatty()), flush=True)
@@ -329,6 +394,49 @@ def _check(options: argparse.Namespace) -> int:
     else:
         print(summary_text(reports))
     return exit_code(reports)
+
+
+def _say_arm(name: str, number: int, count: int) -> None:
+    print(f"checking {name} (arm {number} of {count})", file=sys.stderr, flush=True)
+
+
+def _plan(options: argparse.Namespace) -> None:
+    import json
+
+    from statewise.errors import ConfigError, RunError
+    from statewise.plain import load_yaml
+    from statewise.store import RunFolder
+    from statewise.study.costs import measure_costs, sizes
+    from statewise.study.plan_table import plan_plain, plan_text
+    from statewise.study.planning import Assumed, plan_claims
+    from statewise.study.results import scores_of
+
+    study = _read(options)
+    if options.steps < 0:
+        raise ConfigError(f"--steps must be 0 or more, found {options.steps}")
+    assumed = Assumed(options.discordance, options.seed_sd, options.beyond)
+    scores, stored = None, None
+    if options.run:
+        if not (options.run / "study.yaml").is_file():
+            raise RunError(f"--run: {options.run} is no run folder: it has no study.yaml")
+        scores, stored = scores_of(options.run), load_yaml(options.run / "study.yaml")
+    roles = {task.key: task.role for task in study.tasks}
+    claims = plan_claims(study.claims, roles, sizes(study.tasks), len(study.seeds), assumed, scores)
+    costs = None
+    if options.steps:
+        costs = measure_costs(
+            study,
+            steps=options.steps,
+            workers=_workers(options, study),
+            run=RunFolder(options.run) if options.run else None,
+            stored=stored,
+            tell=lambda line: print(line, file=sys.stderr, flush=True),
+        )
+    if options.json:
+        plain = plan_plain(study.name, claims, costs, assumed)
+        print(json.dumps(plain, indent=2, allow_nan=False))
+    else:
+        print(plan_text(study.name, claims, costs, assumed, colour=sys.stdout.isatty()), end="")
 
 
 def _search(options: argparse.Namespace) -> None:
@@ -424,8 +532,21 @@ def _probe(options: argparse.Namespace) -> None:
 def _report(options: argparse.Namespace) -> None:
     from statewise.report import write_report
 
-    write_report(options.run)
+    write_report(options.run, options.figures)
     print(options.run / "report.html")
+
+
+def _serve(options: argparse.Namespace) -> None:
+    import signal
+
+    from statewise.report.serve import HOST, serving, site_of
+
+    # A shell gives what it starts with `&` no Ctrl-C; whoever stops it there says SIGTERM.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with serving(site_of(options.runs), options.port) as server:
+        print(f"http://{HOST}:{server.server_address[1]}/  (Ctrl-C ends it)", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 def _env(_: argparse.Namespace) -> None:

@@ -26,6 +26,16 @@ from statewise.errors import ConfigError, StatewiseError
 KIND = "python"
 
 
+def name_of(value: Any) -> str:
+    """What a user calls one of the kinds: its `kind`, and of `kind: python` the function.
+
+    >>> from statewise.rewards import ExactAnswer, PythonReward
+    >>> name_of(ExactAnswer()), name_of(PythonReward("mine.py:pay"))
+    ('exact_answer', 'mine.py:pay')
+    """
+    return value.function if value.kind == KIND else value.kind
+
+
 def seal(plain: Any, *, trust: bool, path: str = "") -> Any:
     """Plain data with the source hash of every function that it names.
 

@@ -58,6 +58,15 @@ def nearest(word: str, known: Iterable[str]) -> str:
     'known: a, b'
     """
     names = sorted(known)
-    near = get_close_matches(word, names, n=1)
-    every = ", ".join(names)
-    return f"did you mean {near[0]!r}? Known: {every}" if near else f"known: {every}"
+    near, every = close_to(word, names), ", ".join(names)
+    return f"did you mean {near!r}? Known: {every}" if near else f"known: {every}"
+
+
+def close_to(word: str, known: Iterable[str]) -> str | None:
+    """The known word that is nearest, None where none is near.
+
+    >>> close_to("learning_rat", ["steps", "learning_rate"]), close_to("zzz", ["steps"])
+    ('learning_rate', None)
+    """
+    near = get_close_matches(word, sorted(known), n=1)
+    return near[0] if near else None

@@ -27,7 +27,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from statewise.errors import ConfigError, StatewiseError, nearest
+from statewise.errors import ConfigError, StatewiseError, close_to, nearest
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
@@ -78,7 +78,8 @@ def from_plain(annotation: Any, data: Any, path: str = "") -> Any:
     `kind`; a bare string stands for a kind whose fields all have defaults. An int is accepted for
     a float, as is a string such as "5e-4"; a float is never an int, nor is a bool.
 
-    Raises ConfigError, always with the full path: unknown or missing key, unknown kind, wrong type.
+    Raises ConfigError, always with the full path: unknown or missing keys (all of an object at once),
+    unknown kind, wrong type.
     An error that statewise raises in a `__post_init__` keeps its class and gets the path in front.
 
     >>> from dataclasses import dataclass
@@ -196,17 +197,45 @@ def _choose(classes: Sequence[Any], data: Any, path: str) -> tuple[Any, dict[Any
 
 
 def _build(cls: Any, data: dict[Any, Any], path: str) -> Any:
-    inputs = {field.name: field for field in _inputs(cls)}
-    for key in data:
-        if key not in inputs:
-            known = [*inputs, *(["kind"] if _kind(cls) else [])]
-            raise ConfigError(f"{_join(path, str(key))}: unknown key; {nearest(str(key), known)}")
-    for name, field in inputs.items():
-        if _is_required(field) and name not in data:
-            raise ConfigError(f"{_join(path, name)}: required key is missing")
+    _check_keys(cls, data, path)
     hints = _hints(cls)
     values = {key: from_plain(hints[key], item, _join(path, key)) for key, item in data.items()}
     return _construct(cls, values, path)
+
+
+def _check_keys(cls: Any, data: Mapping[Any, Any], path: str) -> None:
+    """Refuse unknown and missing keys, all of an object at once.
+
+    A missing key whose misspelling is there is told once, as the misspelling.
+    """
+    inputs = {field.name: field for field in _inputs(cls)}
+    known = [*inputs, *(["kind"] if _kind(cls) else [])]
+    unknown = [str(key) for key in data if key not in inputs]
+    near = {key: close_to(key, [name for name in known if name not in data]) for key in unknown}
+    missing = [
+        name
+        for name, field in inputs.items()
+        if _is_required(field) and name not in data and name not in near.values()
+    ]
+    if len(unknown) == 1 and not missing:
+        at = _join(path, unknown[0])
+        raise ConfigError(f"{at}: unknown key; {nearest(unknown[0], known)}")
+    if not unknown and len(missing) == 1:
+        raise ConfigError(f"{_join(path, missing[0])}: required key is missing")
+    told = []
+    if unknown:
+        names = [
+            f"{key} (did you mean {word!r}?)" if (word := near[key]) else key for key in unknown
+        ]
+        told.append(f"unknown {'keys' if len(unknown) > 1 else 'key'} {', '.join(names)}")
+    if missing:
+        told.append(
+            f"required {'keys are' if len(missing) > 1 else 'key is'} missing: {', '.join(missing)}"
+        )
+    if told:
+        at = path or "top level"
+        every = f"; known: {', '.join(sorted(known))}" if unknown else ""
+        raise ConfigError(f"{at}: {'; '.join(told)}{every}")
 
 
 def _construct(cls: Any, values: dict[str, Any], path: str) -> Any:

@@ -7,11 +7,18 @@
         timing.jsonl                    seconds and tokens a second of the same steps
         dev.jsonl                       the dev curve
         checkpoint/                     where training continues after a kill; gone when it ends
+        match.json, match.jsonl         what a matched arm was to reach; every checkpoint that was asked
         policy/                         the trained policy, a Hugging Face directory
         budget.json                     what the arm cost and how far it moved
         items.parquet                   one row an item, task and decoding
         states.parquet                  the rollouts whose prefixes drift compares
         drift.json                      drift from base
+        probes.jsonl                    cheap probes while it trained
+        probe_states.parquet            what it drew for the probes (study/probe_samples.py)
+        probes.parquet                  what every probe answered, one row a number
+        probes.skipped.json             which did not apply or had no answer, and why
+        microscope.json                 a few completions token by token (study/microscope.py); first seed only
+        jobs.timing.jsonl, probes.timing.jsonl    seconds of its jobs and of each probe
     RUN/results.json, report.html, report.md
 
 Every file appears whole or not at all: it is written beside its place and moved there. The `.jsonl`

@@ -121,6 +121,9 @@ def test_an_item_that_is_not_measured_is_no_overlap(one, report, line, rows):
     assert line(report(one(rewarded(rows(pairs)))), "train/test overlap").status == "pass"
 
 
+EXACT = "prompt.reference.strip() == completion.strip()"
+
+
 @pytest.mark.parametrize(
     ("body", "status", "words"),
     [
@@ -132,9 +135,15 @@ def test_an_item_that_is_not_measured_is_no_overlap(one, report, line, rows):
         (
             "float('Answer:' in completion)",
             "fail",
-            "python gives 0 to the gold answer of world_problems/1",
+            "mine.py:score gives 0 to the gold answer of world_problems/1",
         ),
-        ("1.0", "warn", "it pays for any answer"),
+        ("1.0", "warn", "1.00 on average for another prompt's (40 pairs): it pays for any answer"),
+        (
+            f"1.0 if {EXACT} else 0.06",
+            "warn",
+            "0.06 on average for another prompt's (40 pairs): it pays for wrong",
+        ),
+        (f"1.0 if {EXACT} else 0.05", "pass", "0.05 on average for another prompt's"),
         (
             "2.0 * (prompt.reference.strip() == completion.strip())",
             "warn",
@@ -168,19 +177,23 @@ def judged(study):
     return said
 
 
-def test_a_reward_by_token_is_judged_on_the_gold_completion(one, rows, tmp_path):
+@pytest.mark.parametrize(("wrong", "status"), [(0.0, "pass"), (0.09, "pass"), (0.11, "warn")])
+def test_a_reward_by_token_is_judged_on_the_gold_completion(one, rows, tmp_path, wrong, status):
+    """A wrong answer's sum is held against a right one's, 2.0: up to 0.1 of it is 5 %."""
     path = tmp_path / "steps.py"
     path.write_text(
         "import numpy as np\n\n\ndef pay(trajectory):\n"
         "    paid = np.full(len(trajectory.completion_ids), 0.0)\n"
+        f"    paid[-1] = {wrong}\n"
         "    if trajectory.completion.strip() == trajectory.prompt.reference.strip():\n        paid[-2:] = 1.5, 0.5\n"
         "    return paid\n"
     )
     arm = rewarded(rows([("1+1?", "#### 2"), ("2+2?", "#### 4")]))
     term = Term(ProcessReward(PythonTokenReward(f"{path}:pay")), Reinforce())
     said = judged(one(replace(arm, streams=(replace(arm.streams[0], terms=(term,)),))))
-    assert said.status == "pass"
-    assert said.values == {"judged": 2, "gold": 2.0, "other_answer_mean": 0.0}
+    assert said.status == status
+    assert (said.values["judged"], said.values["gold"]) == (2, 2.0)
+    assert said.values["other_answer_mean"] == pytest.approx(wrong)
     assert said.figure.startswith(
         "by token 2.00 in sum on average for the gold answer of 2 prompts"
     )

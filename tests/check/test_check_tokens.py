@@ -168,16 +168,54 @@ def test_a_term_that_does_not_speak_of_the_stop_token_fails(one, report, line, m
     assert line(report(one(supervised())), "stop token trained").status == "fail"
 
 
-def test_a_model_that_never_stops_warns(one):
-    _, _, rollouts = opened(one(rewarded()))
-    for stopped, status in ((False, "warn"), (True, "pass")):
-        rows = [replace(t, stopped=stopped) for t in rollouts[0].trajectories]
-        said = stop_emitted([replace(rollouts[0], trajectories=rows)])
-        assert isinstance(said, Line)
-        assert said.status == status
-        assert said.values["stopped"] == 8 * stopped
-    _, _, gold = opened(one(supervised()))
-    assert isinstance(stop_emitted(gold), Skip)
+@pytest.mark.parametrize(
+    ("stopped", "long", "status"),
+    [
+        (0, 0, "warn"),
+        (3, 0, "warn"),  # 3 of 8
+        (4, 0, "pass"),
+        (8, 0, "pass"),
+        (2, 4, "pass"),  # of the 4 that had room, half stop
+        (1, 4, "warn"),
+        (0, 8, "warn"),  # nothing stops, whatever the room
+    ],
+)
+def test_a_model_that_stops_in_under_half_of_the_rows_with_room_warns(
+    one, rows, stopped, long, status
+):
+    """8 rows of 8 tokens; behind `long` of their prompts stands a gold answer that is longer."""
+    short, longer = "#### 2", "and so on and so forth, whatever it may be\n#### 2"
+    pairs = [(f"{n}+1?", longer if 2 * n < long else short) for n in range(4)]
+    subject, _, (rollout,) = opened(one(rewarded(rows(pairs))))
+    assert len(subject.student.to_ids(f" {short}")) < 8 <= len(subject.student.to_ids(longer))
+    ordered = sorted(rollout.trajectories, key=lambda t: len(t.prompt.reference))
+    cut = [
+        replace(
+            t,
+            token_ids=np.resize(t.token_ids, t.prompt_tokens + 8),
+            stopped=n < stopped,
+        )
+        for n, t in enumerate(ordered)
+    ]
+    said = stop_emitted(subject, [replace(rollout, trajectories=cut)])
+    assert isinstance(said, Line)
+    assert said.status == status
+    assert (said.values["stopped"], said.values["with_room"]) == (stopped, 8 - long)
+    assert said.figure.startswith(f"{stopped} of 8 sampled completions stop by themselves")
+    assert (f"{long} were cut before the gold answer would have ended" in said.figure) == (long > 0)
+
+
+def test_where_nothing_is_sampled_nothing_need_stop_and_a_row_without_a_reference_had_room(one):
+    subject, _, gold = opened(one(supervised()))
+    assert isinstance(stop_emitted(subject, gold), Skip)
+    subject, _, (rollout,) = opened(one(rewarded()))
+    bare = [
+        replace(t, prompt=replace(t.prompt, reference=None), stopped=False)
+        for t in rollout.trajectories
+    ]
+    said = stop_emitted(subject, [replace(rollout, trajectories=bare)])
+    assert isinstance(said, Line)
+    assert (said.status, said.values["with_room"]) == ("warn", 8)
 
 
 def test_a_stream_that_never_ends_is_not_hidden_by_one_that_does(one, rows):

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from statewise.check import Line, Skip
+import statewise
+from statewise.check import Line, Skip, check_study
 from statewise.check.item import Item, Run, Token
 from statewise.check.show import arm_text, exit_code, plain, summary_text
 from statewise.check.study import ArmReport, Cost
 from statewise.cli import main
+from statewise.errors import ConfigError, ModelError
+from statewise.study.spec import read_study
 
 TOKENS = (
     Token(5, "1+1=", "prompt", 0.0, None, stop=False),
@@ -116,7 +123,7 @@ def command(tiny_base, tmp_path, monkeypatch):
 def test_exit_code_0_without_a_fail_and_nothing_is_written(command, tmp_path, capsys):
     assert command("--items", "2") == 0
     printed = capsys.readouterr()
-    assert printed.err == ""
+    assert printed.err == "checking sft (arm 1 of 1)\n"
     assert printed.out.startswith("mine: 1 arm, 2 prompts each; nothing is trained or written\n")
     assert printed.out.rstrip().endswith("1 arm: 10 pass, 0 warn, 0 fail")
     assert "← the stop token, taught" in printed.out
@@ -157,6 +164,71 @@ def test_a_model_that_is_not_there_is_a_fail_that_json_holds(command, capsys):
 )  # fmt: skip
 def test_exit_code_2_on_bad_input(command, capsys, arguments, words):
     assert command(*arguments) == 2
-    error = capsys.readouterr().err.strip()
+    printed = capsys.readouterr()
+    error = printed.err.strip()
     assert words in error
     assert len(error.splitlines()) == 1
+    assert printed.out == ""  # no legend of what will not be shown
+
+
+def test_what_is_refused_is_refused_before_the_first_report_is_asked_for(command):
+    study = read_study("mine.yaml")
+    with pytest.raises(ConfigError, match="--arm: no arm 'stf'"):
+        check_study(study, arms=["stf"])
+    with pytest.raises(ConfigError, match="--items must be 1 or more"):
+        check_study(study, items=0)
+
+
+def test_a_model_that_is_not_there_is_tried_once_and_told_of_every_arm(
+    command, tmp_path, capsys, monkeypatch
+):
+    from statewise.policy import Policy
+
+    tried = []
+
+    def load(directory, **_):
+        tried.append(directory)
+        raise ModelError("cannot load a model from it; name another")
+
+    monkeypatch.setattr(Policy, "load", load)
+    text = (tmp_path / "mine.yaml").read_text()
+    arm = text[text.index("  - name: sft") :]
+    (tmp_path / "mine.yaml").write_text(text + arm.replace("name: sft", "name: again"))
+    assert command("--json") == 1
+    printed = capsys.readouterr()
+    found = json.loads(printed.out)
+    assert [arm["lines"][0]["figure"] for arm in found["arms"]] == [
+        "arms.sft: cannot load a model from it",
+        "arms.again: cannot load a model from it",
+    ]
+    assert len(tried) == 1
+    assert printed.err == "checking sft (arm 1 of 2)\nchecking again (arm 2 of 2)\n"
+
+
+OFFLINE = """
+import sys, time
+time.sleep = lambda seconds: None   # the hub's client waits between its retries
+from statewise.cli import main
+sys.exit(main(["check", "mine.yaml", "--set", "base=nobody/nothing"]))
+"""
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(command, tmp_path):
+    """In a process of its own: the client reads its address and how loud it is as it is imported."""
+    closed = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
+    quiet = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    source = str(Path(statewise.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", OFFLINE],
+        cwd=tmp_path,
+        env=quiet | closed | {"PYTHONPATH": source},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stderr == "checking sft (arm 1 of 1)\n"
+    text = " ".join(done.stdout.split())
+    assert text.count("the hub cannot be reached, and its cache on this machine does not hold") == 1
+    assert "mend: go online, or name a directory" in text
+    assert "Retrying" not in text

@@ -550,7 +550,7 @@ def test_rows_that_fit_count_what_the_fast_engine_takes(monkeypatch):
         taken[id(self)] = max(here, taken.get(id(self), 0))
 
     monkeypatch.setattr(Slots, "fit", counted)
-    monkeypatch.setattr("statewise.policy.CACHE_BYTES", limit)
+    monkeypatch.setattr("statewise.policy.policy.CACHE_BYTES", limit)
     policy.complete(PREFIXES * 20, sampling=Sampling(), max_new_tokens=12, seeds=range(100))
     assert limit / 2 < sum(taken.values()) <= limit
 

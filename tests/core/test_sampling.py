@@ -23,7 +23,7 @@ from enumerable import (
 )
 from scipy.stats import chi2
 
-from statewise import policy as policy_module
+from statewise.policy import policy as policy_module
 from statewise.rollout import Completion
 from statewise.rollout.sampling import choose, transform
 from statewise.trajectory import Sampling
@@ -149,7 +149,7 @@ def test_a_row_does_not_depend_on_its_batch_order_or_size(architecture, sampling
         for p, s in zip(prefixes, seeds, strict=True)
     ]
     for max_rows in (1, 3, 5, 256):
-        monkeypatch.setattr("statewise.policy.MAX_ROWS", max_rows)
+        monkeypatch.setattr("statewise.policy.policy.MAX_ROWS", max_rows)
         made = complete(policy, prefixes, sampling=sampling, limit=12, seeds=seeds)
         assert all(map(same, made, alone))
     order = [7, 2, 11, 0, 9, 4, 1, 10, 3, 8, 6, 5]
@@ -341,7 +341,7 @@ def test_no_more_rows_are_decoded_at_a_time_than_their_keys_and_values_may_take(
     policy, taken = tiny(), []
     text = policy.config
     per_token = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim * 8
-    monkeypatch.setattr("statewise.policy.CACHE_BYTES", 3 * per_token * 14)
+    monkeypatch.setattr("statewise.policy.policy.CACHE_BYTES", 3 * per_token * 14)
     real = policy_module.decode
     monkeypatch.setattr(
         policy_module, "decode", lambda *a: taken.append(a[-1].max_rows) or real(*a)

@@ -3,6 +3,9 @@
 from tests.mutants.mutant import Mutant
 
 CHANGES = "check/test_check_gradients.py::test_what_changes_with_padding_with_the_batch_or_with_time_fails"
+STOPS = (
+    "check/test_check_tokens.py::test_a_model_that_stops_in_under_half_of_the_rows_with_room_warns"
+)
 
 MUTANTS = (
     Mutant(
@@ -63,5 +66,49 @@ MUTANTS = (
         "if text[start : start + len(i.words)] == i.words",
         "if True",
         ("check/test_check_data.py::test_a_prompt_that_begins_as_an_item_does_is_no_overlap",),
+    ),
+    Mutant(
+        "check",
+        "a reward that pays for anything but little is passed",
+        "check/data.py",
+        "> PAID:",
+        ">= 1.0:",
+        (
+            "check/test_check_data.py::test_a_reward_that_rejects_the_gold_answer_or_pays_for_anything",
+        ),
+    ),
+    Mutant(
+        "check",
+        "what wrong answers earn by token is not held against a right one",
+        "check/data.py",
+        "max(_share(gold, others), _share(sums, other_sums))",
+        "_share(gold, others)",
+        ("check/test_check_data.py::test_a_reward_by_token_is_judged_on_the_gold_completion",),
+    ),
+    Mutant(
+        "check",
+        "a row that was cut early counts as one that went on",
+        "check/tokens.py",
+        "sum(t.stopped or _had_room(t, subject.student) for t in rows)",
+        "len(rows)",
+        (STOPS,),
+    ),
+    Mutant(
+        "check",
+        "one row that stops is enough",
+        "check/tokens.py",
+        "if stopped and stopped >= STOPPING * roomy:",
+        "if stopped:",
+        (STOPS,),
+    ),
+    Mutant(
+        "check",
+        "the legend comes before what is refused",
+        "check/study.py",
+        "    return _reports(study, chosen, run, items, watch)",
+        "    yield from _reports(study, chosen, run, items, watch)",
+        (
+            "check/test_show.py::test_what_is_refused_is_refused_before_the_first_report_is_asked_for",
+        ),
     ),
 )

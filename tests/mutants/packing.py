@@ -138,7 +138,7 @@ MUTANTS = (
     Mutant(
         "token tree",
         "a token sees the branch beside it",
-        "policy.py",
+        "policy/forward.py",
         "(place[:, None] < end[:, None, :])",
         "(place[:, None] <= end[:, None, :])",
         (TREE,),

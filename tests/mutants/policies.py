@@ -8,7 +8,7 @@ MUTANTS = (
     Mutant(
         "eos",
         "the generation config's stop tokens do not stop",
-        "policy.py",
+        "policy/weights.py",
         "[*listed, tokenizer.eos_token_id]",
         "[tokenizer.eos_token_id]",
         (f"{SAMPLING}::test_the_stop_tokens_of_the_generation_config_stop_too",),
@@ -16,7 +16,7 @@ MUTANTS = (
     Mutant(
         "eos",
         "the tokenizer's eos does not stop",
-        "policy.py",
+        "policy/weights.py",
         "[*listed, tokenizer.eos_token_id]",
         "[*listed]",
         (
@@ -26,7 +26,7 @@ MUTANTS = (
     Mutant(
         "eos",
         "text shows the stop token to the reward",
-        "policy.py",
+        "policy/weights.py",
         "ids, skip_special_tokens=True",
         "ids, skip_special_tokens=False",
         (f"{POLICY}::test_text_leaves_the_stop_token_out_and_adds_no_special_tokens",),
@@ -34,7 +34,7 @@ MUTANTS = (
     Mutant(
         "eos",
         "a tokenizer without eos is taken",
-        "policy.py",
+        "policy/weights.py",
         "if tokenizer.eos_token_id is None:",
         "if not self.stop_token_ids:",
         (
@@ -44,7 +44,7 @@ MUTANTS = (
     Mutant(
         "tokenizer",
         "a completion begins with bos",
-        "policy.py",
+        "policy/weights.py",
         "text, add_special_tokens=False), np.int32)",
         "text), np.int32)",
         (
@@ -54,7 +54,7 @@ MUTANTS = (
     Mutant(
         "tokenizer",
         "a prompt begins with the eos that the tokenizer appends",
-        "policy.py",
+        "policy/weights.py",
         "for i in ids if i not in self.stop_token_ids]",
         "for i in ids]",
         (
@@ -64,7 +64,7 @@ MUTANTS = (
     Mutant(
         "group",
         "a group is named by its prompt's id",
-        "policy.py",
+        "policy/policy.py",
         'f"{seed}/{i}",',
         "prompts[i].id,",
         (f"{SAMPLING}::test_samples_of_a_prompt_share_a_group_and_equal_prompts_do_not",),
@@ -72,7 +72,7 @@ MUTANTS = (
     Mutant(
         "seed",
         "the samples of a group are one sample",
-        "policy.py",
+        "policy/policy.py",
         "seeds=[seed_for(seed, i, k) for i, k in places]",
         "seeds=[seed_for(seed, i) for i, k in places]",
         ("core/test_sampling.py::test_samples_of_a_prompt_and_of_equal_prompts_are_drawn_apart",),
@@ -80,7 +80,7 @@ MUTANTS = (
     Mutant(
         "seed",
         "equal prompts get equal tokens",
-        "policy.py",
+        "policy/policy.py",
         "seeds=[seed_for(seed, i, k) for i, k in places]",
         "seeds=[seed_for(seed, k) for i, k in places]",
         ("core/test_sampling.py::test_samples_of_a_prompt_and_of_equal_prompts_are_drawn_apart",),
@@ -88,7 +88,7 @@ MUTANTS = (
     Mutant(
         "seed",
         "an adapter is drawn from the global generator",
-        "policy.py",
+        "policy/policy.py",
         "torch.manual_seed(seed)",
         "torch.initial_seed()",
         (f"{POLICY}::test_an_adapter_is_drawn_from_its_seed_and_draws_nothing_else",),
@@ -96,7 +96,7 @@ MUTANTS = (
     Mutant(
         "EMA side",
         "an average keeps what it should take",
-        "policy.py",
+        "policy/weights.py",
         "mine.lerp_(theirs[name], 1 - keep)",
         "mine.lerp_(theirs[name], keep)",
         ("core/test_memory.py::test_an_average_by_hand",),
@@ -104,7 +104,7 @@ MUTANTS = (
     Mutant(
         "EMA side",
         "an average of an adapter keeps the whole model",
-        "policy.py",
+        "policy/policy.py",
         "name for name, _ in self.trainable_parameters())",
         "name for name, _ in self.module.named_parameters())",
         ("core/test_memory.py::test_only_the_adapter_of_an_average_is_saved",),
@@ -112,7 +112,7 @@ MUTANTS = (
     Mutant(
         "EMA side",
         "an average comes back as the student",
-        "policy.py",
+        "policy/weights.py",
         "mine.copy_(weights[name])",
         "mine.copy_(mine)",
         ("core/test_memory.py::test_four_steps_and_four_more_are_eight_steps_to_the_bit",),
@@ -120,7 +120,7 @@ MUTANTS = (
     Mutant(
         "detach",
         "a frozen load trains",
-        "policy.py",
+        "policy/policy.py",
         "if not trainable:",
         "if trainable is None:",
         (f"{POLICY}::test_a_frozen_load_has_nothing_that_trains",),
@@ -128,7 +128,7 @@ MUTANTS = (
     Mutant(
         "detach",
         "a snapshot is the student itself",
-        "policy.py",
+        "policy/policy.py",
         "module = copy.deepcopy(self.module).eval()",
         "module = copy.copy(self.module).eval()",
         (f"{POLICY}::test_a_snapshot_is_frozen_and_does_not_follow",),
@@ -136,7 +136,7 @@ MUTANTS = (
     Mutant(
         "mode",
         "a teacher reads with its dropout on",
-        "policy.py",
+        "policy/forward.py",
         "self.module.eval()",
         "self.module.training",
         (
@@ -146,7 +146,7 @@ MUTANTS = (
     Mutant(
         "mode",
         "a policy that was read stays in evaluation mode",
-        "policy.py",
+        "policy/forward.py",
         "self.module.train(was_training)",
         "self.module.eval() if was_training else None",
         ("core/test_gradient.py::test_a_teacher_gets_no_gradient_and_keeps_its_mode",),
@@ -154,7 +154,7 @@ MUTANTS = (
     Mutant(
         "artefacts",
         "a saved policy has no tokenizer beside it",
-        "policy.py",
+        "policy/policy.py",
         "self.tokenizer.save_pretrained(str(directory))",
         "self.tokenizer.get_vocab()",
         (f"{POLICY}::test_a_saved_policy_comes_back_with_the_same_logits_and_tokens",),
@@ -162,7 +162,7 @@ MUTANTS = (
     Mutant(
         "context",
         "a row ends one token before the context does",
-        "policy.py",
+        "policy/policy.py",
         "max(0, min(n, context - len(p)))",
         "max(0, min(n, context - len(p) - 1))",
         (f"{SAMPLING}::test_decoding_may_fill_the_context_to_its_last_token",),
@@ -170,7 +170,7 @@ MUTANTS = (
     Mutant(
         "context",
         "a blended row may outgrow the guide",
-        "policy.py",
+        "policy/policy.py",
         "min(reader.context_tokens for reader in readers)",
         "max(reader.context_tokens for reader in readers)",
         ("core/test_blended.py::test_a_row_ends_where_either_context_does",),
@@ -178,7 +178,7 @@ MUTANTS = (
     Mutant(
         "precision",
         "log-probs are taken in bf16",
-        "policy.py",
+        "policy/forward.py",
         "return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits",
         "return logits",
         (f"{POLICY}::test_bf16_stays_near_fp32_and_keeps_fp32_weights_and_logits",),
@@ -186,7 +186,7 @@ MUTANTS = (
     Mutant(
         "head",
         "a model that scales its logits after the head is read as a matrix",
-        "policy.py",
+        "policy/weights.py",
         '"logits_scaling", "logit_scale")',
         '"logits_scaling")',
         (f"{POLICY}::test_a_model_that_changes_its_logits_after_the_head_is_refused",),
@@ -194,7 +194,7 @@ MUTANTS = (
     Mutant(
         "memory",
         "keys alone are counted and not values",
-        "policy.py",
+        "policy/policy.py",
         "per_token = 2 * text.num_hidden_layers",
         "per_token = text.num_hidden_layers",
         (
@@ -204,7 +204,7 @@ MUTANTS = (
     Mutant(
         "accounts",
         "what a guide reads costs nothing",
-        "policy.py",
+        "policy/policy.py",
         "guide.tokens_read += read + written",
         "guide.tokens_read += read",
         ("core/test_blended.py::test_the_guide_reads_what_is_written_and_writes_nothing",),

@@ -8,6 +8,27 @@ CUT = f"{TEST}::test_the_cut_is_a_fraction_of_the_realised_length_and_never_afte
 
 MUTANTS = (
     Mutant(
+        "context",
+        "gold tokens take no room behind a teacher's own prompt",
+        "sources/longest.py",
+        "return min(gold() + 1, room)",
+        "return 0",
+        (
+            "core/test_longest.py::test_a_privileged_row_is_refused_beforehand_exactly_where_it_may_overflow",
+            "study/test_own_code.py::test_preflight_counts_gold_tokens_behind_the_teachers_own_prompt",
+        ),
+    ),
+    Mutant(
+        "context",
+        "a branch takes the room of a whole walk",
+        "sources/longest.py",
+        "return min(cut + source.branch_tokens, room)",
+        "return min(source.room_tokens, room)",
+        (
+            "core/test_longest.py::test_a_privileged_row_is_refused_beforehand_exactly_where_it_may_overflow",
+        ),
+    ),
+    Mutant(
         "eos",
         "gold completions do not end in the stop token",
         "sources/dataset.py",

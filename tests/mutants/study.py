@@ -69,7 +69,7 @@ MUTANTS = (
     Mutant(
         "resume",
         "an arm that was killed while it was saved counts as trained",
-        "study/jobs.py",
+        "study/models.py",
         '(run.arm(arm, seed) / "policy" / MARKER).is_file()',
         "run.arm(arm, seed).is_dir()",
         (KILLED,),
@@ -164,9 +164,17 @@ MUTANTS = (
         "config key",
         "a key that nobody knows is dropped",
         "plain.py",
-        "if key not in inputs:",
-        "if key is None:",
+        "for key in data if key not in inputs]",
+        "for key in data if key is None]",
         ("test_plain.py::test_unknown_key_names_the_full_path_and_the_nearest_key",),
+    ),
+    Mutant(
+        "config key",
+        "of the keys that are missing the first alone is told",
+        "plain.py",
+        "missing: {', '.join(missing)}",
+        "missing: {missing[0]}",
+        ("test_plain.py::test_every_missing_and_every_unknown_key_of_an_object_is_told_at_once",),
     ),
     Mutant(
         "lock",
@@ -237,9 +245,9 @@ MUTANTS = (
     Mutant(
         "direction",
         "the spread of a ratio is that of base over arm",
-        "study/results.py",
-        "ratio = float(mine.values.mean()) / mean",
-        "ratio = mean / float(mine.values.mean())",
+        "study/items.py",
+        "ratio = float(mine.mean()) / mean",
+        "ratio = mean / float(mine.mean())",
         ("study/test_results.py::test_the_ratio_knows_that_its_parts_move_together",),
     ),
     Mutant(

@@ -8,11 +8,13 @@ from tests.mutants import (
     evaluation,
     gradient,
     kernels,
+    matching,
     measures,
     methods,
     objectives,
     packing,
     policies,
+    probing,
     reading,
     sampling,
     sources,
@@ -46,6 +48,8 @@ MUTANTS = (
     *visited.MUTANTS,
     *checks.MUTANTS,
     *study.MUTANTS,
+    *probing.MUTANTS,
+    *matching.MUTANTS,
 )
 
 PITFALLS: dict[str, tuple[str, ...]] = {

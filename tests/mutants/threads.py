@@ -41,7 +41,7 @@ MUTANTS = (
     Mutant(
         "role",
         "threads: a twin has weights of its own",
-        "policy.py",
+        "policy/policy.py",
         "id(p): nn.Parameter(p.detach(), requires_grad=p.requires_grad)",
         "id(p): nn.Parameter(p.detach().clone(), requires_grad=p.requires_grad)",
         (f"{TEST}::test_gradients_add_up_and_the_weights_stay_one",),

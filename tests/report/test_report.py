@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
 import importlib.util
 import re
 import sys
 from html.parser import HTMLParser
-from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from matplotlib import image as plt_image
 
-from statewise.report import write_report
-from statewise.report.page import asset
+from statewise.report import theme, write_report
+from statewise.report.citations import CITATIONS, cited
+from statewise.report.page import STYLES, asset
 from statewise.study.results import summarise
 
 spec = importlib.util.spec_from_file_location(
@@ -66,8 +68,11 @@ def test_every_section_and_arm_is_there(html: str) -> None:
     page = Page(html)
     ids = [a["id"] for _, a in page.tags if "id" in a]
     assert len(ids) == len(set(ids))
-    wanted = ["verdicts", "results", "trade-off", "claims", "learning", "loss", "drift"]
-    assert {*wanted, "budgets", "failures", "methods", "environment"} <= set(ids)
+    wanted = ["verdicts", "results", "trade-off", "claims", "learning", "loss", "lengths", "drift"]
+    parts = ["front", "arms", "states", "microscope", "items"]
+    assert {*wanted, *parts, "budgets", "failures", "methods", "cite", "environment"} <= set(ids)
+    assert "No probes in this run" in page.text
+    assert "No completions to look into" in page.text
     targets = {str(a["href"])[1:] for tag, a in page.tags if tag == "a"}
     assert targets <= set(ids)
     for text in (NOTE, *synthetic.ARMS, "Supported", "Contradicted", "Undecided"):
@@ -102,10 +107,11 @@ def test_what_a_model_wrote_stays_text(run: Path, html: str) -> None:
 
 def test_every_figure_has_a_data_table_a_caption_and_labelled_marks(html: str) -> None:
     figures = re.findall(r"<figure>.*?</figure>", html, re.DOTALL)
-    assert len(figures) == 5
+    assert len(figures) == 6
     for figure in figures:
         assert "<figcaption>" in figure
         assert "Data of this figure" in figure
+        assert re.search(r"n = \d|all seeds are compared|adjustment over the primary", figure)
         assert figure.count("<tr>") > 5
         marks = [a for _, a in Page(figure).tags if a.get("class") == "mark"]
         assert marks
@@ -124,7 +130,7 @@ def test_figures_stand_alone_and_repeat(run: Path) -> None:
     for name, picture in before.items():
         root = ET.fromstring(picture)
         assert root.get("width"), name
-        assert not re.search(rb"#0[1-6]0[01-6]0[0-9a-f]\b", picture), "a stand-in colour was left"
+        assert not re.search(rb"#0[1-6]0[0-6][0-9a-f]{2}\b", picture), "a stand-in colour was left"
 
 
 def test_markdown_tables_are_rectangular(run: Path) -> None:
@@ -186,16 +192,85 @@ def contrast(a: str, b: str) -> float:
 
 
 def test_every_text_colour_passes_wcag_aa_in_every_theme() -> None:
-    css = asset("theme.css")
-    starts = [m.start() for m in re.finditer(":root", css)] + [len(css)]
-    themes = [
-        dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", css[a:b])) for a, b in pairwise(starts)
-    ]
-    assert len(themes) == 3
-    for theme in themes:
+    printed = {name: theme.PRINT.get(name, value) for name, value in theme.light().items()}
+    dark = {name: pair[1] for name, pair in theme.LIGHT_AND_DARK.items()}
+    for colours in (theme.light(), dark, printed):
         for name in ("ink", "muted", "link", *(f"arm{i}" for i in range(8))):
-            assert contrast(theme[name], theme["surface"]) >= 4.5, name
+            assert contrast(colours[name], colours["surface"]) >= 4.5, name
+        for name in ("ink", "muted", "link"):
+            assert contrast(colours[name], colours["raised"]) >= 4.5, name
         for name in ("good", "bad", "open"):
-            assert contrast(theme[name], theme[f"{name}-soft"]) >= 4.5, name
-        assert contrast(theme["ink"], theme["open-soft"]) >= 4.5
+            assert contrast(colours[name], colours[f"{name}-soft"]) >= 4.5, name
+        for name in ("open-soft", "student", "teacher", "dataset", "blend"):
+            if not (colours is printed and name in ("student", "teacher", "dataset", "blend")):
+                assert contrast(colours["ink"], colours[name]) >= 4.5, name
+        for scale in ("heat", "div"):
+            for step in range(theme.STEPS):
+                text = "ink" if theme.dark_text(scale, step) else "surface"
+                assert contrast(colours[text], colours[f"{scale}{step}"]) >= 4.5, (scale, step)
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
+
+
+def test_every_colour_of_the_style_sheets_is_a_variable_that_the_theme_has() -> None:
+    for name in (*STYLES, "serve.css"):
+        used = set(re.findall(r"var\(--([\w-]+)\)", asset(name)))
+        assert used <= set(theme.LIGHT_AND_DARK), name
+        assert not re.search(r"#[0-9a-f]{6}\b", asset(name)), name
+
+
+def test_figures_for_papers_carry_plain_colours_and_their_tables(run: Path, tmp_path: Path) -> None:
+    write_report(run, tmp_path / "figures")
+    files = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert {"trade-off.svg", "trade-off.png", "trade-off.csv", "loss-0.png", "loss.csv"} <= files
+    for path in (tmp_path / "figures").glob("*.svg"):
+        text = path.read_text()
+        assert "var(" not in text, path.name
+        assert not re.search(r"#0[1-6]0[0-6][0-9a-f]{2}\b", text), path.name
+    pixels = plt_image.imread(tmp_path / "figures" / "trade-off.png")[..., :3]
+    shades = {tuple(round(255 * float(c)) for c in p) for p in pixels.reshape(-1, 3)}
+    for name in ("surface", "arm0", "arm1", "ink"):
+        value = theme.light()[name]
+        assert tuple(int(value[i : i + 2], 16) for i in (1, 3, 5)) in shades, name
+    rows = list(csv.reader((tmp_path / "figures" / "trade-off.csv").read_text().splitlines()))
+    assert len(rows) == 1 + len(synthetic.ARMS)
+    assert float(rows[1][1]) == pytest.approx(0.45, abs=0.001)
+
+
+def test_a_label_keeps_every_digit_that_its_table_has(html: str) -> None:
+    """Coordinates are cut to two digits; what is said to a reader is not."""
+    figure = next(f for f in re.findall(r"<figure>.*?</figure>", html, re.DOTALL) if "MMD" in f)
+    labels = [str(a["aria-label"]) for _, a in Page(figure).tags if a.get("class") == "mark"]
+    assert any(re.search(r"hidden: 0\.0\d{3} \[0\.0\d{3}, 0\.0\d{3}\]", text) for text in labels)
+
+
+def test_works_are_cited_by_the_arms_that_rest_on_them(html: str) -> None:
+    bibtex = re.findall(r'<pre id="bibtex">(.*?)</pre>', html, re.DOTALL)[0]
+    keys = re.findall(r"@misc\{([^,]+),", bibtex)
+    assert keys == ["nie2026states", "gao2024harness", "shao2024grpo", "schulman2017ppo"]
+    arm = {
+        "name": "kd",
+        "streams": [
+            {
+                "source": {"kind": "teacher"},
+                "terms": [
+                    {"supervision": {"kind": "teacher_distribution"}, "objective": {"kind": "jsd"}}
+                ],
+            }
+        ],
+        "budget": {"adapter": {"rank": 8}},
+    }
+    found = [(work.key, arms) for work, arms in cited({"arms": [arm]})]
+    assert found[2:] == [
+        ("agarwal2024gkd", ("kd",)),
+        ("hinton2015distilling", ("kd",)),
+        ("hu2021lora", ("kd",)),
+    ]
+    assert len({work.key for work in CITATIONS}) == len(CITATIONS)
+
+
+def test_every_paper_that_a_method_names_has_its_bibtex() -> None:
+    """docs/methods.md names the papers of all methods: each must be there to be cited."""
+    methods = (Path(__file__).parents[2] / "docs" / "methods.md").read_text()
+    named = set(re.findall(r"arxiv\.org/abs/(\d{4}\.\d{5})", methods))
+    assert len(named) > 15
+    assert named <= {work.arxiv for work in CITATIONS}

@@ -8,18 +8,19 @@ import pytest
 
 from statewise.arms import Arm, Budget, Stream, Term, gspo, opd, self_distillation
 from statewise.code import source_hash
+from statewise.data import JsonLines
 from statewise.errors import ConfigError, DataError, ModelError, PairingError, RunError
 from statewise.objectives import KLStudentTeacher, PythonObjective
 from statewise.plain import dump_yaml, from_plain, load_yaml, to_plain
-from statewise.policy import Ema, PolicyRef
+from statewise.policy import Ema, Policy, PolicyRef
 from statewise.rewards import PythonReward
-from statewise.sources import Learner, PythonSource
+from statewise.sources import Dataset, Learner, PythonSource
 from statewise.store import RunFolder, read_json, read_rows
 from statewise.study.folder import claim_folder
 from statewise.study.jobs import train_arm
 from statewise.study.preflight import preflight
 from statewise.study.spec import Study, read_study
-from statewise.supervision import Context, PythonSupervision
+from statewise.supervision import Context, PythonSupervision, TeacherDistribution
 
 CODE = """
 import torch
@@ -107,6 +108,32 @@ def test_preflight_reads_the_teachers_own_prompts(tiny_study, tmp_path, words):
         return
     with pytest.raises(DataError, match=r"terms\[0\].supervision.context: .* rows .* exceed the"):
         preflight(study, run)
+
+
+@pytest.mark.parametrize("teacher", [PolicyRef("base"), Ema(0.5)], ids=["a policy", "an average"])
+def test_preflight_counts_gold_tokens_behind_the_teachers_own_prompt(
+    tiny_study, tiny_base, tmp_path, teacher
+):
+    """Gold rows: the prompt alone fits into the 320 tokens, and with the gold answer it does not."""
+    data = tmp_path / "data.jsonl"
+    data.write_text('{"question": "1+1?", "answer": "so it is two, that is #### 2"}\n')
+    tokens = Policy.load(tiny_base, name="base").to_ids
+    gold = len(tokens(" so it is two, that is #### 2")) + 1
+    asked = "Question: 1+1?\nAnswer: (2)"
+    words = next(n for n in range(400) if len(tokens(asked + " more" * n)) + gold > 320)
+    assert len(tokens(asked + " more" * words)) <= 320
+    run = RunFolder(tmp_path / "run")
+    for count in (words - 1, words):
+        told = TeacherDistribution(
+            teacher, context=Context("{question} ({answer})" + " more" * count)
+        )
+        stream = Stream(JsonLines(str(data)), Dataset(), (Term(told, KLStudentTeacher()),), 1)
+        study = with_arms(tiny_study, Arm("mirror", (stream,), Budget(0.01, steps=1)))
+        if count < words:
+            preflight(study, run)
+            continue
+        with pytest.raises(DataError, match=r"context: 1 of 1 rows .* exceed the 320 .* has 32\d"):
+            preflight(study, run)
 
 
 def test_the_live_policy_is_no_start_and_no_arm(tiny_study):

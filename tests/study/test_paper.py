@@ -19,6 +19,7 @@ SHRINK = {
     "dev.task.max_new_tokens": 8,
     "drift.prompts.limit": 4,
     "drift.max_new_tokens": 8,
+    "probes": "null",
     "arms.stress_sft.budget.epochs": 1,
     **{f"arms.{name}.streams.0.prompts_per_step": 2 for name in ARMS},
     **{f"arms.{name}.streams.0.prompts.limit": 8 for name in ARMS},

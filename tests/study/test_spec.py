@@ -15,7 +15,7 @@ from statewise.sources import Dataset
 from statewise.study.spec import Dose, Study, axis_differences, read_plain_study, read_study
 
 
-@pytest.mark.parametrize("name", ["pocket", "paper"])
+@pytest.mark.parametrize("name", ["pocket", "controls", "paper"])
 def test_shipped_studies_read_and_their_resolved_form_is_the_same_study(name, tmp_path):
     study = read_study(name)
     resolved = tmp_path / "study.yaml"
@@ -28,6 +28,23 @@ def test_the_paper_states_the_stress_dose():
     assert (budget.learning_rate, budget.epochs) == (5e-4, 5)
     assert budget.adapter is not None
     assert (budget.adapter.rank, budget.adapter.alpha) == (64, 128)
+
+
+def test_the_controls_are_held_against_the_pocket_studys_own_student():
+    controls, pocket = read_study("controls"), read_study("pocket")
+    for name in ("stress_sft", "opd_from_stress"):
+        assert controls.arm(name) == pocket.arm(name)
+    rates = {arm.name: arm.budget.learning_rate for arm in (*pocket.arms, *controls.arms)}
+    assert rates["kd_from_stress"] == rates["opd_from_stress"]
+    assert rates["negative_advantage"] == rates["grpo"]
+    claimed = {rival for claim in controls.claims if claim.primary for rival in claim.over}
+    assert claimed == {"interpolation", "kd_from_stress", "negative_advantage"}
+
+
+def test_the_papers_predictions_ship_as_claims():
+    for name in ("pocket", "paper"):
+        said = [claim.text[:2] for claim in read_study(name).claims if claim.text.startswith("P")]
+        assert said == ["P1", "P2", "P2", "P2", "P3", "P4"]
 
 
 def test_teachers_come_before_their_students():
@@ -148,7 +165,7 @@ def test_local_data_reaches_a_bare_kind_and_leaves_other_mistakes_to_the_reader(
 
 
 def test_an_unknown_study_names_those_that_ship():
-    with pytest.raises(ConfigError, match="shipped studies: paper, pocket"):
+    with pytest.raises(ConfigError, match="shipped studies: controls, paper, pocket"):
         read_plain_study("pockt")
 
 

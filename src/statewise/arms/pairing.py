@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from statewise.code import name_of
 from statewise.errors import PairingError
 from statewise.objectives import Importance, Objective, PythonObjective
 from statewise.policy import LIVE, Policy, PolicyRef
@@ -63,8 +64,8 @@ gives Actions
     given, taken = gives(supervision), takes(objective)
     if not set(given) <= set(taken):
         raise PairingError(
-            f"objective {objective.kind!r} takes {_names(taken)}, but supervision "
-            f"{supervision.kind!r} gives {_names(given)}"
+            f"objective {name_of(objective)!r} takes {_names(taken)}, but supervision "
+            f"{name_of(supervision)!r} gives {_names(given)}"
         )
 
 
@@ -84,7 +85,7 @@ chosen by dataset: the term would speak of no state
     """
     if strangers := [owner for owner in on if owner not in source.owners]:
         raise PairingError(
-            f"`on` names {', '.join(strangers)}, but the tokens of source {source.kind!r} are "
+            f"`on` names {', '.join(strangers)}, but the tokens of source {name_of(source)!r} are "
             f"chosen by {' and '.join(source.owners)}: the term would speak of no state"
         )
     _check_teacher(supervision)
@@ -113,7 +114,7 @@ def _check_part(
     inner = source.source if isinstance(source, Filtered) else source
     if is_live(getattr(inner, "teacher", None)):
         raise PairingError(
-            f"the teacher of source {inner.kind!r} is the student itself: that is the learner source; "
+            f"the teacher of source {name_of(inner)!r} is the student itself: that is the learner source; "
             "name another policy, or an average of its past (kind: ema)"
         )
     spoken = [owner for owner in source.supervised if not on or owner in on]
@@ -121,7 +122,7 @@ def _check_part(
     own = "student" in spoken and not isinstance(source, Filtered | Stored)
     if isinstance(supervision, OwnActions | ReferenceActions) and own:
         raise PairingError(
-            f"{supervision.kind} at the learner's own states (source {source.kind!r}) would teach the learner "
+            f"{name_of(supervision)} at the learner's own states (source {name_of(source)!r}) would teach the learner "
             "what it does already; give a teacher, a reward, a filter, or the dataset source"
         )
     if Advantages in gives(supervision) and (spoken or not on):
@@ -129,7 +130,7 @@ def _check_part(
     if importance and "dataset" in spoken:
         raise PairingError(
             f"importance weights need the log-prob that a token was sampled with, and nobody sampled the "
-            f"dataset tokens of source {source.kind!r}; say `on` for the others, or leave `importance` out"
+            f"dataset tokens of source {name_of(source)!r}; say `on` for the others, or leave `importance` out"
         )
 
 
@@ -142,13 +143,13 @@ def _check_policy_gradient(
     """The likelihood-ratio gradient holds for tokens that the policy itself drew, whole."""
     if set(spoken) != {"student"}:
         raise PairingError(
-            f"{supervision.kind} needs the learner's own samples, found source {source.kind!r} with tokens "
+            f"{name_of(supervision)} needs the learner's own samples, found source {name_of(source)!r} with tokens "
             f"of {' and '.join(spoken)}; another owner's tokens have no policy gradient"
         )
     inner = source.source if isinstance(source, Filtered) else source
     if isinstance(inner, Stored) and importance is None:
         raise PairingError(
-            f"the student of a stored sample is another run's, so {supervision.kind} needs its tokens weighed "
+            f"the student of a stored sample is another run's, so {name_of(supervision)} needs its tokens weighed "
             "by what they were sampled with: give the term an `importance`"
         )
     sampling = getattr(inner, "sampling", None)
@@ -159,7 +160,7 @@ def _check_policy_gradient(
         )
     if isinstance(supervision, GroupAdvantage | LeaveOneOut) and source.samples_per_prompt < 2:
         raise PairingError(
-            f"{supervision.kind} compares the samples of a prompt: samples_per_prompt must be 2 or more"
+            f"{name_of(supervision)} compares the samples of a prompt: samples_per_prompt must be 2 or more"
         )
 
 
@@ -169,7 +170,7 @@ def _check_teacher(supervision: Supervision) -> None:
     for one in asked:
         if _echoes(one):
             raise PairingError(
-                f"{one.kind} with the live student as teacher, in the student's own context, says what "
+                f"{name_of(one)} with the live student as teacher, in the student's own context, says what "
                 "the student says already; give it a `context`, or name another policy"
             )
     if isinstance(supervision, ReferenceActions) and is_live(supervision.reference):

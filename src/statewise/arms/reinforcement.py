@@ -82,7 +82,9 @@ def dapo(
     clip_low: float = 0.2,
     clip_high: float = 0.28,
 ) -> Arm:
-    """DAPO's loss: clip-higher, every token the same (2503.14476); not its dynamic sampling."""
+    """DAPO's loss: clip-higher, every token the same (2503.14476), without its dynamic sampling and its penalty
+    for overlong completions.
+    """
     term = Term(GroupAdvantage(reward), ClippedSurrogate(clip_low, clip_high), normaliser="token")
     return _on_policy(
         name, prompts, budget, prompts_per_step, max_new_tokens, samples_per_prompt, term

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from statewise.arms import Stream, Term
 from statewise.check.line import Found, Line, Skip
 from statewise.check.subject import Fit, Subject, has, within
+from statewise.code import name_of
 from statewise.data import Prompts, WorldDocuments
 from statewise.errors import DataError
 from statewise.policy import Policy
@@ -23,12 +23,15 @@ from statewise.rewards import (
     final_answer,
 )
 from statewise.sources import PrefixReset, Source
+from statewise.study.preflight import check_context
 from statewise.study.spec import Study
-from statewise.supervision import Context
 from statewise.trajectory import DATASET, Prompt, Segment, Trajectory, assemble
 
 REWARDED = 100
 """How many prompts of a stream the reward judges."""
+PAID = 0.05
+"""Mean reward of wrong answers beyond which the check warns. A right answer earns 1.0, so 1 of 20 wrong ones
+may be paid like it: answers that are equal and written otherwise (1/2 and 0.5) are told apart by text here."""
 MANY_LOST = 0.1
 """Share of prompts dropped or cut beyond which the check warns."""
 
@@ -63,7 +66,7 @@ def context(subject: Subject, fits: Sequence[Fit], study: Study) -> Line:
             return Line("fail", name, figure, mend, values)
     for fit, stream in zip(fits, subject.arm.streams, strict=True):
         for term in stream.terms:
-            _check_context(stream, term, fit.prompts)
+            check_context(stream, term, fit.prompts, subject.student, {})
     written = study.arm(subject.arm.name).streams
     if all(isinstance(s.prompts, WorldDocuments) for s in written):
         return Line("pass", name, f"documents are cut at the context of {limit}", values=values)
@@ -76,13 +79,6 @@ def context(subject: Subject, fits: Sequence[Fit], study: Study) -> Line:
     if any(s.source.room_tokens is not None for s in written):
         figure += f"; a row needs {longest} at most"
     return Line("pass", name, figure, values=values)
-
-
-def _check_context(stream: Stream, term: Term, prompts: Prompts) -> None:
-    """A teacher with a prompt of its own reads it and what follows. Raises DataError, with the count."""
-    own, teacher = (getattr(term.supervision, n, None) for n in ("context", "teacher"))
-    if isinstance(own, Context) and isinstance(teacher, Policy):
-        own.check(prompts.items, teacher, stream.source.room_tokens or 0)
 
 
 def _longest(prompts: Prompts, source: Source, student: Policy) -> int:
@@ -105,9 +101,10 @@ def _longest(prompts: Prompts, source: Source, student: Policy) -> int:
 def reward(subject: Subject, fits: Sequence[Fit]) -> Found:
     """The gold answer earns 1.0, as the student would have written it: encoded and decoded again.
 
-    As a control each prompt also judges the gold of the next prompt that has another answer: a reward
-    that pays for anything teaches nothing. Rewards by token have a scale of their own: their sums over
-    the gold completion are told.
+    As a control each prompt also judges the gold of the next prompt that has another answer: what is paid
+    for a wrong answer is no reason to find the right one, and beyond `PAID` on average the check warns.
+    Rewards by token have a scale of their own: their sums over the gold completion are told, and a wrong
+    answer's is held against them.
     """
     name = "reward"
     gold, others, rewarded = [], [], False
@@ -159,15 +156,27 @@ def reward(subject: Subject, fits: Sequence[Fit]) -> Found:
             "scale it to 1.0, or read reward_mean and thresholds on its own scale",
             values,
         )
-    if gold and others and fmean(others) >= 1.0:
+    if (paid := max(_share(gold, others), _share(sums, other_sums))) > PAID:
+        what = "any answer" if paid >= 1.0 else "wrong answers"
         return Line(
             "warn",
             name,
-            f"{figure}: it pays for any answer",
-            "see whether the reward reads the completion, and compares it with this prompt's reference",
+            f"{figure}: it pays for {what} (limit {PAID:g} of what the gold answer earns)",
+            "see whether the reward reads the completion, and compares it with this prompt's reference; where partial "
+            "credit is meant, a policy can earn that much without a right answer",
             values,
         )
     return Line("pass", name, figure, values=values)
+
+
+def _share(gold: Sequence[float], others: Sequence[float]) -> float:
+    """What wrong answers earn on average, of what gold ones do; 0 where there is none, or no gold earns.
+
+    >>> _share([1.0, 1.0], [0.1, 0.3]), _share([4.0], [1.0]), _share([1.0], []), _share([0.0], [0.0])
+    (0.2, 0.25, 0.0, 0.0)
+    """
+    earned = fmean(gold) if gold else 0.0
+    return fmean(others) / earned if others and earned > 0 else 0.0
 
 
 def _told(what: str, gold: Sequence[float], others: Sequence[float]) -> str:
@@ -227,7 +236,7 @@ def _rejected(name: str, one: Reward, prompt: Prompt, value: float, judged: int)
     return Line(
         "fail",
         name,
-        f"{one.kind} gives {value:g} to the gold answer of {prompt.id}, prompt {judged} of those judged; "
+        f"{name_of(one)} gives {value:g} to the gold answer of {prompt.id}, prompt {judged} of those judged; "
         f"its reference ends {(prompt.reference or '')[-40:]!r}",
         "make the reward read what the reference holds (`extract`, the template's completion), or mend the row",
         {"judged": judged, "gold": value, "other_answer_mean": None},

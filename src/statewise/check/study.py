@@ -80,15 +80,17 @@ def check_study(
     arms: Sequence[str] = (),
     run: RunFolder | None = None,
     items: int = 4,
+    watch: Callable[[str, int, int], None] = lambda *_: None,
 ) -> Iterator[ArmReport]:
     """The checks of every arm, or of those that are named, in the study's order; nothing is written.
 
     `items` prompts a stream are walked as the study's first seed would walk them, and at most as many
     rows a stream take part in the checks of the gradient. `run` is a folder whose trained arms serve as
-    teachers and starts.
+    teachers and starts. `watch` is told the name, number and count of the arms as each begins.
 
-    A model that cannot be loaded is a fail of its arms, whose other checks are skipped. Raises
-    ConfigError for an arm that is not there.
+    A model that cannot be loaded is a fail of its arms, whose other checks are skipped; it is not tried
+    again for the next arm. Raises ConfigError at once, before the first report is asked for, for an arm
+    that is not there.
     """
     if items < 1:
         raise ConfigError(f"--items must be 1 or more, found {items}")
@@ -97,13 +99,26 @@ def check_study(
         if name not in names:
             raise ConfigError(f"--arm: no arm {name!r}; {nearest(name, names)}")
 
+    chosen = [arm for arm in study.arms if not arms or arm.name in arms]
+    return _reports(study, chosen, run, items, watch)
+
+
+def _reports(
+    study: Study,
+    chosen: Sequence[Arm],
+    run: RunFolder | None,
+    items: int,
+    watch: Callable[[str, int, int], None],
+) -> Iterator[ArmReport]:
+    lost: dict[str, StatewiseError] = {}
+
     @cache
     def measured() -> list[HeldOut]:
         return held_out(study)
 
-    for arm in study.arms:
-        if not arms or arm.name in arms:
-            yield _check_arm(study, arm, run, items, measured)
+    for number, arm in enumerate(chosen, 1):
+        watch(arm.name, number, len(chosen))
+        yield _check_arm(study, arm, run, items, measured, lost)
 
 
 def _check_arm(
@@ -112,10 +127,11 @@ def _check_arm(
     run: RunFolder | None,
     count: int,
     measured: Callable[[], list[HeldOut]],
+    lost: dict[str, StatewiseError],
 ) -> ArmReport:
     began = time.perf_counter()
     try:
-        subject = load_subject(study, arm, run, study.seeds[0])
+        subject = load_subject(study, arm, run, study.seeds[0], lost)
     except ModelError as error:
         # One model that is not there must not silence the other arms.
         skips = [Skip(name, "a model cannot be loaded") for name in (*READ, *WALKED)]
@@ -184,7 +200,7 @@ def _walked(
 ) -> Iterator[Found]:
     yield masks(rollouts)
     yield stop_trained(subject, rollouts, fits)
-    yield stop_emitted(rollouts)
+    yield stop_emitted(subject, rollouts)
     yield guarded(GAP, lambda: sampler_gap(subject, rollouts))
     rows = few_rows(rollouts, count)
     try:

@@ -47,14 +47,22 @@ class Subject:
     notes: tuple[str, ...]
 
 
-def load_subject(study: Study, arm: Arm, run: RunFolder | None, seed: int) -> Subject:
+def load_subject(
+    study: Study,
+    arm: Arm,
+    run: RunFolder | None,
+    seed: int,
+    lost: dict[str, StatewiseError] | None = None,
+) -> Subject:
     """The arm with every policy in place; its prompts are not read yet.
 
     What an arm of the study has not made yet is replaced by what that arm starts from: encodings
-    and invariances do not depend on the weights. Raises ModelError, naming the arm.
+    and invariances do not depend on the weights. `lost` keeps what could not be loaded from where, so that
+    a hub that does not answer is waited for once. Raises ModelError, naming the arm.
     """
     notes: list[str] = []
-    student = _load("student", arm.start.name, study, arm, run, seed, notes)
+    lost = {} if lost is None else lost
+    student = _load("student", arm.start.name, study, arm, run, seed, notes, lost)
     student.version = 0
     teachers: dict[PolicyRef | Ema, Policy] = {}
 
@@ -66,7 +74,7 @@ def load_subject(study: Study, arm: Arm, run: RunFolder | None, seed: int) -> Su
                 teachers[ref] = student.view(f"teacher:{LIVE}")
             else:
                 role = f"teacher:{ref.name}"
-                teachers[ref] = _load(role, ref.name, study, arm, run, seed, notes)
+                teachers[ref] = _load(role, ref.name, study, arm, run, seed, notes, lost)
         return teachers[ref]
 
     if arm.budget.adapter:
@@ -150,6 +158,7 @@ def _load(
     run: RunFolder | None,
     seed: int,
     notes: list[str],
+    lost: dict[str, StatewiseError],
 ) -> Policy:
     """A named policy, or what stands in for it until its arm has been trained."""
     location = base_location(study) if name == BASE else name
@@ -166,6 +175,8 @@ def _load(
             f"{role}: arm {name} is not trained yet; what it starts from ({root}) stands in for it"
         )
     try:
+        if location in lost:
+            raise lost[location]
         policy = Policy.load(
             location,
             name=role,
@@ -174,6 +185,7 @@ def _load(
             trainable=role == "student",
         )
     except StatewiseError as error:
+        lost[location] = error
         raise type(error)(f"arms.{arm.name}: {error}") from error
     stands_in = other is not None and not is_there
     policy.version = 0 if stands_in else int(marker(location).get("steps", 0))

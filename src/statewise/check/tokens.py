@@ -11,12 +11,15 @@ from statewise.check.line import Found, Line, Skip
 from statewise.check.subject import Fit, Subject, has, sampled, spoken_weights
 from statewise.errors import ModelError
 from statewise.gradient import Rollout, state_factors
+from statewise.policy import Policy
 from statewise.sources import Filtered, Mixture
 from statewise.study.models import check_same_encoding
-from statewise.trajectory import DATASET, role
+from statewise.trajectory import DATASET, Trajectory, role
 
 TEXTS = 64
 """How many prompts with their references are encoded by both tokenizers."""
+STOPPING = 0.5
+"""Share of the completions that had room below which the check warns that they do not stop."""
 
 
 def encodings(subject: Subject, texts: Sequence[str]) -> Found:
@@ -201,18 +204,37 @@ def stop_trained(subject: Subject, rollouts: Sequence[Rollout], fits: Sequence[F
     return Line("pass", name, figure, values=values)
 
 
-def stop_emitted(rollouts: Sequence[Rollout]) -> Found:
-    """How many of the sampled completions end by themselves."""
+def stop_emitted(subject: Subject, rollouts: Sequence[Rollout]) -> Found:
+    """How many of the sampled completions that had room end by themselves; warns where under half do.
+
+    A completion had room where the gold answer of its prompt, with a stop token, would have fitted into the
+    tokens that it got: one that was cut earlier (a short branch, a low limit) says nothing of stopping. One
+    whose prompt has no reference had room, for all that is known.
+
+    Half, because a few prompts are walked: of 4 rows of a policy that stops 9 times of 10 fewer than 2 stop
+    in 4 checks of 1,000 (`0.1^4 + 4 * 0.9 * 0.1^3`), and of one that stops once in 10 in 95 of 100
+    (`0.9^4 + 4 * 0.1 * 0.9^3`). A policy that goes on behind its answer spends most of a step's tokens there,
+    is paid for none of them, and is scored by where it was cut.
+    """
     name = "stop token emitted"
     rows = [t for r in sampled(rollouts) for t in r.trajectories if t.sampling is not None]
     if not rows:
         return Skip(name, "nothing is sampled")
     stopped = sum(t.stopped for t in rows)
+    roomy = sum(t.stopped or _had_room(t, subject.student) for t in rows)
     lengths = [len(t) - t.prompt_tokens for t in rows]
     mean = float(np.mean(lengths))
-    values = {"completions": len(rows), "stopped": stopped, "tokens_mean": mean}
-    figure = f"{stopped} of {len(rows)} sampled completions stop by themselves; {mean:.0f} tokens on average"
-    if stopped:
+    values = {
+        "completions": len(rows),
+        "with_room": roomy,
+        "stopped": stopped,
+        "tokens_mean": mean,
+    }
+    figure = f"{stopped} of {len(rows)} sampled completions stop by themselves"
+    if roomy < len(rows):
+        figure += f", {len(rows) - roomy} were cut before the gold answer would have ended"
+    figure += f"; {mean:.0f} tokens on average"
+    if stopped and stopped >= STOPPING * roomy:
         return Line("pass", name, figure, values=values)
     return Line(
         "warn",
@@ -222,3 +244,9 @@ def stop_emitted(rollouts: Sequence[Rollout]) -> Found:
         "generation_config names the stop token of its prompts' format, or train on gold completions first",
         values,
     )
+
+
+def _had_room(row: Trajectory, student: Policy) -> bool:
+    """True where the gold answer of its prompt would have ended within the tokens of a row that was cut."""
+    reference = row.prompt.reference
+    return not reference or len(row.completion_ids) > len(student.to_ids(reference))

@@ -1,4 +1,4 @@
-"""The figures of a report: each is a function from results to a `Plate`, or None without data."""
+"""The front of a report, and drift: each figure is a function from results to a `Plate`, or None without data."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
 from statewise.report import svg
-from statewise.report.curves import learning, loss
 from statewise.report.plates import NARROW, WIDE, Plate, counts, looks, row_names
+from statewise.report.svg import Picture
 from statewise.stats import Estimate
 from statewise.study.rows import ArmResult, Results
 from statewise.words import interval_words, number
@@ -17,12 +17,6 @@ from statewise.words import interval_words, number
 VERDICT_COLOURS = {"supported": svg.GOOD, "contradicted": svg.BAD, "undecided": svg.OPEN}
 VERDICT_MARKERS = {"supported": "o", "contradicted": "X", "undecided": "D"}
 NULL_NOTE = "base against base"
-
-
-def plates(results: Results) -> tuple[Plate, ...]:
-    """Every figure that the results can fill."""
-    made = (trade_off(results), claims(results), learning(results), loss(results), drift(results))
-    return tuple(plate for plate in made if plate is not None)
 
 
 def trade_off(results: Results) -> Plate | None:
@@ -53,6 +47,7 @@ def trade_off(results: Results) -> Plate | None:
             (a.name, number(x.value), interval_words(x), number(y.value), interval_words(y))
             for a, x, y in points
         ),
+        group="front",
         wide=drawn[0],
         narrow=drawn[1],
     )
@@ -65,7 +60,7 @@ def _trade_off(
     width: int,
     name: str,
     title: str,
-) -> str:
+) -> Picture:
     figure, axes = svg.canvas(width, round(width * (0.62 if width == WIDE else 0.95)))
     look = looks(results)
     for arm, x, y in points:
@@ -94,7 +89,7 @@ def _trade_off(
     axes.margins(0.09)
     axes.set_xlabel(f"{label} (target)")
     axes.set_ylabel("retention, mean over tasks")
-    _direct_labels(
+    direct_labels(
         axes,
         [(arm.name, x.value, y.value, look[arm.name].colour) for arm, x, y in points],
         [(x, y) for _, x, y in points],
@@ -103,7 +98,7 @@ def _trade_off(
     return svg.themed(figure, name, title)
 
 
-def _direct_labels(
+def direct_labels(
     axes: Axes,
     texts: Sequence[tuple[str, float, float, str]],
     bars: Sequence[tuple[Estimate, Estimate]],
@@ -211,6 +206,7 @@ def claims(results: Results) -> Plate | None:
             )
             for v, part in rows
         ),
+        group="front",
         wide=drawn[0],
         narrow=drawn[1],
     )

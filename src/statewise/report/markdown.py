@@ -6,7 +6,15 @@ import re
 from collections.abc import Sequence
 
 from statewise.report.plates import Plate
-from statewise.report.tables import BUDGET_COLUMNS, BUDGET_NOTE, cell, flat, form
+from statewise.report.tables import (
+    BUDGET_COLUMNS,
+    BUDGET_NOTE,
+    MATCHED_NOTE,
+    cell,
+    flat,
+    form,
+    matched,
+)
 from statewise.study.rows import Quantity, Results
 
 
@@ -33,11 +41,11 @@ def markdown(results: Results, plates: Sequence[Plate]) -> str:
     ]
     for plate in plates:
         lines += [f"## {plain(plate.title)}", ""]
-        names = [plate.name] if plate.wide else []
-        names += [f"{plate.name}-{i}" for i in range(len(plate.panels))]
-        lines += [f"![{plain(plate.title)}](figures/{name}.svg)" for name in names]
+        lines += [f"![{plain(plate.title)}](figures/{name}.svg)" for name in plate.pictures()]
         lines += ["", plain(plate.caption), ""]
     lines += ["## Budgets", "", plain(BUDGET_NOTE), "", *_budgets(results), ""]
+    if results.matched:
+        lines += ["## Matched budgets", "", plain(MATCHED_NOTE), "", *_rows(matched(results)), ""]
     lines += ["## Environment", "", *_rows([("", ""), *flat(results.environment)]), ""]
     return "\n".join(lines) + "\n"
 

@@ -4,28 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from matplotlib.axes import Axes
 
 from statewise.report import svg
+from statewise.report.svg import Picture
 from statewise.study.rows import Results
 
 WIDE, NARROW = 720, 360
 MARKERS = ("o", "s", "^", "v", "P", "X", "p", "h")
 
 
-@dataclass(frozen=True, slots=True)
+Group = Literal["front", "arms", "states"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Plate:
-    """One figure: the same picture `wide` and `narrow`, or small `panels` that wrap."""
+    """One figure: the same picture `wide` and `narrow`, or small `panels` that wrap.
+
+    `caption` says estimator and n; `head` and `rows` are the table behind the picture; `group` is the
+    part of the page where it stands. `large` panels need more room than a curve does; `legend` names
+    the arms whose look must be told where several share a panel.
+    """
 
     name: str
     title: str
     caption: str
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    wide: str = ""
-    narrow: str = ""
-    panels: tuple[str, ...] = ()
+    group: Group = "states"
+    wide: Picture | None = None
+    narrow: Picture | None = None
+    panels: tuple[Picture, ...] = ()
+    large: bool = False
+    legend: tuple[str, ...] = ()
+
+    def pictures(self) -> dict[str, Picture]:
+        """What is stored as files, by name."""
+        if self.wide:
+            return {self.name: self.wide}
+        return {f"{self.name}-{i}": panel for i, panel in enumerate(self.panels)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,17 +11,22 @@ keyboard and a screen reader find.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from io import StringIO
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO, StringIO
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from statewise.report import theme
 
 SVG = "http://www.w3.org/2000/svg"
 XLINK = "http://www.w3.org/1999/xlink"
@@ -31,6 +36,8 @@ ET.register_namespace("", SVG)
 INK, MUTED, RULE, SURFACE = "#010101", "#020202", "#030303", "#040404"
 ARM_COLOURS = tuple(f"#0500{i:02x}" for i in range(8))
 GOOD, BAD, OPEN = "#060601", "#060602", "#060603"
+HEAT = tuple(f"#0601{i:02x}" for i in range(theme.STEPS))
+DIVERGING = tuple(f"#0602{i:02x}" for i in range(theme.STEPS))
 VARIABLES = {
     INK: "var(--ink)",
     MUTED: "var(--muted)",
@@ -40,6 +47,8 @@ VARIABLES = {
     BAD: "var(--bad)",
     OPEN: "var(--open)",
     **{colour: f"var(--arm{i})" for i, colour in enumerate(ARM_COLOURS)},
+    **{colour: f"var(--heat{i})" for i, colour in enumerate(HEAT)},
+    **{colour: f"var(--div{i})" for i, colour in enumerate(DIVERGING)},
 }
 
 LABEL = "label:"
@@ -72,6 +81,14 @@ STYLE: dict[Any, Any] = {
 }
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """A drawn figure: themed SVG for the page, and the figure that other formats are made of."""
+
+    svg: str
+    figure: Figure
+
+
 def canvas(width: int, height: int) -> tuple[Figure, Axes]:
     """A figure of `width` x `height` CSS pixels with one axes, in the report's style."""
     with mpl.rc_context(STYLE):
@@ -90,8 +107,8 @@ def label(artists: Artist | Sequence[Artist], text: str) -> None:
         artist.set_gid(LABEL + text)
 
 
-def themed(figure: Figure, name: str, title: str) -> str:
-    """The figure as an SVG element for the page: variables for colours, no style attributes.
+def themed(figure: Figure, name: str, title: str) -> Picture:
+    """The figure with its SVG element for the page: variables for colours, no style attributes.
 
     Style attributes are written as presentation attributes, since the page's content policy allows
     no inline style; ids carry `name`, so that figures share a page.
@@ -103,6 +120,12 @@ def themed(figure: Figure, name: str, title: str) -> str:
     root = ET.fromstring(buffer.getvalue())  # noqa: S314 - our own drawing
     for unwanted in [*root.findall(f"{{{SVG}}}metadata")]:
         root.remove(unwanted)
+    # Matplotlib's <style> would be refused by the page's policy: what it says is inherited from the root.
+    for parent in list(root.iter()):
+        for sheet in parent.findall(f"{{{SVG}}}style"):
+            parent.remove(sheet)
+    root.set("stroke-linejoin", "round")
+    root.set("stroke-linecap", "butt")
     for element in root.iter():
         _plain(element, name)
     width, height = (float(v) for v in root.attrib["viewBox"].split()[2:])
@@ -115,11 +138,15 @@ def themed(figure: Figure, name: str, title: str) -> str:
     text = ET.tostring(root, encoding="unicode")
     for stand_in, variable in VARIABLES.items():
         text = text.replace(stand_in, variable)
-    text = re.sub(r"(\d+\.\d{2})\d+", r"\1", text)  # a hundredth of a pixel is enough
-    return re.sub(r"\n\s*", "\n", text)
+    return Picture(re.sub(r"\n\s*", "\n", text), figure)
+
+
+COORDINATES = {"d", "x", "y", "x1", "y1", "x2", "y2", "width", "height", "transform", "points"}
 
 
 def _plain(element: ET.Element, name: str) -> None:
+    for key in COORDINATES & element.attrib.keys():  # a hundredth of a pixel is enough
+        element.set(key, re.sub(r"(\d+\.\d{2})\d+", r"\1", element.attrib[key]))
     for declaration in element.attrib.pop("style", "").split(";"):
         key, _, value = (part.strip() for part in declaration.partition(":"))
         if key == "font":  # "700 11px 'DejaVu Sans'": the page's own face, our size and weight
@@ -151,10 +178,59 @@ def _plain(element: ET.Element, name: str) -> None:
         element.set("id", f"{name}-{identity}")
 
 
-def standalone(svg: str, variables_css: str) -> str:
-    """The same picture as a file of its own, for Markdown: it brings its colours along."""
+def standalone(picture: Picture) -> str:
+    """The same picture as a file of its own, for Markdown: it brings its colours along, both themes."""
+    css = theme.picture_css(picture.svg)
+    return _file(picture.svg, f"<style>{css}text {{ font-family: system-ui, sans-serif; }}</style>")
+
+
+def literal(picture: Picture) -> str:
+    """The same picture with plain colours and a plain font, for programs that know no CSS variables."""
+    text = _file(picture.svg, "", 'font-family="DejaVu Sans, Helvetica, Arial, sans-serif"')
+    for name, value in theme.light().items():
+        text = text.replace(f"var(--{name})", value)
+    return text
+
+
+def _file(svg: str, style: str, attributes: str = "") -> str:
     width, height = re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)[0]
-    css = f"{variables_css}\ntext {{ font-family: system-ui, sans-serif; }}"
-    ground = f'<style>{css}</style><rect width="100%" height="100%" fill="var(--surface)" />'
     head, rest = svg.split(">", 1)
-    return f'{head} width="{width}" height="{height}">{ground}{rest}\n'
+    ground = '<rect width="100%" height="100%" fill="var(--surface)" />'
+    return f'{head} width="{width}" height="{height}" {attributes}>{style}{ground}{rest}\n'
+
+
+def png(picture: Picture, dpi: int = 200) -> bytes:
+    """The picture in the light theme as PNG. The figure keeps the theme's colours afterwards."""
+    names = {stand_in: re.sub(r"var\(--(.*)\)", r"\1", v) for stand_in, v in VARIABLES.items()}
+    plain = {stand_in: theme.light()[name] for stand_in, name in names.items()}
+    for artist in picture.figure.findobj():
+        _recolour(artist, plain)
+        box = getattr(artist, "get_bbox_patch", lambda: None)()
+        if box is not None:
+            _recolour(box, plain)
+    buffer = BytesIO()
+    with mpl.rc_context(STYLE):
+        picture.figure.savefig(
+            buffer, format="png", dpi=dpi, facecolor=theme.light()["surface"], metadata={}
+        )
+    return buffer.getvalue()
+
+
+PAINTED = ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor")
+
+
+def _recolour(artist: Artist, plain: Mapping[str, Any]) -> None:
+    """Put a theme's colours in the place of the stand-ins; transparency stays."""
+    for part in PAINTED:
+        read, write = getattr(artist, f"get_{part}", None), getattr(artist, f"set_{part}", None)
+        if read is None or write is None:
+            continue
+        value = read()
+        many = isinstance(value, np.ndarray) and value.ndim == 2
+        found: list[Any] = list(value) if many else [value]
+        if not all(isinstance(c, str | tuple | np.ndarray) and len(c) for c in found):
+            continue
+        if not any(to_hex(colour) in plain for colour in found):
+            continue
+        mended = [to_rgba(plain.get(to_hex(c), c), to_rgba(c)[3]) for c in found]
+        write(mended if many else mended[0])

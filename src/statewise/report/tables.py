@@ -7,6 +7,7 @@ from typing import Any
 
 from statewise import words
 from statewise.study.claims import TARGET
+from statewise.study.matched import QUANTITIES, missed_text, weights_text
 from statewise.study.rows import ArmResult, Quantity, Results
 
 BUDGET_COLUMNS = (
@@ -27,6 +28,29 @@ BUDGET_NOTE = (
     "states. kl(student || base) is in nats per state, on the student's own states; its standard "
     "error is over the prompts that were sampled. Prompts dropped and cut were too long for the context."
 )
+
+
+MATCHED_NOTE = (
+    "What each matched arm spent, or how far it moved, beside what it was matched to; means over seeds. "
+    "Spent quantities stop an arm at the first step that reaches the target; of a measured one the nearest "
+    "checkpoint is taken, and its figure is that of the checkpoint that was chosen for it."
+)
+
+
+def matched(results: Results) -> list[list[str]]:
+    """Head and rows of the table of what was matched."""
+    head = ["arm", "quantity", "target", "spent", "missed", "weights"]
+    return [head] + [
+        [
+            row.arm,
+            QUANTITIES[row.quantity],
+            words.amount(row.target),
+            words.amount(row.spent),
+            missed_text(row),
+            weights_text(row),
+        ]
+        for row in results.matched
+    ]
 
 
 def cell(quantity: Quantity | None, digits: int = 3) -> tuple[str, str]:

@@ -21,6 +21,7 @@ from statewise.sources.continuation import Continuation
 from statewise.sources.dataset import Dataset
 from statewise.sources.filtered import Filtered
 from statewise.sources.learner import Learner
+from statewise.sources.longest import longest_completion
 from statewise.sources.mixture import Mixture
 from statewise.sources.prefix_reset import PrefixReset
 from statewise.sources.python import PythonSource
@@ -48,4 +49,5 @@ __all__ = [
     "Source",
     "Stored",
     "Teacher",
+    "longest_completion",
 ]

@@ -49,14 +49,22 @@ class Stored:
         self, prompts: Sequence[Prompt], *, student: Policy, seed: int, progress: float = 0.0
     ) -> list[Trajectory]:
         """The stored trajectories of each prompt, one group an occurrence."""
-        path = Path(self.path)
-        modified = path.stat().st_mtime_ns if path.is_file() else 0
-        stored = _by_prompt(path, self.sample, modified)
+        stored = self._stored()
         return [
             replace(row, group_id=f"{seed}/{i}")
             for i, prompt in enumerate(prompts)
             for row in self._rows_of(prompt, stored, student)
         ]
+
+    def longest_completion(self, prompt: Prompt) -> int:
+        """Tokens of the longest completion that is stored for a prompt; 0 where none is."""
+        rows = self._stored().get(prompt.id, ())
+        return max((len(row.completion_ids) for row in rows), default=0)
+
+    def _stored(self) -> Mapping[str, Sequence[Trajectory]]:
+        path = Path(self.path)
+        modified = path.stat().st_mtime_ns if path.is_file() else 0
+        return _by_prompt(path, self.sample, modified)
 
     def _rows_of(
         self, prompt: Prompt, stored: Mapping[str, Sequence[Trajectory]], student: Policy

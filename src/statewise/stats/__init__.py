@@ -1,11 +1,13 @@
 """Statistics of a study: what may be said, and how surely. Imports no torch.
 
-Two kinds of sentence need two kinds of uncertainty:
+Each kind of sentence needs its own kind of uncertainty:
 
 - about a **checkpoint** ("these weights"): items are the unit. `share`, `item_mean`, `item_effect`,
-  `mcnemar_exact`.
+  `mcnemar_exact`, `paired_bootstrap`.
 - about a **method** ("what training this way does"): training seeds are the unit. `seed_mean`,
   `paired_effect`, `crossed_effect`, and `two_level_bootstrap` from 8 seeds.
+
+- about **methods as such** ("drift explains forgetting"): methods are the unit. `explained`.
 
 `holm` and `intersection_union` join several tests into one decision; `power` says what the design
 could have seen.
@@ -27,10 +29,12 @@ from statewise.stats.estimate import (
     MINIMUM_BOOTSTRAP_SEEDS,
     Estimate,
     item_mean,
+    paired_bootstrap,
     seed_mean,
     share,
     two_level_bootstrap,
 )
+from statewise.stats.explained import MINIMUM_SEEDS, Explained, explained, shortfall
 from statewise.stats.family import Adjusted, holm, intersection_union
 from statewise.stats.power import (
     POWER,
@@ -41,13 +45,16 @@ from statewise.stats.power import (
 
 __all__ = [
     "MINIMUM_BOOTSTRAP_SEEDS",
+    "MINIMUM_SEEDS",
     "POWER",
     "Adjusted",
     "Effect",
     "Estimate",
+    "Explained",
     "Scale",
     "crossed_effect",
     "detectable_beyond",
+    "explained",
     "holm",
     "intersection_union",
     "interval",
@@ -57,9 +64,11 @@ __all__ = [
     "p_above",
     "p_below",
     "p_equivalent",
+    "paired_bootstrap",
     "paired_effect",
     "seed_mean",
     "share",
+    "shortfall",
     "smallest_detectable_items",
     "smallest_detectable_seeds",
     "two_level_bootstrap",

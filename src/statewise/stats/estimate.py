@@ -1,4 +1,4 @@
-"""A number with its uncertainty, and the four ways this package makes one."""
+"""A number with its uncertainty, and the ways this package makes one."""
 
 from __future__ import annotations
 
@@ -138,7 +138,8 @@ def two_level_bootstrap(
 
     Each resample draws seeds with replacement and items with replacement (the same items for every
     drawn seed, because the items are crossed with the seeds) and takes the mean. The seeds' part of
-    the variance comes out too small by `(S-1)/S`; refused below 8 seeds.
+    the variance comes out too small by `(S-1)/S`: at 8 seeds a 95 % interval covers 0.90 to 0.94 (docs/statistics.md);
+    refused below 8 seeds.
 
     Source: Efron & Tibshirani (1993), chapter 8; Owen (2007), "The pigeonhole bootstrap".
 
@@ -167,3 +168,41 @@ def two_level_bootstrap(
     return Estimate(
         float(table.mean()), float(means.std(ddof=1)), n_seeds, unit, float(low), float(high)
     )
+
+
+def paired_bootstrap(
+    first: Sequence[float] | np.ndarray,
+    second: Sequence[float] | np.ndarray,
+    *,
+    seed: int,
+    resamples: int = 2000,
+    level: float = 0.95,
+    unit: str = "difference",
+) -> Estimate:
+    """Mean difference of two checkpoints on the same items, with a percentile interval over items.
+
+    Each resample draws items with replacement, both checkpoints' scores of an item together. Speaks of
+    these weights and of no other training run. Equal scores everywhere leave the error unknown here;
+    `item_effect`, which claims use, has a floor for that.
+
+    Source: Efron & Tibshirani (1993), chapters 8 and 13; Koehn (2004) for paired system scores.
+
+    >>> e = paired_bootstrap([1.0, 1.0, 0.0, 1.0] * 25, [1.0, 0.0, 0.0, 1.0] * 25, seed=0)
+    >>> e.value, round(e.stderr, 2), e.n  # sqrt(.1875/100) = .0433
+    (0.25, 0.04, 100)
+    >>> paired_bootstrap([1.0, 0.0], [1.0, 0.0], seed=0).stderr is None
+    True
+    """
+    a, b = finite_values(first, "item scores"), finite_values(second, "item scores")
+    if a.shape != b.shape:
+        raise DataError(f"a paired bootstrap needs scores of the same items: {len(a)} and {len(b)}")
+    d, n = a - b, len(a)
+    if n < 2 or not np.ptp(d):
+        return Estimate(float(d.mean()), None, n, unit)
+    rng = np.random.default_rng(seed)
+    # How often each *value* was drawn is all that a mean needs: a handful of values where scores are 0 or 1.
+    values, counts = np.unique(d, return_counts=True)
+    drawn = rng.multinomial(n, counts / n, size=resamples)
+    means = drawn @ values / n
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(float(d.mean()), float(means.std(ddof=1)), n, unit, float(low), float(high))

@@ -19,23 +19,31 @@ import torch
 
 from statewise.errors import RunError
 from statewise.plain import from_plain, to_plain
-from statewise.store import RunFolder
+from statewise.store import RunFolder, append_rows
+from statewise.study.controls import Interpolation
 from statewise.study.folder import claimed, threads
-from statewise.study.jobs import BASE_SEED, is_measured, is_trained, measure_arm, train_arm
+from statewise.study.jobs import is_measured, measure_arm, train_arm
+from statewise.study.models import BASE_SEED, is_trained
+from statewise.study.nulls import make_interpolation
+from statewise.study.probe_jobs import is_probed, probe_arm
 from statewise.study.spec import BASE, Study
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Train or measure one arm for one seed."""
+    """Train, measure or probe one arm for one seed."""
 
-    task: Literal["train", "measure"]
+    task: Literal["train", "measure", "probe"]
     arm: str
     seed: int
 
     def __str__(self) -> str:
-        verb = "training" if self.task == "train" else "measuring"
-        return f"{verb} {self.arm}" + ("" if self.arm == BASE else f", seed {self.seed}")
+        return f"{_VERBS[self.task]} {self.arm}" + (
+            "" if self.arm == BASE else f", seed {self.seed}"
+        )
+
+
+_VERBS = {"train": "training", "measure": "measuring", "probe": "probing"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,22 @@ def plan(study: Study, run: RunFolder) -> dict[Job, set[Job]]:
     for name, seed in product(study.order(), study.seeds):
         needs |= _training(study, name, seed)
         needs[Job("measure", name, seed)] = {Job("train", name, seed), base}
+    if study.probes and study.probes.asks_at_the_end:
+        needs |= _probing(study)
     return _unfinished(needs, run)
+
+
+def _probing(study: Study) -> dict[Job, set[Job]]:
+    """Probing jobs, behind all others: an arm's states are compared with the base's and its teachers'."""
+    base = Job("probe", BASE, BASE_SEED)
+    needs = {base: {Job("measure", BASE, BASE_SEED)}}
+    for name, seed in product(study.order(), study.seeds):
+        needs[Job("probe", name, seed)] = {
+            Job("measure", name, seed),
+            base,
+            *(Job("probe", teacher, seed) for teacher in study.needs(name)),
+        }
+    return needs
 
 
 def plan_training(
@@ -69,7 +92,7 @@ def plan_training(
     wanted = set(arms)
     for name in reversed(study.order()):
         if name in wanted:
-            wanted |= set(study.parents(study.arm(name)))
+            wanted |= set(study.needs(name))
     needs: dict[Job, set[Job]] = {}
     for name, seed in product(study.order(), seeds or study.seeds):
         if name in wanted:
@@ -78,7 +101,7 @@ def plan_training(
 
 
 def _training(study: Study, name: str, seed: int) -> dict[Job, set[Job]]:
-    parents = study.parents(study.arm(name))
+    parents = study.needs(name)
     return {Job("train", name, seed): {Job("train", parent, seed) for parent in parents}}
 
 
@@ -207,10 +230,15 @@ def _do_in_worker(job: Job, plain: object, root: str) -> None:
 
 
 def _do(job: Job, study: Study, run: RunFolder, progress: Callable[..., None]) -> None:
-    work = train_arm if job.task == "train" else measure_arm
+    is_between = isinstance(study.null(job.arm), Interpolation)
+    train = make_interpolation if is_between else train_arm
+    work = {"train": train, "measure": measure_arm, "probe": probe_arm}[job.task]
+    began = time.perf_counter()
     work(study, run, job.arm, job.seed, progress)
+    spent = {"job": job.task, "seconds": time.perf_counter() - began}
+    append_rows(run.arm(job.arm, job.seed) / "jobs.timing.jsonl", [spent])
 
 
 def _is_finished(run: RunFolder, job: Job) -> bool:
-    done = is_trained if job.task == "train" else is_measured
+    done = {"train": is_trained, "measure": is_measured, "probe": is_probed}[job.task]
     return done(run, job.arm, job.seed)

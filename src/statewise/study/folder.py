@@ -116,6 +116,7 @@ def hardware(workers: int = 0) -> dict[str, Any]:
 def _uses_world(study: Study) -> bool:
     prompts = [stream.prompts for arm in study.arms for stream in arm.streams]
     prompts += [study.drift.prompts] if study.drift else []
+    prompts += [study.probes.prompts] if study.probes and study.probes.prompts else []
     return (
         study.base == WORLD_BASE
         or any(task.name.startswith(WORLD_PREFIX) for task in study.tasks)

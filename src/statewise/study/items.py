@@ -118,3 +118,17 @@ def differences(
         first = mine.values[[mine.seeds.index(seed) for seed in common]]
         values = first - theirs.values[[theirs.seeds.index(seed) for seed in common]]
     return Differences(values, mine.n_items) if len(values) else NOTHING
+
+
+def ratio_table(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Item tables [seeds, clusters] of the ratio `mean(mine) / mean(theirs)`, linearised (delta method).
+
+    Their seeds' means are the ratios exactly, and their spread over items is that of the ratio, the error of
+    the divisor included. `theirs` is one row, [1, clusters], whose mean is not 0.
+
+    >>> ratio_table(np.array([[0.0, 1.0], [1.0, 1.0]]), np.array([[1.0, 1.0]])).mean(axis=1).tolist()
+    [0.5, 1.0]
+    """
+    mean = float(theirs.mean())
+    ratio = float(mine.mean()) / mean
+    return (mine - ratio * theirs) / mean + ratio

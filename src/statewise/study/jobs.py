@@ -41,22 +41,28 @@ from statewise.store import (
     write_text,
 )
 from statewise.study.card import model_card
-from statewise.study.models import MARKER, base_location, check_same_encoding, load_role
+from statewise.study.controls import Interpolation
+from statewise.study.during import watcher
+from statewise.study.matching import goal_of, until
+from statewise.study.models import (
+    BASE_SEED,
+    MARKER,
+    base_location,
+    check_same_encoding,
+    is_trained,
+    load_role,
+    marker,
+)
 from statewise.study.preflight import load_prompts
 from statewise.study.spec import BASE, DevCurve, Study
 from statewise.train import Row, make_optimizer, train
 from statewise.trajectory import Sampling, Trajectory
 
-BASE_SEED = 0
-"""The base does not train, so it has one folder: this seed's."""
+GROWING = ("metrics.jsonl", "timing.jsonl", "dev.jsonl", "probes.jsonl", "probes.timing.jsonl")
+"""Files that training adds lines to; what a kill undid is cut from each."""
 
 Progress = Callable[[str, int, int, float], None]
 """Called with phase, steps done, steps in all, tokens a second."""
-
-
-def is_trained(run: RunFolder, arm: str, seed: int) -> bool:
-    """True when the arm's policy is there whole."""
-    return (run.arm(arm, seed) / "policy" / MARKER).is_file()
 
 
 def is_measured(run: RunFolder, arm: str, seed: int) -> bool:
@@ -72,9 +78,10 @@ def train_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Prog
     folder = run.arm(name, seed)
     with exclusive(folder / ".lock"):
         if is_trained(run, name, seed):
-            shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+            _clear(folder)
             return
         arm = study.arm(name)
+        goal = goal_of(study, run, name, seed)
         recover_directory(folder / "checkpoint")
         student, checkpoint, start = _begin(study, run, arm, seed)
         bound = _bind(study, run, arm, student, seed)
@@ -83,25 +90,53 @@ def train_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Prog
             restore_optimizer(optimizer, checkpoint / "optimizer.safetensors")
             for part, memory in memories(bound).items():
                 memory.restore_state(checkpoint / part)
-        for file in ("metrics.jsonl", "timing.jsonl", "dev.jsonl"):
+        for file in GROWING:
             cut_rows(folder / file, start if start else -1)
+        probe = watcher(study, run, bound, student, seed)
+        if goal:
+            goal.begin(start)
         progress("training", start, bound.steps, 0.0)
         if start == 0 and study.dev:
             _measure_dev(study.dev, student, folder, name, seed, step=0)
-        for row in train(bound, student, optimizer, seed=seed_for("train", seed), start=start):
+        step = start
+        rows = train(bound, student, optimizer, seed=seed_for("train", seed), start=start)
+        for row, last in until(goal, rows, start=start, steps=bound.steps):
+            step = row.step
             _record(row, folder)
             progress("training", row.step, bound.steps, tokens_per_second(row))
-            last = row.step == bound.steps
+            if goal:
+                goal.consider(student, row.step, last=last)
             if study.dev and (last or row.step % study.dev.every_steps == 0):
                 _measure_dev(study.dev, student, folder, name, seed, step=row.step)
+            probe(row.step, last)
             if not last and row.step % study.checkpoint_every_steps == 0:
                 save_checkpoint(folder / "checkpoint", bound, student, optimizer, row.step)
+                if goal:
+                    goal.prune()
         with whole_directory(folder / "policy") as beside:
-            student.save(beside)
-            facts = _card(study, bound, seed)
+            if goal:
+                step = goal.save(student, step, beside)
+            else:
+                student.save(beside)
+            facts = _card(study, bound, seed) | {"steps": step}
             write_text(beside / "README.md", model_card(facts, base_location(study)))
             write_json(beside / MARKER, facts)
-        shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+        _clear(folder)
+
+
+def load_arm(
+    study: Study, run: RunFolder, name: str, seed: int
+) -> tuple[Policy, torch.optim.Optimizer, Arm]:
+    """An arm at its first step: its student, a fresh optimiser, and the arm with its teachers and prompts."""
+    arm = study.arm(name)
+    student, _, _ = _begin(study, run, arm, seed)
+    return student, make_optimizer(student, arm.budget), _bind(study, run, arm, student, seed)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what only training needed."""
+    for part in ("checkpoint", "nearest"):
+        shutil.rmtree(folder / part, ignore_errors=True)
 
 
 def _begin(study: Study, run: RunFolder, arm: Arm, seed: int) -> tuple[Policy, Path | None, int]:
@@ -238,8 +273,12 @@ def measure_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Pr
 
 
 def _costs(folder: Path) -> dict[str, Any]:
-    """Totals over the arm's steps."""
-    rows, times = read_rows(folder / "metrics.jsonl"), read_rows(folder / "timing.jsonl")
+    """Totals over the steps that led to the arm's policy; those behind a checkpoint that was chosen are not."""
+    steps = marker(str(folder / "policy")).get("steps", 0)
+    rows, times = (
+        [row for row in read_rows(folder / file) if row["step"] <= steps]
+        for file in ("metrics.jsonl", "timing.jsonl")
+    )
     keys = ("tokens_sampled", "tokens_trained", "teacher_tokens", "updates")
     totals = {key: sum(row[key] for row in rows) for key in keys}
     return totals | {"wall_seconds": sum(row["seconds"] for row in times)}
@@ -249,7 +288,9 @@ def _moved(study: Study, run: RunFolder, policy: Policy, name: str, seed: int) -
     """Norm of the arm's update from where it started; the base has none."""
     if name == BASE:
         return {"update_norm": 0.0}
-    start = load_role("start", study.arm(name).start, study, run, seed=seed)
+    start = load_role("start", study.start(name), study, run, seed=seed)
+    if isinstance(study.null(name), Interpolation):  # made of merged weights
+        start = start.merged()
     return {"update_norm": update_norm(policy, start)}
 
 

@@ -17,6 +17,8 @@ from statewise.study.spec import BASE, Study
 
 WORLD_BASE = "world"
 SMALL_BYTES = 1 << 26
+BASE_SEED = 0
+"""The base does not train, so it has one folder: this seed's."""
 MARKER = "statewise.json"
 """Beside a policy's weights: what its config does not say (arm, steps, random initialisation)."""
 
@@ -46,7 +48,7 @@ def location_of(ref: PolicyRef, study: Study, run: RunFolder, seed: int) -> str:
     """Where the weights of a named policy lie: an arm's are those of the same seed."""
     if ref.name == BASE:
         return base_location(study)
-    if any(arm.name == ref.name for arm in study.arms):
+    if ref.name in study.names:
         return str(run.arm(ref.name, seed) / "policy")
     return ref.name
 
@@ -79,6 +81,16 @@ def marker(location: str) -> dict[str, Any]:
     """What statewise wrote beside the weights; empty for models that it did not write."""
     path = _folder(location) / MARKER
     return read_json(path) if path.is_file() else {}
+
+
+def is_trained(run: RunFolder, arm: str, seed: int) -> bool:
+    """True when the arm's policy is there whole."""
+    return (run.arm(arm, seed) / "policy" / MARKER).is_file()
+
+
+def teacher_names(arm: Arm) -> tuple[str, ...]:
+    """Names of the policies that teach an arm; the student itself and its averages are none of them."""
+    return tuple(dict.fromkeys(ref.name for ref in references(arm.streams) if ref.name != LIVE))
 
 
 def external_refs(study: Study, arm: Arm) -> list[PolicyRef]:

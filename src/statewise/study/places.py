@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from statewise.arms import references
 from statewise.errors import ConfigError, RunError, nearest
 from statewise.plain import from_plain, load_yaml
-from statewise.policy import LIVE, Policy
+from statewise.policy import Policy
 from statewise.store import RunFolder, read_json
-from statewise.study.jobs import is_trained
 from statewise.study.models import (
     WORLD_BASE,
     base_location,
     best_device,
     check_same_encoding,
+    is_trained,
     marker,
+    teacher_names,
     world_base,
 )
 from statewise.study.spec import BASE, Study
@@ -62,7 +62,7 @@ def find_policies(
             run = from_plain(Study, load_yaml(Path(place) / "study.yaml")), RunFolder(Path(place))
             for name, location in _trained(*run, arms, seed).items():
                 add(name, location)
-            teachers = {arm.name: _teachers(run[0], arm.name) for arm in run[0].arms}
+            teachers = {arm.name: teacher_names(arm) for arm in run[0].arms}
         else:
             name, equals, location = place.partition("=")
             location = location if equals else place
@@ -116,11 +116,6 @@ def _trained(study: Study, run: RunFolder, arms: Sequence[str], seed: int | None
             "run the study first, or give a checkpoint as NAME=DIRECTORY"
         )
     return done
-
-
-def _teachers(study: Study, name: str) -> tuple[str, ...]:
-    refs = references(study.arm(name).streams)
-    return tuple(dict.fromkeys(ref.name for ref in refs if ref.name != LIVE))
 
 
 def _name_of(location: str) -> str:

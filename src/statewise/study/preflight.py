@@ -15,7 +15,8 @@ from statewise.data import Prompts, load
 from statewise.errors import ConfigError, StatewiseError, nearest
 from statewise.evaluate import Task
 from statewise.evaluate.tasks import load as load_task
-from statewise.policy import LIVE, Policy, PolicyRef
+from statewise.policy import LIVE, Ema, Policy, PolicyRef
+from statewise.sources import longest_completion
 from statewise.store import RunFolder, check_folder
 from statewise.study.models import (
     base_location,
@@ -24,6 +25,7 @@ from statewise.study.models import (
     external_refs,
     root_of,
 )
+from statewise.study.probe_samples import probe_prompts
 from statewise.study.spec import BASE, Study
 from statewise.supervision import Context
 
@@ -79,7 +81,7 @@ def preflight(study: Study, run: RunFolder) -> None:
                 with _place(
                     f"arms.{arm.name}.streams[{place}].terms[{number}].supervision.context"
                 ):
-                    _check_context(stream, term, prompts, known)
+                    check_context(stream, term, prompts, student, known)
     if study.drift:
         with _place("drift.prompts"):
             base = models[BASE]
@@ -90,18 +92,31 @@ def preflight(study: Study, run: RunFolder) -> None:
                 max_new_tokens=study.drift.max_new_tokens,
                 prefix_ids=base.prefix_ids,
             )
+    if study.probes:
+        with _place("probes.prompts"):
+            probe_prompts(study, models[BASE])
     rules = (study.dev, study.search)
     for task in (*study.tasks, *(rule.task for rule in rules if rule)):
         _check_task(task)
 
 
-def _check_context(
-    stream: Stream, term: Term, prompts: Prompts, known: Mapping[str, Policy]
+def check_context(
+    stream: Stream, term: Term, prompts: Prompts, student: Policy, known: Mapping[str, Policy]
 ) -> None:
-    """A teacher with a prompt of its own must be able to read it and the longest completion."""
+    """A teacher with a prompt of its own must be able to read it and the longest completion.
+
+    `known` are policies by the names that a term of a study may give a teacher; of a bound term it is
+    not asked. An average of the student reads what the student reads. Raises DataError, with the count.
+    """
     context, teacher = (getattr(term.supervision, n, None) for n in ("context", "teacher"))
-    if isinstance(context, Context) and isinstance(teacher, PolicyRef):
-        context.check(prompts.items, known[teacher.name], stream.source.room_tokens or 0)
+    if not isinstance(context, Context):
+        return
+    if isinstance(teacher, Ema):
+        teacher = student
+    reader = known[teacher.name] if isinstance(teacher, PolicyRef) else teacher
+    assert isinstance(reader, Policy)
+    lengths = [longest_completion(stream.source, prompt, student) for prompt in prompts.items]
+    context.check(prompts.items, reader, lengths)
 
 
 def _load(location: str) -> Policy:

@@ -22,7 +22,14 @@ from statewise.plain import from_plain
 from statewise.stats import Estimate
 from statewise.store import read_json, read_rows, write_json
 from statewise.study.claims import BASE, RETENTION, Claim
-from statewise.study.items import DECODINGS, grid, where
+from statewise.study.items import DECODINGS, grid, ratio_table, where
+from statewise.study.matched import matched_rows
+from statewise.study.probe_results import (
+    asked_at_the_end,
+    probe_figures,
+    probe_notes,
+    seconds_spent,
+)
 from statewise.study.rows import (
     ArmResult,
     BudgetRow,
@@ -63,16 +70,21 @@ def summarise(run_dir: Path) -> Results:
     study = _study(run_dir)
     tasks = tuple(_task(entry) for entry in study["tasks"])
     seeds = _seeds(study.get("seeds", ()))
-    names = [str(arm["name"]) for arm in study["arms"]]
+    names = [str(arm["name"]) for arm in (*study["arms"], *(study.get("nulls") or ()))]
     names = names if BASE in names else [BASE, *names]  # the base is no arm of a study file
     folders = {name: _seed_folders(run_dir / "arms" / name) for name in names}
     items = _reported(_items(folders), tasks)
-    trained = {n: any((f / "metrics.jsonl").exists() for f in folders[n].values()) for n in names}
+    trained = {n: any(_has_own_seeds(f) for f in folders[n].values()) for n in names}
     fixed = [n for n in names if folders[n] and not trained[n]]
     gaps = _gaps(names, folders, trained, items, seeds)
-    gaps += _unmeasured(names, folders, items, with_drift=bool(study.get("drift")))
+    probed = asked_at_the_end(study)
+    gaps += _unmeasured(
+        names, folders, items, with_drift=bool(study.get("drift")), with_probes=probed
+    )
     environment = _stored(run_dir / "environment.json") or {}
-    notes = [*_notes(study), *gaps]
+    environment |= seconds_spent(folders) if probed else {}
+    matched, misses = matched_rows(folders)
+    notes = [*_notes(study), *gaps, *misses, *probe_notes(folders)]
     if environment.get("base", {}).get("randomly_initialised"):
         notes.insert(0, RANDOM_BASE)
     if not gaps and len(seeds) == 1:
@@ -89,11 +101,21 @@ def summarise(run_dir: Path) -> Results:
         notes=tuple(notes),
         tasks=tasks,
         arms=tuple(_arm(name, trained[name], folders, items, tasks) for name in names),
-        verdicts=decide(claims, items, roles, fixed),
+        verdicts=decide(claims, items, roles, fixed, drifts=_drifts(folders)),
         curves=tuple(c for name in names for c in _curves(name, folders[name])),
         examples=_examples(items, names),
         environment=environment,
+        probes=probe_figures(folders),
+        matched=matched,
     )
+
+
+def scores_of(run_dir: Path) -> pd.DataFrame:
+    """Item-level scores of a run, each task's own metric: what claims are settled on."""
+    study = _study(run_dir)
+    names = [BASE, *(str(arm["name"]) for arm in (*study["arms"], *(study.get("nulls") or ())))]
+    folders = {name: _seed_folders(run_dir / "arms" / name) for name in names}
+    return _reported(_items(folders), tuple(_task(entry) for entry in study["tasks"]))
 
 
 def write_results(run_dir: Path) -> Results:
@@ -132,6 +154,11 @@ def _notes(study: Mapping[str, Any]) -> list[str]:
 def _seed_folders(arm_dir: Path) -> dict[int, Path]:
     found = {int(p.name.removeprefix("seed-")): p for p in arm_dir.glob("seed-*") if p.is_dir()}
     return dict(sorted(found.items()))
+
+
+def _has_own_seeds(folder: Path) -> bool:
+    """True for what differs from seed to seed: arms that train, and policies between two that did."""
+    return (folder / "metrics.jsonl").exists() or (folder / "match.json").exists()
 
 
 def _items(folders: Mapping[str, Mapping[int, Path]]) -> pd.DataFrame:
@@ -191,9 +218,11 @@ def _unmeasured(
     items: pd.DataFrame,
     *,
     with_drift: bool,
+    with_probes: bool,
 ) -> list[str]:
     """Files that should stand beside the item results and do not."""
     wanted = {"budget.json": "budget"} | ({"drift.json": "drift"} if with_drift else {})
+    wanted |= {"probes.parquet": "probes"} if with_probes else {}
     gaps: list[str] = []
     for name in names:
         scored = [seed for seed in folders[name] if len(where(items, arm=name, seed=seed))]
@@ -292,12 +321,8 @@ def _forgetting(
         if not mine.seeds or not theirs.seeds:
             return None, None
         losses.append(theirs.values[:1] - mine.values)
-        mean = float(theirs.values[0].mean())
-        if mean > 0:
-            # Linearised ratio (delta method): item tables whose seeds' means are a/b exactly and
-            # whose spread over items is that of the ratio, the base's own error included.
-            ratio = float(mine.values.mean()) / mean
-            ratios.append((mine.values - ratio * theirs.values[:1]) / mean + ratio)
+        if theirs.values[0].mean() > 0:
+            ratios.append(ratio_table(mine.values, theirs.values[:1]))
     if not losses:
         return None, None
     ratio_known = len(ratios) == len(losses)
@@ -324,6 +349,20 @@ def _drift(
             )
         )
     return tuple(found)
+
+
+def _drifts(folders: Mapping[str, Mapping[int, Path]]) -> pd.DataFrame:
+    """Every scalar that says how far an arm and seed moved, as rows: arm, seed, measure, value."""
+    rows = []
+    for arm, seeds in folders.items():
+        for seed, folder in seeds.items():
+            features = (_stored(folder / "drift.json") or {}).get("features", {})
+            budget = _stored(folder / "budget.json") or {}
+            found = {f"mmd2_{kind}": figures["mmd2"] for kind, figures in features.items()}
+            found["kl_to_base"] = budget.get("kl_to_base_nats")
+            found["update_norm"] = budget.get("update_norm")
+            rows += [(arm, seed, measure, value) for measure, value in found.items()]
+    return pd.DataFrame(rows, columns=pd.Index(("arm", "seed", "measure", "value")))
 
 
 def _budget(

@@ -133,6 +133,43 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeFigure:
+    """One number of a probe, over the seeds that have it.
+
+    `policy` against `reference` on the states of `sample`, by their roles: `dataset`, `base`, `learner` (the
+    policy's own), `teacher:<arm>`, `retention`. `at` says where: a depth, a cell, a pair. `text` stands in for a
+    number where a state itself is shown (of the first seed).
+    """
+
+    probe: str
+    policy: str
+    reference: str
+    sample: str
+    measure: str
+    at: str
+    quantity: Quantity
+    unit: str
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MatchRow:
+    """What an arm spent of the quantity that the study matches, beside what it was meant to spend.
+
+    `step` is the step whose weights are measured, mean over seeds; `missed` is `spent / target - 1`, None
+    where the target is 0. An interpolation has no step: `share` says how far it went instead.
+    """
+
+    arm: str
+    quantity: str
+    target: float
+    spent: float
+    missed: float | None
+    step: float
+    share: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Results:
     """All that a report says. `complete` is False where something of the study is missing."""
 
@@ -147,6 +184,8 @@ class Results:
     curves: tuple[Curve, ...]
     examples: tuple[Example, ...]
     environment: Mapping[str, Any]
+    probes: tuple[ProbeFigure, ...] = ()
+    matched: tuple[MatchRow, ...] = ()
 
     def columns(self) -> list[tuple[TaskRow, str]]:
         """Every task and decoding that some arm has, the target first."""

@@ -53,6 +53,8 @@ def search(
                 seeds=rule.seeds,
                 dev=None,
                 search=None,
+                match=None,
+                nulls=(),
                 claims=(),
                 doses={},
             )
@@ -94,7 +96,7 @@ def _dose(study: Study, chosen: Sequence[Arm], name: str) -> dict[str, float]:
     if name not in study.doses:
         return {}
     so_far = {arm.name: arm for arm in (*study.arms, *chosen)}
-    current = replace(study, arms=tuple(so_far.values()), doses={})
+    current = replace(study, arms=tuple(so_far.values()), doses={}, nulls=(), match=None)
     return dosed(current, study.doses[name])
 
 

@@ -15,9 +15,11 @@ from statewise.code import seal
 from statewise.errors import ConfigError, at_least_one, nearest
 from statewise.evaluate import Task
 from statewise.plain import differences, from_plain, load_yaml, override, to_plain
-from statewise.policy import LIVE
+from statewise.policy import LIVE, PolicyRef
 from statewise.probes import Drift
 from statewise.study.claims import BASE, Claim, check
+from statewise.study.controls import EarlyStop, Interpolation, Match, Null, check_match, check_null
+from statewise.study.probe_spec import Probing, check_probes
 
 Axis = Literal["prompts", "source", "supervision", "objective", "term", "budget", "start"]
 
@@ -80,11 +82,14 @@ class Study:
     dev: DevCurve | None = None
     doses: dict[str, Dose] = field(default_factory=dict)
     search: Search | None = None
+    probes: Probing | None = None
+    match: Match | None = None
+    nulls: tuple[Null, ...] = ()
     checkpoint_every_steps: int = 50
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        names = [arm.name for arm in self.arms]
+        names = self.names
         for name in names:
             if name in (BASE, LIVE) or names.count(name) > 1:
                 raise ConfigError(
@@ -104,22 +109,85 @@ class Study:
         if doubled := sorted({key for key in keys if keys.count(key) > 1}):
             raise ConfigError(f"tasks listed twice: {', '.join(doubled)}; give each its own label")
         at_least_one(self, "checkpoint_every_steps")
+        self._check_controls()
         self.order()
         for claim in self.claims:
             check(claim, {task.key: task.role for task in self.tasks}, [BASE, *names])
         self._check_varies()
+        arms = [arm.name for arm in self.arms]
         for section, listed in (
             ("search.trials", self.search.trials if self.search else ()),
             ("doses", self.doses),
         ):
             for name in listed:
-                if name not in names:
-                    raise ConfigError(f"{section}.{name}: no such arm; {nearest(name, names)}")
+                if name not in arms:
+                    raise ConfigError(f"{section}.{name}: no such arm; {nearest(name, arms)}")
         self._check_doses()
+        if self.probes:
+            check_probes(self.probes, self.drift, targets[0].max_new_tokens)
+
+    @property
+    def names(self) -> list[str]:
+        """Every policy that the study makes: its arms, then its nulls."""
+        return [arm.name for arm in self.arms] + [null.name for null in self.nulls]
 
     def arm(self, name: str) -> Arm:
-        """The arm of that name."""
+        """The arm of that name; for one that is stopped early, the arm that it is, under its own name."""
+        null = self.null(name)
+        if isinstance(null, EarlyStop):
+            return replace(self.arm(null.of), name=name)
         return next(arm for arm in self.arms if arm.name == name)
+
+    def trained_as(self, name: str) -> Arm | None:
+        """The arm that trains under that name; None for what does not train: the base, an interpolation."""
+        untrained = name == BASE or isinstance(self.null(name), Interpolation)
+        return None if untrained else self.arm(name)
+
+    def null(self, name: str) -> Null | None:
+        """The null of that name, None for an arm."""
+        return next((null for null in self.nulls if null.name == name), None)
+
+    def start(self, name: str) -> PolicyRef:
+        """What an arm or null moves away from."""
+        null = self.null(name)
+        return (
+            PolicyRef(null.between[0]) if isinstance(null, Interpolation) else self.arm(name).start
+        )
+
+    def goal(self, name: str) -> Match | None:
+        """The rule by which an arm or null is matched, if it is."""
+        null = self.null(name)
+        if null is not None:
+            return null.match if isinstance(null, EarlyStop) else None
+        return self.match if self.match and name in self.matched() else None
+
+    def matched(self) -> list[str]:
+        """The arms that `match` matches."""
+        if self.match is None or self.match.arms:
+            return list(self.match.arms) if self.match else []
+        target = self.match.target
+        first = {target, *self._ancestors(target)} if isinstance(target, str) else set()
+        return [arm.name for arm in self.arms if arm.name not in first]
+
+    def needs(self, name: str) -> list[str]:
+        """Arms that must be trained before this arm or null, each once."""
+        null, goal = self.null(name), self.goal(name)
+        found = list(null.needs) if null else []
+        if not isinstance(null, Interpolation):
+            found = self.parents(self.arm(name)) + found
+        if goal and isinstance(goal.target, str):
+            found.append(goal.target)
+        return [other for other in dict.fromkeys(found) if other in self.names]
+
+    def _ancestors(self, name: str) -> set[str]:
+        """Arms that an arm cannot do without: teachers and starts, and theirs."""
+        found: set[str] = set()
+        waiting = self.parents(self.arm(name))
+        while waiting:
+            if (parent := waiting.pop()) not in found:
+                found.add(parent)
+                waiting += self.parents(self.arm(parent))
+        return found
 
     def parents(self, arm: Arm) -> list[str]:
         """Names of the arms whose results this one needs (teachers, start), each once."""
@@ -127,7 +195,7 @@ class Study:
         return list(dict.fromkeys(ref.name for ref in references(arm) if ref.name in names))
 
     def order(self) -> list[str]:
-        """Arm names, teachers first. Raises ConfigError for unknown teachers and for circles."""
+        """Arms and nulls by name, after all that they need. Raises ConfigError for unknown teachers and circles."""
         names = [arm.name for arm in self.arms]
         known = [BASE, LIVE, *names]
         for arm in self.arms:
@@ -140,12 +208,20 @@ class Study:
                     )
         try:
             return list(
-                TopologicalSorter({arm.name: self.parents(arm) for arm in self.arms}).static_order()
+                TopologicalSorter({name: self.needs(name) for name in self.names}).static_order()
             )
         except CycleError as error:
             raise ConfigError(
                 f"circular teachers: {' -> '.join(error.args[1])}; an arm cannot wait for itself"
             ) from None
+
+    def _check_controls(self) -> None:
+        names = [arm.name for arm in self.arms]
+        given = {"drift": self.drift is not None, "dev": self.dev is not None}
+        if self.match:
+            check_match(self.match, {name: self._ancestors(name) for name in names}, **given)
+        for null in self.nulls:
+            check_null(null, names, base=BASE, **given)
 
     def _check_doses(self) -> None:
         for name, dose in self.doses.items():

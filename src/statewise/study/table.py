@@ -6,9 +6,10 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from statewise.study.matched import QUANTITIES, missed_text, weights_text
 from statewise.study.rows import ArmResult, Quantity, Results, TaskRow
 from statewise.study.terminal import console
-from statewise.words import DASH, value_and_error
+from statewise.words import DASH, amount, value_and_error
 
 MARKS = {"supported": "✓", "contradicted": "✗", "undecided": "?"}
 COLOURS = {"supported": "green", "contradicted": "red", "undecided": "yellow"}
@@ -28,6 +29,8 @@ def table_text(results: Results, *, width: int = 100, colour: bool = False) -> s
             "the length limit. n: seeds.",
             style="dim",
         )
+        if results.matched:
+            out.print(_matched(results))
         for verdict in results.verdicts:
             mark, tint = MARKS[verdict.verdict], COLOURS[verdict.verdict]
             out.print(f"\n[bold {tint}]{mark} {verdict.verdict.upper()}[/]  {escape(verdict.text)}")
@@ -57,6 +60,23 @@ def _table(results: Results) -> Table:
             _drift_text(arm),
             *_failure_text(arm, columns),
             str(len(arm.seeds)),
+        )
+    return table
+
+
+def _matched(results: Results) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title="matched")
+    table.add_column("arm", no_wrap=True)
+    for head in ("quantity", "target", "spent", "missed", "weights"):
+        table.add_column(head, justify="left" if head == "quantity" else "right")
+    for row in results.matched:
+        table.add_row(
+            escape(row.arm),
+            QUANTITIES[row.quantity],
+            amount(row.target),
+            amount(row.spent),
+            missed_text(row),
+            weights_text(row),
         )
     return table
 

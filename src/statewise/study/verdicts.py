@@ -28,14 +28,18 @@ from statewise.study.claims import (
     RETENTION,
     TARGET,
     Claim,
+    Comparison,
     Exceeds,
     Forgets,
     ForgetsLess,
     Retains,
+    Unexplained,
     Unit,
     check,
+    own_arms,
     rivals,
 )
+from statewise.study.explaining import Explanation, explain
 from statewise.study.items import Differences, differences
 from statewise.words import number
 
@@ -98,6 +102,18 @@ class _Comparison:
     effect: stats.Effect
     n_items: int
     p_mcnemar: float | None
+    explanation: Explanation | None = None
+
+    @property
+    def value(self) -> float:
+        """What is reported; the effect of an explanation is a logarithm."""
+        return self.effect.value if self.explanation is None else self.explanation.of.skill
+
+    def bounds(self, alpha: float) -> tuple[float, float] | None:
+        """Its interval, on the scale of `value`."""
+        if self.explanation is not None:
+            return self.explanation.of.interval(alpha)
+        return stats.interval(self.effect, alpha)
 
 
 def decide(
@@ -106,6 +122,7 @@ def decide(
     roles: Mapping[str, str],
     fixed: Sequence[str] = (BASE,),
     alpha: float = ALPHA,
+    drifts: pd.DataFrame | None = None,
 ) -> tuple[Verdict, ...]:
     """Settle `claims` on item-level `scores`.
 
@@ -116,6 +133,7 @@ def decide(
         roles: task name -> `target` or `retention`.
         fixed: arms that do not train, hence have no seeds of their own.
         alpha: chance of any false "supported" among the primary claims.
+        drifts: one row an arm, seed and measure of drift: columns arm, seed, measure, value.
 
     Raises:
         ConfigError: a claim that no data could decide (a margin, a unit, a task).
@@ -123,7 +141,12 @@ def decide(
     """
     for claim in claims:
         check(claim, roles)
-    found = [_comparisons(claim, scores, roles, frozenset(fixed)) for claim in claims]
+    found = [
+        _explanation(claim, scores, roles, frozenset(fixed), drifts)
+        if isinstance(claim, Unexplained)
+        else _comparisons(claim, scores, roles, frozenset(fixed))
+        for claim in claims
+    ]
     ps = [
         None if isinstance(f, str) else stats.intersection_union([_p(c, claim) for c in f])
         for claim, f in zip(claims, found, strict=True)
@@ -135,14 +158,32 @@ def decide(
     )
 
 
+def _absent(claim: Claim, scores: pd.DataFrame) -> str | None:
+    have = set(scores["arm"])
+    absent = [arm for arm in (*own_arms(claim), *rivals(claim)) if arm not in have]
+    return f"No results of {_listed(absent)} yet." if absent else None
+
+
+def _explanation(
+    claim: Unexplained,
+    scores: pd.DataFrame,
+    roles: Mapping[str, str],
+    fixed: frozenset[str],
+    drifts: pd.DataFrame | None,
+) -> list[_Comparison] | str:
+    """The claim's one part, or a sentence that says why there is none."""
+    found = _absent(claim, scores) or explain(claim, scores, roles, fixed, drifts)
+    if isinstance(found, str):
+        return found
+    return [_Comparison("all arms", found.of.log_error, found.n_items, None, found)]
+
+
 def _comparisons(
-    claim: Claim, scores: pd.DataFrame, roles: Mapping[str, str], fixed: frozenset[str]
+    claim: Comparison, scores: pd.DataFrame, roles: Mapping[str, str], fixed: frozenset[str]
 ) -> list[_Comparison] | str:
     """The claim's parts, or a sentence that says why there are none."""
-    have = set(scores["arm"])
-    absent = [arm for arm in (claim.arm, *rivals(claim)) if arm not in have]
-    if absent:
-        return f"No results of {_listed(absent)} yet."
+    if absent := _absent(claim, scores):
+        return absent
     task = claim.task if isinstance(claim, Exceeds) else RETENTION
     tasks = [task] if task in roles else [name for name, role in roles.items() if role == task]
 
@@ -175,14 +216,19 @@ def _compare(label: str, tables: list[Differences], unit: Unit) -> _Comparison:
 def _p(part: _Comparison, claim: Claim) -> float | None:
     if isinstance(claim, Retains):
         return stats.p_equivalent(part.effect, claim.margin)
+    if part.explanation is not None:
+        return part.explanation.p_unexplained(claim.margin)
     return stats.p_above(part.effect, claim.margin)
 
 
 def _p_against(part: _Comparison, claim: Claim) -> float:
     """One-sided p of the claim's opposite: small where this part excludes what was predicted.
 
-    Infinite where the error is unknown. Of `Retains` only a loss beyond the margin is the opposite.
+    Infinite where the error is unknown. Of `Retains` only a loss beyond the margin is the opposite; that of
+    `Unexplained` has to hold without the stress arms too, and against drifts of other methods.
     """
+    if part.explanation is not None:
+        return part.explanation.p_explains(claim.margin)
     test = stats.p_above if isinstance(claim, Retains) else stats.p_below
     found = test(part.effect, claim.margin)
     return inf if found is None else found
@@ -200,7 +246,10 @@ def _verdict(
     outcome: Outcome = "undecided"
     worst: _Comparison | None = None
     if not isinstance(found, str):
-        parts = tuple(_part(c, claim, at) for c in found)
+        if not isinstance(
+            claim, Unexplained
+        ):  # a skill is no difference of scores: other axes, other units
+            parts = tuple(_part(c, claim, at) for c in found)
         worst = min(found, key=lambda c: (bool(c.effect.scales), _room(c, claim, at)))
         least = min(found, key=lambda c: _p_against(c, claim))
         if p is not None and p <= at:
@@ -209,7 +258,7 @@ def _verdict(
         elif _p_against(least, claim) * len(found) <= at:
             outcome = "contradicted"
             worst = least
-    bounds = stats.interval(worst.effect, at) if worst else None
+    bounds = worst.bounds(at) if worst else None
     level = 1 - 2 * at
     detectable = _detectable(worst.effect, claim, at) if worst else None
     return Verdict(
@@ -221,7 +270,7 @@ def _verdict(
         primary=claim.primary,
         unit=claim.unit,
         margin=claim.margin,
-        effect=worst.effect.value if worst else None,
+        effect=worst.value if worst else None,
         low=bounds[0] if bounds else None,
         high=bounds[1] if bounds else None,
         level=level,
@@ -237,7 +286,7 @@ def _verdict(
 
 def _room(part: _Comparison, claim: Claim, alpha: float) -> float:
     """How far the interval's worst end clears the margin; of the effect itself where unknown."""
-    low, high = stats.interval(part.effect, alpha) or (part.effect.value,) * 2
+    low, high = part.bounds(alpha) or (part.value,) * 2
     return claim.margin - max(high, -low) if isinstance(claim, Retains) else low - claim.margin
 
 
@@ -257,7 +306,7 @@ def _part(part: _Comparison, claim: Claim, alpha: float) -> Part:
 
 
 def _detectable(effect: stats.Effect, claim: Claim, alpha: float) -> float | None:
-    if not effect.scales:
+    if not effect.scales or isinstance(claim, Unexplained):
         return None
     # At a true effect of 0 both one-sided tests must pass: each gets half of the misses.
     power = 1 - (1 - stats.POWER) / 2 if isinstance(claim, Retains) else stats.POWER
@@ -276,6 +325,9 @@ def _sentence(
 ) -> str:
     if isinstance(found, str) or worst is None:
         return f"{found} Undecided."
+    if isinstance(claim, Unexplained):
+        assert worst.explanation is not None
+        return worst.explanation.sentence(claim, bounds, level, outcome)
     said = f"{_subject(claim, worst)} {number(worst.effect.value, sign=True)}"
     if bounds is None:
         lack = "one seed cannot speak about a method"
@@ -323,7 +375,7 @@ def _items(part: _Comparison) -> str:
     return f"{part.n_items:,} items" + (f" in {n:,} clusters" if n != part.n_items else "")
 
 
-def _subject(claim: Claim, worst: _Comparison) -> str:
+def _subject(claim: Comparison, worst: _Comparison) -> str:
     if isinstance(claim, Forgets):
         return f"Forgetting of {claim.arm} against {claim.baseline} is"
     if isinstance(claim, Retains):

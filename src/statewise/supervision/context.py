@@ -64,9 +64,17 @@ class Context:
         parts = [teacher.prefix_ids, teacher.to_ids(self.text(prompt))]
         return np.concatenate(parts).astype(np.int32)
 
-    def check(self, prompts: Sequence[Prompt], teacher: Policy, new_tokens: int) -> None:
-        """Refuse prompts that leave no room for `new_tokens`. Raises DataError, with the count."""
-        self._fits([len(self.ids(prompt, teacher)) + new_tokens for prompt in prompts], teacher)
+    def check(self, prompts: Sequence[Prompt], teacher: Policy, completions: Sequence[int]) -> None:
+        """Refuse prompts that leave no room for the longest completion of each, in tokens.
+
+        The teacher reads its own prompt and then the row's completion, whoever wrote that: gold tokens
+        count as sampled ones do. Raises DataError, with the count.
+        """
+        lengths = [
+            len(self.ids(prompt, teacher)) + tokens
+            for prompt, tokens in zip(prompts, completions, strict=True)
+        ]
+        self._fits(lengths, teacher)
 
     def labels(self, trajectories: Sequence[Trajectory], teacher: Policy) -> Labels:
         """The rows that the teacher reads. Raises DataError, with the count, for those that do not fit."""

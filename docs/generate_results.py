@@ -1,0 +1,223 @@
+"""Writes what the pocket study said into the pages: `python docs/generate_results.py [RUN]`.
+
+With a run folder, its results and the figures named in `FIGURES` are copied to `docs/results/` first. Then what
+stands between `<!-- study: NAME -->` and `<!-- end -->` in docs/results.md and README.md is written anew
+from `docs/results/pocket.json`; a test finds a page that says something else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from statewise.plain import from_plain, to_plain
+from statewise.report import svg
+from statewise.report.material import gather
+from statewise.report.probed import role, select, states
+from statewise.report.sections import plates
+from statewise.report.tables import cell
+from statewise.store import read_json
+from statewise.study.claims import TARGET
+from statewise.study.results import summarise
+from statewise.study.rows import ProbeFigure, Quantity, Results
+from statewise.words import interval_words, number
+
+DOCS = Path(__file__).parent
+STORED = DOCS / "results" / "pocket.json"
+PAGES = (DOCS / "results.md", DOCS.parent / "README.md")
+BLOCK = re.compile(r"(<!-- study: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+FIGURES = ("trade-off", "claims", "locality", "splice", "law", "reachability", "drift", "c2st")
+"""Plates whose pictures the page shows."""
+ROLES = ("dataset", "base", "learner", "teacher", "retention")
+DEPTH = "24"
+"""The splice matrices of the page are cut here; the report has every depth."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Take a run, if one is named, and write the pages."""
+    if arguments:
+        take(Path(arguments[0]))
+    results = stored()
+    for path in PAGES:
+        path.write_text(page(path.read_text("utf-8"), results), "utf-8")
+
+
+def take(run: Path) -> None:
+    """Copy what the pages need of a run: its numbers and some of its figures."""
+    results = summarise(run)
+    STORED.parent.mkdir(exist_ok=True)
+    for old in STORED.parent.glob("*.svg"):
+        old.unlink()
+    for plate in plates(gather(run, results)):
+        if plate.name in FIGURES:
+            for name, picture in plate.pictures().items():
+                (STORED.parent / f"{name}.svg").write_text(svg.standalone(picture), "utf-8")
+    probes = tuple(f for f in results.probes if not f.text)
+    kept = replace(results, curves=(), examples=(), probes=probes)
+    STORED.write_text(json.dumps(to_plain(kept), indent=1, allow_nan=False) + "\n", "utf-8")
+
+
+def stored() -> Results:
+    """The results that the pages speak of."""
+    return from_plain(Results, read_json(STORED))
+
+
+def page(text: str, results: Results) -> str:
+    """A page with every block filled in."""
+    return BLOCK.sub(lambda m: f"{m[1]}\n{BLOCKS[m[2]](results)}\n\n{m[3]}", text)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table: first column text, the others numbers."""
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
+
+
+def scores(results: Results) -> str:
+    """Every arm on every task, with forgetting and the drift of its hidden states."""
+    columns = results.columns()
+    head = ["arm", *(f"{t.name}, T=1" if d == "sampled" else t.name for t, d in columns)]
+    rows = []
+    for arm in results.arms:
+        found = [arm.score(task.name, decoding) for task, decoding in columns]
+        drift = next((d.mmd2 for d in arm.drift if d.feature == "hidden"), None)
+        quantities = [s.quantity if s else None for s in found]
+        shown = [*map(_cell, (*quantities, arm.forgetting)), _cell(drift, 4)]
+        rows.append([arm.name, *shown])
+    return table([*head, "forgetting", "MMD² hidden"], rows)
+
+
+def verdicts(results: Results) -> str:
+    """Every verdict with its sentence."""
+    return "\n".join(
+        f"- **{v.verdict.capitalize()}**{'' if v.primary else ' (not primary)'}: {v.text} {v.sentence}"
+        for v in results.verdicts
+    )
+
+
+def claims(results: Results) -> str:
+    """Claim and verdict alone."""
+    rows = [[v.text.rstrip("."), v.verdict] for v in results.verdicts]
+    return "| claim (margins fixed beforehand) | verdict |\n|---|---|\n" + "\n".join(
+        f"| {' | '.join(row)} |" for row in rows
+    )
+
+
+def locality(results: Results) -> str:
+    """The update-locality matrix."""
+    return _by_role(results, "locality", "kappa", 4)
+
+
+def reachability(results: Results) -> str:
+    """Where training states lie among a policy's own."""
+    return _by_role(results, "reachability", "percentile", 3)
+
+
+def separable(results: Results) -> str:
+    """How well a classifier tells an arm's own states from the base's."""
+    rows = [
+        [f.policy, states(f.sample), _bracket(f, 3)]
+        for f in select(results, "c2st", "auc")
+        if f.policy == "base" or role(f.sample) == "learner"
+    ]
+    return table(["arm", "states", "AUC against the base's own"], rows)
+
+
+def law(results: Results) -> str:
+    """Both directions of the divergence, on the new task and on retention prompts."""
+    found = select(results, "forgetting")
+    kinds = list(dict.fromkeys((f.sample, f.measure) for f in found))
+    names = {"base_policy": "kl(base || arm)", "policy_base": "kl(arm || base)"}
+    head = ["arm", *(f"{sample}: {names[measure]}" for sample, measure in kinds)]
+    rows = []
+    for arm in dict.fromkeys(f.policy for f in found):
+        by_kind = {(f.sample, f.measure): f for f in found if f.policy == arm}
+        rows.append([arm, *(_of(by_kind.get(kind), 3) for kind in kinds)])
+    return table(head, rows)
+
+
+def splices(results: Results) -> str:
+    """Mean reward by who writes the first tokens and who writes the rest, for every arm with a teacher."""
+    found = {
+        tuple(f.policy.split(">")): f for f in select(results, "splice", "score") if f.at == DEPTH
+    }
+    parts = []
+    for arm in results.arms:
+        teachers = {a for a, b in found if b == arm.name} - {arm.name, "base"}
+        for teacher in sorted(teachers):
+            who = ["base", teacher, arm.name]
+            if not all((a, b) in found for a in who for b in who):
+                continue
+            rows = [[f"first by {a}", *(_bracket(found[a, b], 2) for b in who)] for a in who]
+            parts.append(table([f"{arm.name}", *(f"rest by {b}" for b in who)], rows))
+    return "\n\n".join(parts)
+
+
+def cost(results: Results) -> str:
+    """What the probes cost."""
+    seconds, share = (results.environment[key] for key in ("seconds", "share_of_probes"))
+    kinds = ", ".join(f"{kind.replace('_', ' ')} {s:,.0f}" for kind, s in seconds.items())
+    return (
+        f"Seconds of work, over all processes: {kinds} (the last is part of train). "
+        f"Probes took {100 * share:.1f} % of the work; at most 35 % was allowed."
+    )
+
+
+def sizes(results: Results) -> str:
+    """Seeds and items."""
+    target = next(t for t in results.tasks if t.role == TARGET)
+    arms = sum(arm.trained for arm in results.arms)
+    most = {s.task: s.n_items for arm in results.arms for s in arm.scores if s.decoding == "greedy"}
+    others = sorted({n for name, n in most.items() if name != target.name})
+    return (
+        f"{arms} trained arms and the base, {len(results.seeds)} seeds, {most[target.name]:,} items of "
+        f"{target.name}, {' or '.join(f'{n:,}' for n in others)} of each retention task. Brackets are 95 % "
+        "intervals; a star marks one over items alone (one checkpoint)."
+    )
+
+
+BLOCKS: dict[str, Callable[[Results], str]] = {
+    "scores": scores,
+    "verdicts": verdicts,
+    "claims": claims,
+    "locality": locality,
+    "reachability": reachability,
+    "separable": separable,
+    "law": law,
+    "splices": splices,
+    "cost": cost,
+    "sizes": sizes,
+}
+
+
+def _by_role(results: Results, probe: str, measure: str, digits: int) -> str:
+    found = select(results, probe, measure)
+    roles = [r for r in ROLES if any(role(f.sample) == r for f in found)]
+    rows = []
+    for arm in dict.fromkeys(f.policy for f in found):
+        by_role = {role(f.sample): f for f in found if f.policy == arm}
+        rows.append([arm, *(_of(by_role.get(r), digits) for r in roles)])
+    return table(["arm", *(states(r) for r in roles)], rows)
+
+
+def _cell(quantity: Quantity | None, digits: int = 3) -> str:
+    return " ".join(part for part in cell(quantity, digits) if part)
+
+
+def _of(figure: ProbeFigure | None, digits: int) -> str:
+    return "–" if figure is None else _bracket(figure, digits)
+
+
+def _bracket(figure: ProbeFigure, digits: int) -> str:
+    estimate = figure.quantity.estimate
+    star = "*" if estimate.low is not None and figure.quantity.over == "items" else ""
+    bounds = "" if estimate.low is None else f" {interval_words(estimate, digits)}{star}"
+    return f"{number(estimate.value, digits)}{bounds}"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

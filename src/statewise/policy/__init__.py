@@ -1,0 +1,31 @@
+"""A policy: a causal language model, its tokenizer, and its name in everyone's provenance.
+
+Student, teacher and reference are roles of one class. It has few verbs: `hidden` and `head` (the two
+halves of a forward pass, kept apart so that no `[tokens, vocabulary]` tensor of a batch ever exists),
+`sample` and `complete`, `snapshot`, `save` and `load`.
+
+named.py       what a value names that is not bound yet: a policy, an average, an adapter
+weights.py     a model with its tokenizer, name and version; text; following a student
+forward.py     forward passes
+policy.py      roles made of one another, loading and saving, generation
+"""
+
+from statewise.policy.forward import TREE_MODELS
+from statewise.policy.named import LIVE, Ema, Lora, PolicyRef, Precision
+from statewise.policy.policy import CACHE_BYTES, MAX_ROWS, Policy
+
+PolicyLike = PolicyRef | Ema | Policy
+"""A teacher as a study file names it, or as an arm that runs holds it."""
+
+__all__ = [
+    "CACHE_BYTES",
+    "LIVE",
+    "MAX_ROWS",
+    "TREE_MODELS",
+    "Ema",
+    "Lora",
+    "Policy",
+    "PolicyLike",
+    "PolicyRef",
+    "Precision",
+]

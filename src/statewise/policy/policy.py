@@ -1,0 +1,289 @@
+"""A policy: roles made of one another, loading and saving, generation."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Int32
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
+
+from statewise.errors import ModelError
+from statewise.policy.forward import Forward
+from statewise.policy.named import Ema, Lora, Precision
+from statewise.rollout import Bend, Completion, Guide, Reader, Request, decode
+from statewise.seeding import seed_for
+from statewise.trajectory import Prompt, Sampling, Segment, Trajectory, assemble
+
+MAX_ROWS = 256
+"""Most rows that are decoded at a time."""
+CACHE_BYTES = 4 << 30
+"""Most memory that their keys and values may take."""
+
+
+class Policy(Forward):
+    """A causal language model with a name and a version, in one of its roles.
+
+    What it is made of is in `Weights`, how it is read in `Forward`.
+    """
+
+    plain: ClassVar[str] = "never"
+
+    @classmethod
+    def load(
+        cls,
+        directory: str | Path,
+        *,
+        name: str,
+        precision: Precision = "fp32",
+        device: str | torch.device = "cpu",
+        trainable: bool = True,
+    ) -> Policy:
+        """Load a Hugging Face directory, a hub name, or a directory with a peft adapter.
+
+        `trainable` False freezes every weight; True frees those of a full model, or those of the
+        adapter alone.
+        Raises ModelError where there is no model, and where the tokenizer has no eos token.
+        """
+        path = Path(directory).expanduser()
+        looks_local = path.is_absolute() or str(directory).startswith(".") or path.exists()
+        location = str(path) if looks_local else str(directory)
+        if looks_local and not any(
+            (path / f).exists() for f in ("config.json", "adapter_config.json")
+        ):
+            raise ModelError(
+                f"no model at {location}: expected config.json or adapter_config.json in it"
+            )
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(location)
+            module = _load_module(location, trainable=trainable)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            # What transformers says of it spans three sentences and names no mend.
+            if "couldn't connect to" in reason and not looks_local:
+                reason = (
+                    "the hub cannot be reached, and its cache on this machine does not hold the model; "
+                    "go online, or name a directory"
+                )
+            raise ModelError(f"cannot load a model from {location}: {reason}") from error
+        if not trainable:
+            module.requires_grad_(requires_grad=False)
+        return cls(module.eval().to(device), tokenizer, name=name, precision=precision)
+
+    def save(self, directory: str | Path) -> None:
+        """Write a Hugging Face directory: safetensors, tokenizer, generation config.
+
+        A policy with an adapter writes the adapter alone, which names its base model.
+        """
+        self.module.save_pretrained(directory)  # pyright: ignore[reportCallIssue]
+        self.tokenizer.save_pretrained(str(directory))
+
+    def snapshot(self, name: str) -> Policy:
+        """A frozen copy under another name."""
+        module = copy.deepcopy(self.module).eval().requires_grad_(requires_grad=False)
+        return Policy(
+            module, self.tokenizer, name=name, version=self.version, precision=self.precision
+        )
+
+    def view(self, name: str) -> Policy:
+        """The same weights, live, under another name: another role, with its own count of tokens."""
+        return Policy(
+            self.module, self.tokenizer, name=name, version=self.version, precision=self.precision
+        )
+
+    def twin(self) -> Policy:
+        """The same weights in a module of its own, where gradients gather apart: for another thread.
+
+        The twin sees every update of the weights in place, and none of the gradients of the other.
+        """
+        shared: dict[int, object] = {
+            id(p): nn.Parameter(p.detach(), requires_grad=p.requires_grad)
+            for p in self.module.parameters()
+        }
+        return Policy(
+            copy.deepcopy(self.module, shared),
+            self.tokenizer,
+            name=self.name,
+            version=self.version,
+            precision=self.precision,
+        )
+
+    def average(self, ema: Ema) -> Policy:
+        """A teacher that starts as this policy and moves when `follow` is called."""
+        teacher = self.snapshot(f"teacher:{Ema.kind}")
+        teacher.decay = ema.decay
+        teacher.followed = tuple(name for name, _ in self.trainable_parameters())
+        return teacher
+
+    def with_adapter(self, lora: Lora, *, seed: int) -> Policy:
+        """The same model with a fresh low-rank adapter; only the adapter trains.
+
+        Raises ModelError where the model has an adapter already.
+        """
+        if hasattr(self.module, "peft_config"):
+            raise ModelError(
+                f"{self.name!r} has an adapter already; leave budget.adapter out to train that one further"
+            )
+        from peft import LoraConfig, get_peft_model  # an optional weight on start-up
+
+        targets = "all-linear" if lora.target_modules is None else list(lora.target_modules)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            module = get_peft_model(
+                self.module,
+                LoraConfig(
+                    r=lora.rank,
+                    lora_alpha=lora.alpha,  # pyright: ignore[reportArgumentType]
+                    lora_dropout=lora.dropout,
+                    target_modules=targets,
+                    task_type="CAUSAL_LM",
+                ),
+            )
+        return Policy(
+            module, self.tokenizer, name=self.name, version=self.version, precision=self.precision
+        )
+
+    def merged(self) -> Policy:
+        """This policy without an adapter: `W + (alpha / rank) B A` in place of `W`; itself where it has none.
+
+        The weights of an adapted model are changed in place. Raises ModelError for an adapter that adds
+        nothing to weights (a prompt, a prefix).
+        """
+        if not hasattr(self.module, "peft_config"):
+            return self
+        merge = getattr(self.module, "merge_and_unload", None)
+        if merge is None:
+            kinds = {type(config).__name__ for config in self.module.peft_config.values()}  # pyright: ignore[reportCallIssue]
+            raise ModelError(
+                f"the adapter of {self.name!r} ({', '.join(sorted(kinds))}) cannot be merged into weights; "
+                "only low-rank adapters and their like can"
+            )
+        module = merge()
+        return Policy(
+            module, self.tokenizer, name=self.name, version=self.version, precision=self.precision
+        )
+
+    # ---- generation -------------------------------------------------------------------------
+
+    def complete(
+        self,
+        prefixes: Sequence[Int32[np.ndarray, " _"]],
+        *,
+        sampling: Sampling,
+        max_new_tokens: Sequence[int] | int,
+        seeds: Sequence[int],
+        stop_strings: tuple[str, ...] = (),
+        guide: Policy | None = None,
+        bend: Bend | None = None,
+    ) -> list[Completion]:
+        """Continue token prefixes. One seed a row: a row's tokens never depend on its neighbours.
+
+        A row ends at its limit or at the end of the context. As many rows at once as `CACHE_BYTES`
+        of keys and values allow. `guide` reads along, and `bend` makes of both policies' logits
+        those that are sampled from; give both or neither.
+        """
+        if (guide is None) != (bend is None):
+            raise ValueError("a guide is nothing without a bend, nor a bend without a guide")
+        limits = (
+            [max_new_tokens] * len(prefixes) if isinstance(max_new_tokens, int) else max_new_tokens
+        )
+        readers = [self] if guide is None else [self, guide]
+        context = min(reader.context_tokens for reader in readers)
+        limits = [max(0, min(n, context - len(p))) for n, p in zip(limits, prefixes, strict=True)]
+        with contextlib.ExitStack() as modes:
+            for reader in readers:
+                modes.enter_context(reader.frozen())
+            modes.enter_context(self._autocast())
+            completions = decode(
+                self.as_reader(),
+                prefixes,
+                Request(
+                    sampling=sampling,
+                    max_new_tokens=limits,
+                    seeds=seeds,
+                    stop_token_ids=self.stop_token_ids,
+                    stop_strings=stop_strings,
+                    to_text=self.to_text,
+                    max_rows=min(r.rows_that_fit(prefixes, limits) for r in readers),
+                    guide=Guide(guide.as_reader(), bend) if guide and bend else None,
+                ),
+            )
+        read = sum(len(prefix) for prefix in prefixes)
+        written = sum(len(completion.token_ids) for completion in completions)
+        self.tokens_read += read
+        self.tokens_written += written
+        if guide is not None:
+            guide.tokens_read += read + written
+        return completions
+
+    def as_reader(self) -> Reader:
+        """This policy as an engine sees it."""
+        return Reader(self._causal_lm, self._trunk, self.head, self._embedding, self._product_dtype)
+
+    def rows_that_fit(
+        self, prefixes: Sequence[Int32[np.ndarray, " _"]], limits: Sequence[int]
+    ) -> int:
+        """How many rows of the longest prefix and limit the key-value cache may hold at once."""
+        text: PreTrainedConfig = self.config.get_text_config()
+        queries = getattr(text, "num_attention_heads", None)
+        if not queries:  # a recurrent model: its state does not grow
+            return MAX_ROWS
+        heads = getattr(text, "num_key_value_heads", None) or queries
+        width = getattr(text, "head_dim", None) or text.hidden_size // queries
+        item_bytes = next(self.module.parameters()).element_size()
+        per_token = 2 * text.num_hidden_layers * heads * width * max(4, item_bytes)
+        longest = max(map(len, prefixes), default=1) + max(limits, default=1)
+        return max(1, min(MAX_ROWS, CACHE_BYTES // (per_token * longest)))
+
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        samples_per_prompt: int = 1,
+        sampling: Sampling,
+        max_new_tokens: int,
+        seed: int,
+        stop_strings: tuple[str, ...] = (),
+    ) -> list[Trajectory]:
+        """Complete each prompt `samples_per_prompt` times; a prompt's samples share a group.
+
+        The group id holds the place of the prompt in the call, so a prompt that occurs twice
+        makes two groups.
+        """
+        places = [(i, k) for i in range(len(prompts)) for k in range(samples_per_prompt)]
+        completions = self.complete(
+            [prompts[i].token_ids for i, _ in places],
+            sampling=sampling,
+            max_new_tokens=max_new_tokens,
+            seeds=[seed_for(seed, i, k) for i, k in places],
+            stop_strings=stop_strings,
+        )
+        return [
+            assemble(
+                prompts[i],
+                f"{seed}/{i}",
+                [Segment(self.owner, completion.token_ids, completion.logprobs)],
+                completion=self.to_text(completion.token_ids),
+                stopped=completion.stopped,
+                sampling=sampling,
+            )
+            for (i, _), completion in zip(places, completions, strict=True)
+        ]
+
+
+def _load_module(location: str, *, trainable: bool) -> nn.Module:
+    """The model in `location`: a full one, or a peft adapter on the base model that it names."""
+    if (Path(location) / "adapter_config.json").exists():
+        from peft import AutoPeftModelForCausalLM
+
+        return AutoPeftModelForCausalLM.from_pretrained(
+            location, is_trainable=trainable, dtype=torch.float32
+        )
+    config = AutoConfig.from_pretrained(location)
+    return AutoModelForCausalLM.from_pretrained(location, config=config, dtype=torch.float32)

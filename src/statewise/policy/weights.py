@@ -1,0 +1,175 @@
+"""A model with its tokenizer, its name and its version; text; following a student."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int32
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+from statewise.errors import ModelError
+from statewise.policy.named import Precision
+
+
+class Weights:
+    """A causal language model with a tokenizer, a name and a version: all of a policy but what it does.
+
+    `owner` is what a trajectory's table of owners says of the tokens this policy chose:
+    `student@7`, `teacher:stress@300`. `precision` is the autocast type of its forward passes;
+    weights keep the type they have.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        name: str,
+        version: int = 0,
+        precision: Precision = "fp32",
+    ) -> None:
+        self.module = module
+        self.tokenizer = tokenizer
+        self.name = name
+        self.version = version
+        self.precision: Precision = precision
+        self.decay: float | None = None
+        """How slowly it follows the student (see `Ema`); None = it stays."""
+        self.followed: tuple[str, ...] = ()
+        """Names of the weights that follow: those that may move in the student."""
+        self.tokens_written: int = 0
+        """Tokens sampled so far, whether they were kept or not."""
+        self.tokens_read: int = 0
+        """Tokens of the rows that `hidden` was given and of the prefixes that `complete` continued."""
+        causal_lm = self._causal_lm = _causal_lm(module)
+        self._trunk: nn.Module = causal_lm.get_decoder()  # pyright: ignore[reportCallIssue]
+        self._embedding: nn.Module = causal_lm.get_output_embeddings()  # pyright: ignore[reportCallIssue]
+        self.config: PreTrainedConfig = causal_lm.config  # pyright: ignore[reportAttributeAccessIssue]
+        self.stop_token_ids = _stop_token_ids(causal_lm, tokenizer)
+        # A stop token of the generation config alone is not enough: gold completions end in eos.
+        if tokenizer.eos_token_id is None:
+            raise ModelError(
+                f"the tokenizer of {name!r} has no eos token, so nothing could learn to stop; "
+                "set tokenizer.eos_token (and generation_config.eos_token_id)"
+            )
+
+    # ---- what it is -------------------------------------------------------------------------
+
+    @property
+    def owner(self) -> str:
+        """Its name in a trajectory's table of owners."""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.module.parameters()).device
+
+    @property
+    def context_tokens(self) -> int:
+        """The longest row it can read, prompt and completion together."""
+        return int(getattr(self.config, "max_position_embeddings", 1 << 30))
+
+    def trainable_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """Names and tensors that an optimiser may move."""
+        return [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
+
+    # ---- following a student ----------------------------------------------------------------
+
+    def begin(self, student: Weights) -> None:
+        """At the start of a run, what follows stands where the student stands."""
+        self._move(student, keep=0.0)
+
+    def follow(self, student: Weights) -> None:
+        """After an update: `own <- decay * own + (1 - decay) * student` for the weights that follow."""
+        self._move(student, keep=self.decay or 0.0)
+
+    @torch.no_grad()
+    def _move(self, student: Weights, *, keep: float) -> None:
+        theirs = dict(student.module.named_parameters())
+        for name, mine in self._following().items():
+            # Exactly the student's where nothing is kept: x + (y - x) need not round to y.
+            mine.copy_(theirs[name]) if keep == 0 else mine.lerp_(theirs[name], 1 - keep)
+
+    def save_state(self, directory: Path) -> None:
+        """Write the weights that follow a student; a policy that stays has none."""
+        if self.followed:
+            directory.mkdir(parents=True)
+            weights = {name: p.detach().contiguous() for name, p in self._following().items()}
+            save_file(weights, directory / "average.safetensors")
+
+    @torch.no_grad()
+    def restore_state(self, directory: Path) -> None:
+        """Read back what `save_state` wrote."""
+        if self.followed:
+            weights = load_file(directory / "average.safetensors")
+            for name, mine in self._following().items():
+                mine.copy_(weights[name])
+
+    def _following(self) -> dict[str, nn.Parameter]:
+        own = dict(self.module.named_parameters())
+        return {name: own[name] for name in self.followed}
+
+    # ---- text -------------------------------------------------------------------------------
+
+    def to_ids(self, text: str) -> Int32[np.ndarray, " L"]:
+        """Token ids of a text, no special tokens added."""
+        return np.array(self.tokenizer.encode(text, add_special_tokens=False), np.int32)
+
+    @property
+    def prefix_ids(self) -> Int32[np.ndarray, " L"]:
+        """What the tokenizer puts before every text by its own habit: bos, or nothing.
+
+        Prompts begin with it, in training as in evaluation.
+        """
+        ids = self.tokenizer.encode("")
+        return np.array([i for i in ids if i not in self.stop_token_ids], np.int32)
+
+    def to_text(self, token_ids: Sequence[int] | Int32[np.ndarray, " L"]) -> str:
+        """Text of token ids; special tokens (the stop token among them) are left out."""
+        ids = [int(i) for i in token_ids]
+        return self.tokenizer.decode(
+            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )  # pyright: ignore[reportReturnType]
+
+    @property
+    def eos_token_id(self) -> int:
+        """The stop token that gold completions end with."""
+        return self.tokenizer.eos_token_id  # pyright: ignore[reportReturnType]
+
+    @property
+    def _product_dtype(self) -> torch.dtype | None:
+        """What matrix products are taken in, where it is not the type of the weights."""
+        return torch.bfloat16 if self.precision == "bf16" else None
+
+    def _autocast(self) -> contextlib.AbstractContextManager[object]:
+        if self.precision == "bf16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return contextlib.nullcontext()
+
+
+def _causal_lm(module: nn.Module) -> nn.Module:
+    """The transformers model inside a peft wrapper; refuses heads that are more than a matrix."""
+    inner = module.get_base_model() if hasattr(module, "get_base_model") else module  # pyright: ignore[reportCallIssue]
+    for key in ("final_logit_softcapping", "logits_scaling", "logit_scale"):
+        if getattr(inner.config, key, None) not in (None, 1, 1.0):
+            raise ModelError(
+                f"{type(inner).__name__} changes its logits after the head ({key}); "
+                "statewise reads the head as a matrix and would score another model"
+            )
+    return inner
+
+
+def _stop_token_ids(causal_lm: nn.Module, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """The stop tokens of the generation config and the tokenizer's eos."""
+    generation = getattr(causal_lm, "generation_config", None)
+    ids = getattr(generation, "eos_token_id", None)
+    listed = ids if isinstance(ids, list) else [ids]
+    ends: list[int | None] = [*listed, tokenizer.eos_token_id]  # pyright: ignore[reportAssignmentType]
+    return frozenset(i for i in ends if i is not None)

@@ -1,0 +1,126 @@
+"""Reading `Results.probes` for figures: which numbers there are, and how states are called."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from statewise.study.rows import ProbeFigure, Results
+from statewise.words import interval_words, number
+
+ROLES = ("dataset", "base", "learner", "teacher", "retention", "again")
+NAMES = {
+    "dataset": "dataset",
+    "base": "base's own",
+    "learner": "the arm's own",
+    "teacher": "its teacher's",
+    "retention": "retention",
+    "again": "the base's own again",
+}
+IN_TABLE = "labels of cells and the table give"
+"""How a grid shows intervals."""
+MISSING = (
+    "No probes in this run: name them in the study file under `probes` (after: [locality, splice, ...]) and give "
+    "the same `statewise run` again; nothing that is finished is done twice."
+)
+NO_MICROSCOPE = (
+    "No completions to look into: say `probes: {microscope: 40}` in the study file and give the same "
+    "`statewise run` again."
+)
+
+
+def select(
+    results: Results, probe: str, measure: str | None = None, sample: str | None = None
+) -> list[ProbeFigure]:
+    """The numbers of a probe, in the order of the study."""
+    return [
+        figure
+        for figure in results.probes
+        if figure.probe == probe
+        and (measure is None or figure.measure == measure)
+        and (sample is None or figure.sample == sample)
+    ]
+
+
+def role(sample: str) -> str:
+    """Whose states a sample holds, whichever the arm: the teacher's name is left out.
+
+    >>> role("teacher:stress_sft"), role("learner"), role("retention/learner")
+    ('teacher', 'learner', 'retention/learner')
+    """
+    return sample.split(":", 1)[0] if sample.startswith("teacher:") else sample
+
+
+def roles(figures: Iterable[ProbeFigure]) -> list[str]:
+    """The roles that occur, in the order dataset, base, learner, teacher, retention, then others."""
+    found = dict.fromkeys(role(figure.sample) for figure in figures)
+    return [r for r in ROLES if r in found] + [r for r in found if r not in ROLES]
+
+
+def states(sample: str) -> str:
+    """A sample's name for a reader.
+
+    >>> states("learner"), states("teacher:mild_sft")
+    ("the arm's own", "its teacher's")
+    """
+    return NAMES.get(role(sample), sample)
+
+
+def arms_of(results: Results, figures: Sequence[ProbeFigure]) -> list[str]:
+    """Arms that occur as a policy, in the order of the study."""
+    present = {figure.policy for figure in figures}
+    known = [arm.name for arm in results.arms if arm.name in present]
+    return known + sorted(present - set(known))
+
+
+def depth(at: str) -> int:
+    """The depth at which a bin or a cut begins.
+
+    >>> depth("8-15"), depth("1024-"), depth("teacher 24")
+    (8, 1024, 24)
+    """
+    found = re.search(r"\d+", at)
+    return int(found[0]) if found else -1
+
+
+def cells(figure: ProbeFigure, digits: int = 3) -> tuple[str, str, str]:
+    """Value, interval and n of a number, for a table; n counts what its interval ranges over."""
+    e = figure.quantity.estimate
+    return number(e.value, digits), interval_words(e, digits), over(figure)
+
+
+def over(figure: ProbeFigure) -> str:
+    """N of a table: seeds are called so; where an interval is of one seed, states or completions are counted.
+
+    >>> from statewise.stats import Estimate
+    >>> from statewise.study.rows import Quantity
+    >>> q = Quantity(Estimate(0.1, None, 3, "nats"), "seeds only")
+    >>> over(ProbeFigure("locality", "a", "base", "learner", "kappa", "", q, "nats"))
+    '3 seeds'
+    """
+    n, items = figure.quantity.estimate.n, figure.quantity.over == "items"
+    return f"{n:,}" if items else f"{n} {'seed' if n == 1 else 'seeds'}"
+
+
+def counted(figures: Sequence[ProbeFigure], where: str = "bars are") -> str:
+    """What a caption says of n: the seeds behind the numbers, or the states where there is one seed.
+
+    `where` leads over to the intervals: a grid has no bars and gives them in labels and table.
+    """
+    seeds = {f.quantity.estimate.n for f in figures if f.quantity.over != "items"}
+    items = {f.quantity.estimate.n for f in figures if f.quantity.over == "items"}
+    words = []
+    if seeds:
+        words.append(
+            f"n = {_range(seeds)} seed{'' if seeds == {1} else 's'}; {where} 95 % t intervals over seeds"
+        )
+    if items:
+        words.append(
+            f"n = {_range(items)} states (or completions) of one seed; {where} 95 % intervals clustered by prompt"
+        )
+    return "; ".join(words) or "n unknown"
+
+
+def _range(numbers: Iterable[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

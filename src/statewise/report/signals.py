@@ -1,0 +1,183 @@
+"""What is said at the states: the tail and the mass of the teacher's signal, overlap, separability."""
+
+from __future__ import annotations
+
+from statewise.report import svg
+from statewise.report.drawn import Cell, Dot, dots, grid, legend, linear
+from statewise.report.plates import Plate, looks
+from statewise.report.probed import IN_TABLE, arms_of, cells, counted, select, states
+from statewise.study.rows import ProbeFigure, Results
+from statewise.words import interval_words, number
+
+TAIL = {"p50": "median", "p90": "90 %", "p99": "99 %", "largest": "largest"}
+REST = {
+    "above": "share above 5 nats",
+    "clipped": "share clipped",
+    "removed": "share of signal removed by the clip",
+}
+
+
+def tail(results: Results) -> Plate | None:
+    """Quantiles of the size of the teacher's log-ratio."""
+    found = [f for f in select(results, "signal_tail") if f.measure in TAIL]
+    positive = [f for f in found if f.quantity.estimate.value > 0]
+    if not positive:
+        return None
+    look, names = looks(results), arms_of(results, positive)
+    kinds = list(TAIL)
+    marks = [
+        Dot(
+            names.index(f.policy),
+            kinds.index(f.measure),
+            f.quantity.estimate,
+            f"{f.policy}, {TAIL[f.measure]}",
+        )
+        for f in positive
+    ]
+    title = "How loud the teacher's signal is"
+    rows = [(n, look[n].colour if n in look else svg.INK) for n in names]
+    across = "|log pi_T - log pi_S| of the sampled token, nats"
+    drawn = dots(rows, marks, name="tail", title=title, across=across, logarithm=True)
+    rest = [f for f in select(results, "signal_tail") if f.measure in REST]
+    return Plate(
+        "tail",
+        title,
+        "Quantiles over the student's own states of the size of the teacher's log-ratio, on a logarithmic scale: "
+        "few loud tokens can steer a whole update, and a long tail is the early sign of collapse. "
+        f"{legend(list(TAIL.values()))} {counted(found)}.",
+        ("arm", "measure", "value", "95 %", "n"),
+        tuple((f.policy, (TAIL | REST)[f.measure], *cells(f)) for f in [*found, *rest]),
+        wide=drawn[0],
+        narrow=drawn[1],
+    )
+
+
+def mass(results: Results) -> Plate | None:
+    """Share of the signal by the student's entropy and the divergence, one grid an arm."""
+    found = [f for f in select(results, "signal_mass", "mass") if " " in f.at]
+    if not found:
+        return None
+    rows = list(dict.fromkeys(f.at.split(" ", 1)[0] for f in found))
+    columns = list(dict.fromkeys(f.at.split(" ", 1)[1] for f in found))
+    panels = []
+    for name in arms_of(results, found):
+        placed = {}
+        for f in (f for f in found if f.policy == name):
+            entropy, divergence = f.at.split(" ", 1)
+            e = f.quantity.estimate
+            said = f"{name}, entropy {entropy}, divergence {divergence}: {number(e.value)} {interval_words(e)}"
+            placed[rows.index(entropy), columns.index(divergence)] = Cell(
+                e.value, f"{100 * e.value:.0f} %", f"{said} of the signal"
+            )
+        panels.append(
+            grid(
+                [(row, svg.INK) for row in rows],
+                columns,
+                placed,
+                linear(0.0, 1.0),
+                name=f"mass-{len(panels)}",
+                title=f"Signal mass: {name}",
+                width=330,
+                heading=name,
+                across="divergence from the teacher, nats",
+            )
+        )
+    part = select(results, "signal_mass", "states")
+    return Plate(
+        "mass",
+        "Where the signal is",
+        "Share of the summed |log pi_T - log pi_S| by the student's entropy (rows, nats) and its divergence from "
+        "the teacher (columns, nats), on the student's own states. The table also has the share of states, which "
+        f"is what the mass would be were all tokens alike. {counted(found, IN_TABLE)}.",
+        ("arm", "measure", "entropy and divergence", "value", "95 %", "n"),
+        tuple(
+            (f.policy, words, f.at, *cells(f))
+            for words, group in (("share of the signal", found), ("share of states", part))
+            for f in group
+        ),
+        panels=tuple(panels),
+        large=True,
+    )
+
+
+SHARES = {
+    "ratio": "shared tokens over k",
+    "student_mass": "student's mass on them",
+    "teacher_mass": "teacher's mass on them",
+}
+
+
+def overlap(results: Results) -> Plate | None:
+    """Top-k overlap of student and teacher."""
+    found = [f for f in select(results, "overlap") if f.measure in SHARES]
+    if not found:
+        return None
+    look, names, kinds = looks(results), arms_of(results, found), list(SHARES)
+    marks = [
+        Dot(
+            names.index(f.policy),
+            kinds.index(f.measure),
+            f.quantity.estimate,
+            f"{f.policy}, {SHARES[f.measure]}",
+        )
+        for f in found
+    ]
+    title = "Do student and teacher have the same tokens in mind?"
+    rows = [(n, look[n].colour if n in look else svg.INK) for n in names]
+    drawn = dots(rows, marks, name="overlap", title=title, across="share")
+    k = ", ".join(dict.fromkeys(f.at for f in found if f.at))
+    rest = [f for f in select(results, "overlap") if f.measure not in SHARES]
+    return Plate(
+        "overlap",
+        title,
+        f"The k = {k or 'top'} likeliest tokens of each policy at the student's own states, probabilities of the "
+        f"whole softmax. {legend(list(SHARES.values()))} {counted(found)}.",
+        ("arm", "measure", "value", "95 %", "n"),
+        tuple((f.policy, SHARES.get(f.measure, f.measure), *cells(f)) for f in [*found, *rest]),
+        wide=drawn[0],
+        narrow=drawn[1],
+    )
+
+
+def separable(results: Results) -> Plate | None:
+    """AUC of a classifier between an arm's states and the base's."""
+    found = [f for f in select(results, "c2st", "auc") if _whose(results, f)]
+    if not found:
+        return None
+    look = looks(results)
+    names = list(dict.fromkeys(_whose(results, f) for f in found))
+    marks = [
+        Dot(names.index(_whose(results, f)), 0, f.quantity.estimate, _whose(results, f))
+        for f in found
+    ]
+    title = "Can a classifier tell the states from the base's?"
+    rows = [(n, look[n].colour if n in look else svg.INK) for n in names]
+    drawn = dots(rows, marks, name="c2st", title=title, across="AUC", guide=0.5)
+    return Plate(
+        "c2st",
+        title,
+        "AUC of a linear classifier of hidden states, cross-validated by prompt; 0.5 (dashed) where states cannot "
+        f"be told apart. A lower bound of what the best classifier would reach. {counted(found)}.",
+        ("arm", "states", "value", "95 %", "n"),
+        tuple((_whose(results, f), states(f.sample), *cells(f)) for f in found),
+        wide=drawn[0],
+        narrow=drawn[1],
+    )
+
+
+def _whose(results: Results, figure: ProbeFigure) -> str:
+    """The arm that a number of a two-sample probe is about."""
+    known = {arm.name for arm in results.arms}
+    own = figure.sample in ("learner", "again")  # the base's second sample is the null
+    return figure.policy if figure.policy in known and own else ""
+
+
+def typical(results: Results) -> list[tuple[str, str, list[str]]]:
+    """The most typical states of either side: arm, whose side, texts in order."""
+    found: dict[tuple[str, str], list[tuple[float, str]]] = {}
+    for f in select(results, "c2st"):
+        if f.text and f.measure.startswith("typical"):
+            found.setdefault((f.policy, f.measure), []).append((f.quantity.estimate.value, f.text))
+    return [
+        (arm, side, [text for _, text in sorted(texts)]) for (arm, side), texts in found.items()
+    ]

@@ -1,0 +1,210 @@
+"""What policies do along a completion: the splice matrix, repair, and profiles by depth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from statewise.report import svg
+from statewise.report.drawn import Cell, Line, along_depth, grid, linear
+from statewise.report.plates import Plate, looks
+from statewise.report.probed import IN_TABLE, arms_of, cells, counted, depth, over, select
+from statewise.report.svg import Picture
+from statewise.study.claims import BASE
+from statewise.study.rows import ProbeFigure, Results
+from statewise.words import interval_words, number
+
+
+def splice(results: Results) -> Plate | None:
+    """Who writes the first tokens x who writes the rest, at each depth."""
+    found = [f for f in select(results, "splice", "score") if ">" in f.policy]
+    if not found:
+        return None
+    order = [arm.name for arm in results.arms]
+    panels: list[Picture] = []
+    scores = [f.quantity.estimate.value for f in found]
+    scale = linear(min(scores), max(scores))
+    for group in _groups(found, order):
+        members = [n for n in order if n in group] + sorted(group - set(order))
+        short = _short(members)
+        mine = [f for f in found if set(f.policy.split(">", 1)) <= group]
+        for at in sorted({depth(f.at) for f in mine}):
+            placed = {}
+            for f in (f for f in mine if depth(f.at) == at):
+                first, second = f.policy.split(">", 1)
+                e = f.quantity.estimate
+                said = f"{first} writes {at} tokens, {second} the rest: {number(e.value)} {interval_words(e)}"
+                placed[members.index(first), members.index(second)] = Cell(
+                    e.value, number(e.value, 2), said
+                )
+            panels.append(
+                grid(
+                    [(name, svg.INK) for name in short],
+                    short,
+                    placed,
+                    scale,
+                    name=f"splice-{len(panels)}",
+                    title=f"Splice matrix at {at} tokens: {', '.join(members)}",
+                    width=330,
+                    heading=f"{members[-1]} · {at} tokens",
+                )
+            )
+    contrasts = select(results, "splice", "states") + select(results, "splice", "behaviour")
+    return Plate(
+        "splice",
+        "Splice matrix: bad states or bad behaviour?",
+        "Row: who writes the first tokens. Column: who writes the rest. Cell: mean reward of the finished "
+        "completion; the darker the better, one scale for all. A column that stays dark down every row says that "
+        "its policy repairs any states; a row that stays pale says that its policy's states cannot be repaired. "
+        f"{counted(found, IN_TABLE)}. What the states and the behaviour alone are worth stands in the table.",
+        ("pair", "measure", "depth", "value", "95 %", "n"),
+        tuple(
+            (f.policy.replace(">", " > "), f.measure, f.at, *cells(f)) for f in [*found, *contrasts]
+        ),
+        panels=tuple(panels),
+        large=True,
+    )
+
+
+def _short(members: Sequence[str]) -> list[str]:
+    """Roles in place of names, which are too long for a cell: the last is the arm that the panel names.
+
+    >>> _short(["base", "stress_sft", "opd_from_stress"]), _short(["base", "grpo"])
+    (['base', 'teacher', 'student'], ['base', 'student'])
+    """
+    others = [name for name in members[:-1] if name != BASE]
+    names = {members[-1]: "student"} | ({others[0]: "teacher"} if len(others) == 1 else {})
+    return [names.get(name, name) for name in members]
+
+
+def _groups(found: Sequence[ProbeFigure], order: Sequence[str]) -> list[set[str]]:
+    """Policies that were all spliced with each other: largest sets of which every pair is there."""
+    pairs = {frozenset(f.policy.split(">", 1)) for f in found}
+    names = sorted(
+        {n for pair in pairs for n in pair}, key=lambda n: order.index(n) if n in order else 99
+    )
+    groups: list[set[str]] = []
+    for name in reversed(
+        names
+    ):  # an arm stands behind the teacher and the base that it was spliced with
+        group = {name}
+        for other in names:
+            if other != name and all(frozenset({other, member}) in pairs for member in group):
+                group.add(other)
+        if len(group) > 1 and not any(group <= known for known in groups):
+            groups.append(group)
+    return list(reversed(groups))
+
+
+Panel = tuple[str, str, str, float | None]
+PANELS: dict[str, Panel] = {
+    "fidelity entropy": ("fidelity", "entropy", "teacher's entropy, nats", None),
+    "fidelity logprob": (
+        "fidelity",
+        "logprob",
+        "teacher's log-prob of the student's token, nats",
+        None,
+    ),
+    "fidelity agreement": (
+        "fidelity",
+        "agreement",
+        "share where that token is the teacher's first",
+        None,
+    ),
+    "exposure": ("exposure", "by_depth.excess", "exposure excess, nats", 0.0),
+    "overlap": ("overlap", "ratio", "top-k overlap with the teacher", None),
+    "repair": ("repair", "gain", "repair: value of the teacher going on", 0.0),
+}
+"""What is drawn along depth: probe, measure, words, guide."""
+
+
+def profiles(results: Results) -> Plate | None:
+    """Fidelity, exposure, overlap and repair by depth, one line an arm."""
+    look, panels = looks(results), []
+    rows: list[tuple[str, ...]] = []
+    every: list[ProbeFigure] = []
+    for probe, measure, words, guide in PANELS.values():
+        found = [f for f in select(results, probe, measure) if depth(f.at) >= 0]
+        bins = sorted({f.at for f in found}, key=depth)
+        if len(bins) < 2 and probe != "repair":
+            continue
+        lines = [
+            Line(
+                name,
+                look[name].colour if name in look else svg.INK,
+                look[name].marker if name in look else "o",
+                sorted(
+                    ((bins.index(f.at), f.quantity.estimate) for f in found if f.policy == name),
+                    key=lambda point: point[0],
+                ),
+            )
+            for name in arms_of(results, found)
+        ]
+        if not lines:
+            continue
+        panels.append(
+            along_depth(lines, bins, name=f"depth-{len(panels)}", title=words, guide=guide)
+        )
+        rows += [(f.policy, words, f.at, *cells(f)) for f in sorted(found, key=_by_arm(results))]
+        every += found
+    if not panels:
+        return None
+    return Plate(
+        "depth",
+        "Along the completion",
+        "By depth, the tokens of the completion that precede a state: how sure the teacher is at the student's own "
+        "states and what it makes of the student's token; the excess of kl(teacher || student) on the student's "
+        "states over the teacher's; and V_T - V_S, what is gained where the teacher goes on from a student's state. "
+        f"One line an arm in its colour and marker. {counted(every)}.",
+        ("arm", "measure", "depth", "value", "95 %", "n"),
+        tuple(rows),
+        panels=tuple(panels),
+        large=True,
+        legend=tuple(arms_of(results, every)),
+    )
+
+
+def _by_arm(results: Results) -> Callable[[ProbeFigure], tuple[int, int]]:
+    order = {arm.name: i for i, arm in enumerate(results.arms)}
+    return lambda f: (order.get(f.policy, 99), depth(f.at))
+
+
+def others(results: Results) -> tuple[tuple[str, ...], ...]:
+    """Every number of every probe as rows of a table: for the CSV of all."""
+    rows: list[tuple[str, ...]] = []
+    for f in results.probes:
+        e = f.quantity.estimate
+        low, high = ("", "") if e.low is None else (f"{e.low:.6g}", f"{e.high:.6g}")
+        value = f"{e.value:.6g}"
+        rows.append(
+            (
+                f.probe,
+                f.policy,
+                f.reference,
+                f.sample,
+                f.measure,
+                f.at,
+                value,
+                low,
+                high,
+                over(f),
+                f.unit,
+                f.text,
+            )
+        )
+    return tuple(rows)
+
+
+OTHERS = (
+    "probe",
+    "policy",
+    "reference",
+    "states",
+    "measure",
+    "at",
+    "value",
+    "low",
+    "high",
+    "n",
+    "unit",
+    "text",
+)

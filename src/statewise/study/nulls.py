@@ -1,0 +1,118 @@
+"""Policies between two others: what moving alone would do, at the same distance from the base.
+
+Early-stopped nulls train as arms do (`study/matching.py` chooses their checkpoint); an interpolation
+is made here, in the place of a training job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from statewise.errors import ModelError
+from statewise.policy import Policy, PolicyRef
+from statewise.store import RunFolder, exclusive, read_json, whole_directory, write_json, write_text
+from statewise.study.card import model_card
+from statewise.study.controls import Interpolation
+from statewise.study.jobs import Progress, is_trained
+from statewise.study.matching import begin_record, kl_to_base
+from statewise.study.models import MARKER, base_location, check_same_encoding, load_role
+from statewise.study.spec import Study
+
+MOST = 12
+"""Bisections at most: the share is known to 1/4096 then."""
+
+
+def make_interpolation(
+    study: Study, run: RunFolder, name: str, seed: int, progress: Progress
+) -> None:
+    """Find the share, write the policy. A kill costs the whole search, which is short."""
+    null = study.null(name)
+    assert isinstance(null, Interpolation)
+    folder = run.arm(name, seed)
+    with exclusive(folder / ".lock"):
+        if is_trained(run, name, seed):
+            return
+        measure = kl_to_base(study, run, seed, null.prompts_limit)
+        target, _ = measure(load_role("student", PolicyRef(null.matched_to), study, run, seed=seed))
+        begin_record(folder / "match.json", "kl_to_base", null.matched_to, target, null.tolerance)
+        first, second = (
+            load_role("student", PolicyRef(end), study, run, seed=seed).merged()
+            for end in null.between
+        )
+        check_same_encoding(first, second)
+        between = first.snapshot("student")
+        tried: dict[float, float] = {}
+
+        def kl_at(share: float) -> float:
+            progress("interpolating", len(tried), MOST + 2, 0.0)
+            interpolate(between, first, second, share)
+            tried[share] = measure(between)[0]
+            return tried[share]
+
+        share = solve(kl_at, target, tolerance=null.tolerance)
+        interpolate(between, first, second, share)
+        known = read_json(folder / "match.json")
+        write_json(
+            folder / "match.json", known | {"spent": tried[share], "step": 0, "share": share}
+        )
+        facts = {
+            "study": study.name,
+            "arm": name,
+            "seed": seed,
+            "steps": 0,
+            "teachers": [],
+            "prompts": [],
+            "between": list(null.between),
+            "share": share,
+        }
+        with whole_directory(folder / "policy") as beside:
+            between.save(beside)
+            write_text(beside / "README.md", model_card(facts, base_location(study)))
+            write_json(beside / MARKER, facts)
+
+
+@torch.no_grad()
+def interpolate(into: Policy, first: Policy, second: Policy, share: float) -> None:
+    """Set every weight of `into` to `(1 - share) * first + share * second`; exactly theirs at 0 and 1.
+
+    Raises ModelError where the two have other weights than each other.
+    """
+    ends = [dict(policy.module.named_parameters()) for policy in (first, second)]
+    shapes = [{name: p.shape for name, p in end.items()} for end in ends]
+    if shapes[0] != shapes[1]:
+        raise ModelError(
+            "nothing lies between two policies with other weights than each other (layers, widths or "
+            "vocabulary differ); interpolate between an arm and what it started from"
+        )
+    for name, p in into.module.named_parameters():
+        p.copy_(torch.lerp(ends[0][name], ends[1][name], share))
+
+
+def solve(
+    value_at: Callable[[float], float], target: float, *, tolerance: float, most: int = MOST
+) -> float:
+    """The share in [0, 1] whose value is nearest to the target, by bisection.
+
+    Assumes that the value passes the target between a share that lies below it and one that does not;
+    a value that turns back still has such a place, and any of them is a match. Ends where the value is
+    within `tolerance` of the target, or after `most` halvings. Where even 1 stays below, it is 1.
+
+    >>> solve(lambda a: a * a, 0.25, tolerance=0.01)
+    0.5
+    >>> solve(lambda a: a * a, 4.0, tolerance=0.01)  # the far end is not far enough
+    1.0
+    """
+    found = {1.0: value_at(1.0)}
+    if found[1.0] > target:
+        found[0.0] = value_at(0.0)
+        low, high = 0.0, 1.0
+        if found[0.0] < target:
+            for _ in range(most):
+                middle = (low + high) / 2
+                found[middle] = value_at(middle)
+                if abs(found[middle] - target) <= tolerance * target:
+                    break
+                low, high = (middle, high) if found[middle] < target else (low, middle)
+    return min(found, key=lambda share: (abs(found[share] - target), share))

@@ -1,0 +1,114 @@
+"""`statewise plan` in words: what claims could see, and what the study would take."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from statewise.study.costs import Costs, Seconds
+from statewise.study.planning import Assumed, ClaimPlan
+from statewise.study.terminal import console
+from statewise.words import DASH, duration, number
+
+
+def plan_text(
+    name: str,
+    claims: tuple[ClaimPlan, ...],
+    costs: Costs | None,
+    assumed: Assumed,
+    *,
+    width: int = 100,
+    colour: bool = False,
+) -> str:
+    """The plan for a terminal."""
+    out = console(width=width, colour=colour)
+    with out.capture() as capture:
+        if claims:
+            out.print(_claims(name, claims))
+            out.print(_legend(assumed), style="dim")
+        else:
+            out.print(f"{escape(name)} makes no claim.")
+        for claim in claims:
+            if claim.note:
+                out.print(f"\n[bold]{escape(claim.name)}[/]: {escape(claim.note)}.")
+        if costs is not None:
+            out.print(_costs(costs))
+            out.print(_spent(costs))
+    return capture.get()
+
+
+def plan_plain(
+    name: str, claims: tuple[ClaimPlan, ...], costs: Costs | None, assumed: Assumed
+) -> dict[str, Any]:
+    """The plan as plain data."""
+    return {
+        "study": name,
+        "assumed": asdict(assumed),
+        "claims": [asdict(claim) for claim in claims],
+        "costs": None if costs is None else asdict(costs),
+    }
+
+
+def _claims(name: str, claims: tuple[ClaimPlan, ...]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=escape(f"plan of {name}"))
+    table.add_column("claim", overflow="fold")
+    table.add_column("comparison", overflow="fold")
+    for head in ("margin", "sees", "for", "items", "needed", "seeds", "needed"):
+        table.add_column(head, justify="right")
+    for claim in claims:
+        table.add_row(
+            escape(claim.name) + ("" if claim.primary else " (not primary)"),
+            escape(claim.comparison),
+            number(claim.margin),
+            _or_dash(claim.smallest_detectable),
+            _or_dash(claim.aim),
+            f"{claim.items:,}" if claim.items else DASH,
+            DASH if claim.items_needed is None else f"{claim.items_needed:,}",
+            str(claim.seeds),
+            DASH if claim.seeds_needed is None else str(claim.seeds_needed),
+        )
+    return table
+
+
+def _legend(assumed: Assumed) -> str:
+    return (
+        "sees: true effect that this design calls supported 8 times in 10, at the strictest level that Holm asks "
+        "for (of `retains`: the margin at which no change is). for: true effect that the needed items (at these "
+        "seeds) and seeds (at these items) would decide so. The least favourable comparison of each claim. "
+        f"Where no run says better: {assumed.discordance:g} of items differ between two arms, the same for every "
+        f"seed, and an arm's score has standard deviation {assumed.seed_sd:g} over seeds. Both are assumptions."
+    )
+
+
+def _costs(costs: Costs) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title="one seed of each arm")
+    table.add_column("arm", no_wrap=True)
+    for head in ("steps", "training", "from"):
+        table.add_column(head, justify="left" if head == "from" else "right")
+    for arm in costs.arms:
+        span = DASH if arm.training is None else _span(arm.training)
+        table.add_row(escape(arm.arm), f"{arm.steps:,}", span, escape(arm.source))
+    return table
+
+
+def _spent(costs: Costs) -> str:
+    whole = "unknown" if costs.elapsed is None else _span(costs.elapsed)
+    workers = f"{costs.workers} worker{'s' * (costs.workers != 1)}"
+    return (
+        f"Evaluation of one policy on all tasks: {_span(costs.evaluation)}. The whole study on {workers}: {whole}, "
+        "without drift's features, probes, matching's checkpoints, and what workers take from each other. "
+        f"Memory: {costs.memory_gib:.1f} GiB a worker, the peak of these measurements."
+    )
+
+
+def _span(span: Seconds) -> str:
+    low, high = duration(span.low), duration(span.high)
+    return low if low == high else f"{low} to {high}"
+
+
+def _or_dash(value: float | None) -> str:
+    return DASH if value is None else number(value)

@@ -1,0 +1,332 @@
+"""Before a run: what each claim could see, and how many items and seeds would decide it.
+
+The reckoning is that of `stats.crossed_effect` with its variances known: for the mean over T tasks of
+item-paired differences with variances s^2 (seeds), i_t^2 (items) and e_t^2 (what is left),
+
+    V = s^2/S + sum_t (i_t^2/n_t + e_t^2/(S n_t)) / T^2
+
+Unknown before any run is how much differs. Without a run to learn from, `discordance` is the share of
+items on which two arms disagree (for all seeds alike, the dearest case: more seeds then buy no items), and
+`seed_sd` the standard deviation of an arm's true score over training seeds. Both are assumptions and are
+shown as such.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, inf, sqrt
+
+import numpy as np
+import pandas as pd
+
+from statewise import stats
+from statewise.errors import ConfigError
+from statewise.study.claims import (
+    BASE,
+    RETENTION,
+    TARGET,
+    Claim,
+    Comparison,
+    Exceeds,
+    Retains,
+    Unexplained,
+    rivals,
+)
+from statewise.study.items import differences
+from statewise.study.verdicts import ALPHA
+
+MOST_SEEDS = 200
+MOST_ITEMS = 10_000
+"""As many times the study's items, beyond which a number of items is no advice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Items of a task, and clusters of items that depend on each other."""
+
+    items: int
+    clusters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Variances of item-paired differences; one entry of `items` and `rest` a task."""
+
+    seeds: float
+    items: tuple[float, ...]
+    rest: tuple[float, ...]
+    learned: bool
+    """From a run's data, not assumed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimPlan:
+    """What one claim could see. Numbers are those of its least favourable comparison.
+
+    `smallest_detectable` is the true effect that the study calls supported 8 times in 10; for `retains` the
+    margin at which no effect is called so. `aim` is the true effect that `items_needed` (all of its tasks
+    together, in the study's proportions, at the study's seeds) and `seeds_needed` (at its items) are for.
+    None where no number would do, and `note` says why.
+    """
+
+    name: str
+    kind: str
+    primary: bool
+    margin: float
+    level: float
+    comparison: str
+    seeds: int
+    items: int
+    clusters: int
+    assumed: str
+    smallest_detectable: float | None
+    aim: float | None
+    items_needed: int | None
+    seeds_needed: int | None
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Assumed:
+    """What is taken for granted where no run says better."""
+
+    discordance: float = 0.2
+    seed_sd: float = 0.01
+    beyond: float = 0.03
+    """How far beyond its margin the true effect lies that a claim should be decided for."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.discordance <= 1:
+            raise ConfigError(
+                f"--discordance: a share above 0 and at most 1, found {self.discordance}"
+            )
+        if self.seed_sd < 0:
+            raise ConfigError(f"--seed-sd must be 0 or more, found {self.seed_sd}")
+        if self.beyond <= 0:
+            raise ConfigError(f"--beyond must be above 0, found {self.beyond}")
+
+
+def plan_claims(
+    claims: Sequence[Claim],
+    roles: Mapping[str, str],
+    sizes: Mapping[str, Size],
+    seeds: int,
+    assumed: Assumed,
+    scores: pd.DataFrame | None = None,
+) -> tuple[ClaimPlan, ...]:
+    """What each claim could see at this design.
+
+    Args:
+        claims: of the study. Each primary one is asked at the first and strictest of Holm's levels.
+        roles: task name -> `target` or `retention`.
+        sizes: items and clusters by task name.
+        seeds: training seeds.
+        assumed: where nothing is known.
+        scores: item-level rows of a run like the planned one (see `verdicts.decide`), if there is one.
+    """
+    primary = max(1, sum(claim.primary for claim in claims))
+    found = []
+    for claim in claims:
+        alpha = ALPHA / primary if claim.primary else ALPHA
+        if isinstance(claim, Unexplained):
+            found.append(_unexplained(claim, seeds, alpha))
+            continue
+        parts = [
+            _part(claim, rival, tasks, sizes, seeds, alpha, assumed, scores)
+            for rival in rivals(claim)
+            for tasks in _groups(claim, roles)
+        ]
+        found.append(max(parts, key=lambda part: part.smallest_detectable or inf))
+    return tuple(found)
+
+
+def _groups(claim: Comparison, roles: Mapping[str, str]) -> list[list[str]]:
+    """The tasks of each comparison: one at a time for `retains`, their mean otherwise."""
+    wanted = claim.task if isinstance(claim, Exceeds) else RETENTION
+    role = wanted if wanted in (TARGET, RETENTION) else None
+    tasks = [name for name, its in roles.items() if its == role] if role else [wanted]
+    return [[name] for name in tasks] if isinstance(claim, Retains) else [tasks]
+
+
+def _part(
+    claim: Comparison,
+    rival: str,
+    tasks: Sequence[str],
+    sizes: Mapping[str, Size],
+    seeds: int,
+    alpha: float,
+    assumed: Assumed,
+    scores: pd.DataFrame | None,
+) -> ClaimPlan:
+    spread = None if scores is None else learned(scores, claim.arm, rival, tasks)
+    clusters = [float(sizes[name].clusters) for name in tasks]
+    if spread is None:
+        arms = 1 if rival == BASE else 2
+        spread = Spread(
+            arms * assumed.seed_sd**2,
+            (assumed.discordance,) * len(tasks),
+            (0.0,) * len(tasks),
+            learned=False,
+        )
+    equivalence, one = isinstance(claim, Retains), claim.unit == "items"
+    # No change at all must pass two one-sided tests; each gets half of the misses.
+    power = 1 - (1 - stats.POWER) / 2 if equivalence else stats.POWER
+
+    def reach(n_seeds: int, scale: float = 1.0) -> float | None:
+        sized = [max(2.0, scale * n) for n in clusters]
+        scales = checkpoint_scales(spread, sized) if one else scales_of(spread, n_seeds, sized)
+        if not scales:
+            return None
+        return max(stats.detectable_beyond(s.stderr, s.df, alpha, power) for s in scales)
+
+    goal = claim.margin if equivalence else assumed.beyond
+    items = sum(sizes[name].items for name in tasks)
+    now = reach(seeds)
+    more = None if now is None else _items(lambda k: reach(seeds, k) or inf, goal)
+    enough = None if one else _seeds(lambda s: reach(s) or inf, goal)
+    note = ""
+    if now is None:
+        note = "one seed cannot speak about a method"
+    elif more is None:
+        note = "no number of items decides it at these seeds"
+    elif enough is None and not one:
+        note = "no number of seeds decides it at these items"
+    label = f"{claim.arm} on {tasks[0]}" if equivalence else f"{claim.arm} vs {rival}"
+    return ClaimPlan(
+        name=claim.name,
+        kind=claim.kind,
+        primary=claim.primary,
+        margin=claim.margin,
+        level=1 - 2 * alpha,
+        comparison=label,
+        seeds=1 if one else seeds,
+        items=items,
+        clusters=int(sum(clusters)),
+        assumed=_words(spread, len(tasks)),
+        smallest_detectable=None if now is None else now if equivalence else claim.margin + now,
+        aim=0.0 if equivalence else claim.margin + assumed.beyond,
+        items_needed=None if more is None else ceil(more * items),
+        seeds_needed=enough,
+        note=note,
+    )
+
+
+def _words(spread: Spread, tasks: int) -> str:
+    source = "from the run" if spread.learned else "assumed"
+    differ = sum(i + e for i, e in zip(spread.items, spread.rest, strict=True)) / tasks
+    return f"{source}: items {differ:.3f}, seeds {sqrt(spread.seeds):.3f}"
+
+
+def _unexplained(claim: Unexplained, seeds: int, alpha: float) -> ClaimPlan:
+    counts = {m: dict.fromkeys(doses, seeds) for m, doses in claim.methods.items()}
+    lacking = stats.shortfall(counts)
+    return ClaimPlan(
+        name=claim.name,
+        kind=claim.kind,
+        primary=claim.primary,
+        margin=claim.margin,
+        level=1 - 2 * alpha,
+        comparison=f"{len(claim.methods)} methods",
+        seeds=seeds,
+        items=0,
+        clusters=len(claim.methods),
+        assumed="",
+        smallest_detectable=None,
+        aim=None,
+        items_needed=None,
+        seeds_needed=None,
+        note=lacking or "methods are the unit: what decides it is their number and their spread",
+    )
+
+
+# ---- variances ----------------------------------------------------------------------------------------
+
+
+def scales_of(spread: Spread, seeds: int, clusters: Sequence[float]) -> tuple[stats.Scale, ...]:
+    """The yardsticks of `stats.crossed_effect` with known variances; none with one seed.
+
+    By hand, one task: s^2 = .0001, i^2 = .2, n = 1000, S = 3: V = .0001/3 + .2/1000 = .00023333;
+    df = V^2 / ((.0001/3)^2/2 + .0002^2/999) = 91.4.
+
+    >>> crossed, over_seeds = scales_of(Spread(1e-4, (0.2,), (0.0,), False), 3, [1000.0])
+    >>> round(crossed.stderr, 5), round(crossed.df, 1), round(over_seeds.stderr, 5), over_seeds.df
+    (0.01528, 91.4, 0.00577, 2.0)
+    """
+    if seeds < 2:
+        return ()
+    tasks = len(clusters)
+    rest = [e / (seeds * n) / tasks**2 for e, n in zip(spread.rest, clusters, strict=True)]
+    # As the estimate does: where few items differ their part has a floor.
+    items = [
+        max(i / n, (2 / n) ** 2) / tasks**2 + r
+        for i, n, r in zip(spread.items, clusters, rest, strict=True)
+    ]
+    v_seed = spread.seeds / seeds + sum(rest)
+    v_items = sum(items)
+    variance = max(v_seed + v_items - sum(rest), v_seed, v_items)
+    below = v_seed**2 / (seeds - 1)
+    below += sum(
+        item**2 / (n - 1) + r**2 / ((seeds - 1) * (n - 1))
+        for item, r, n in zip(items, rest, clusters, strict=True)
+    )
+    df = max(variance**2 / below if below > 0 else seeds - 1, seeds - 1)
+    crossed = stats.Scale(sqrt(variance), float(df))
+    if v_seed <= 0:
+        return (crossed,)
+    return crossed, stats.Scale(sqrt(v_seed), float(seeds - 1))
+
+
+def checkpoint_scales(spread: Spread, clusters: Sequence[float]) -> tuple[stats.Scale, ...]:
+    """The yardstick of `stats.item_effect`: one checkpoint a side, items alone."""
+    parts = zip(spread.items, spread.rest, clusters, strict=True)
+    variance = sum(max((i + e) / n, (2 / n) ** 2) for i, e, n in parts)
+    return (stats.Scale(sqrt(variance) / len(clusters), inf),)
+
+
+def learned(scores: pd.DataFrame, arm: str, rival: str, tasks: Sequence[str]) -> Spread | None:
+    """The variances in a run's own item differences, by the method of moments; None where it lacks them.
+
+    `e^2 = MS_res`, `i^2 = var(columns) - e^2/S`, `s^2 = var(seeds' means) - sum e_t^2/n_t / T^2`, each at
+    least 0. From 3 seeds s^2 is rough: a factor 2 either way, and more. With one seed nothing says how
+    seeds differ, and the run is not used.
+    """
+    if not {arm, rival} <= set(scores["arm"]):
+        return None
+    fixed = frozenset({BASE})
+    tables = [differences(scores, arm, rival, name, fixed).values for name in tasks]
+    if any(not table.size or min(table.shape) < 2 for table in tables):
+        return None
+    seeds, count = len(tables[0]), len(tables)
+    by_seed = np.mean([table.mean(axis=1) for table in tables], axis=0)
+    items, rest, noise = [], [], 0.0
+    for table in tables:
+        n = table.shape[1]
+        columns = table.mean(axis=0)
+        residual = table - table.mean(axis=1, keepdims=True) - columns + table.mean()
+        e = float((residual**2).sum()) / ((seeds - 1) * (n - 1))
+        rest.append(e)
+        items.append(max(0.0, float(columns.var(ddof=1)) - e / seeds))
+        noise += e / n / count**2
+    return Spread(
+        max(0.0, float(by_seed.var(ddof=1)) - noise), tuple(items), tuple(rest), learned=True
+    )
+
+
+# ---- how much would do --------------------------------------------------------------------------------
+
+
+def _items(reach: Callable[[float], float], goal: float) -> float | None:
+    """The smallest multiple of the study's items at which `reach` is no more than `goal`."""
+    low, high = 1 / MOST_ITEMS, float(MOST_ITEMS)
+    if reach(high) > goal:
+        return None
+    for _ in range(60):
+        middle = sqrt(low * high)
+        low, high = (low, middle) if reach(middle) <= goal else (middle, high)
+    return high
+
+
+def _seeds(reach: Callable[[int], float], goal: float) -> int | None:
+    """The smallest number of seeds at which `reach` is no more than `goal`."""
+    return next((seeds for seeds in range(2, MOST_SEEDS + 1) if reach(seeds) <= goal), None)

@@ -1,0 +1,149 @@
+"""What probes found, over seeds, for `results.json`; which of them found nothing; what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from statewise import stats
+from statewise.stats import Estimate
+from statewise.store import read_json, read_rows
+from statewise.study.claims import BASE
+from statewise.study.rows import ProbeFigure, Quantity
+
+Folders = Mapping[str, Mapping[int, Path]]
+"""Folders by arm and seed."""
+Key = tuple[str, str, str, str, str, str]
+WITHIN_ONE = ("share", "probability", "percentile", "AUC")
+"""Units between 0 and 1: t knows no bounds, so the ends of an interval are cut there."""
+
+
+def asked_at_the_end(study: Mapping[str, Any]) -> bool:
+    """True where the resolved study has a probing job for every arm."""
+    probes = study.get("probes") or {}
+    return bool(probes.get("after") or probes.get("microscope"))
+
+
+def probe_figures(folders: Folders) -> tuple[ProbeFigure, ...]:
+    """Every number of every probe, over the seeds that have it, in the order of the arms and probes.
+
+    Over seeds: their mean with a plain t interval, the states that all share held fixed. Of one seed: the
+    probe's own estimate, whose interval ranges over its prompts. What is said of the base alone is said once,
+    however many arms were compared with it. A text belongs to one checkpoint: the first seed's.
+    """
+    numbers: dict[Key, dict[int, dict[str, Any]]] = {}
+    texts: dict[Key, list[dict[str, Any]]] = {}
+    shown: dict[str, int] = {}
+    for arm, seeds in folders.items():
+        for seed, row in _rows(seeds):
+            key = _key(row)
+            if row["text"]:
+                if shown.setdefault(arm, seed) == seed:
+                    texts.setdefault(key, []).append(row)
+            else:
+                # Two students of one teacher both say how the teacher goes on after its own prefixes, from
+                # the same draws: one number.
+                numbers.setdefault(key, {}).setdefault(seed, row)
+    figures = []
+    for key in dict.fromkeys([*numbers, *texts]):
+        rows = list(numbers.get(key, {}).values())
+        figures += [_figure(rows[0], _quantity(rows))] if rows else []
+        figures += [_figure(row, Quantity(_own(row), "items")) for row in texts.get(key, ())]
+    return tuple(figures)
+
+
+def probe_notes(folders: Folders) -> list[str]:
+    """What a reader must know of probes that have no figure.
+
+    A probe that does not apply to some arm says so in the arm's file alone; it is a note where it applies to
+    none. One that applied and had no answer is a note of its own.
+    """
+    skipped = {
+        (arm, seed): {row["probe"]: row for row in read_json(folder / "probes.skipped.json")}
+        for arm, seeds in folders.items()
+        for seed, folder in seeds.items()
+        if arm != BASE and (folder / "probes.skipped.json").exists()
+    }
+    notes = []
+    for probe in dict.fromkeys(probe for rows in skipped.values() for probe in rows):
+        rows = [row.get(probe) for row in skipped.values()]
+        if all(row is not None and row["kind"] == "does not apply" for row in rows):
+            reason = next(row["reason"] for row in rows if row)
+            notes.append(f"Probe {probe} applies to no arm of this study: {reason}.")
+        silent: dict[str, list[int]] = {}
+        for (arm, seed), row in zip(skipped, rows, strict=True):
+            if row and row["kind"] == "no answer":
+                silent.setdefault(f"{arm}: {row['reason']}", []).append(seed)
+        for what, seeds in silent.items():
+            arm, reason = what.split(": ", 1)
+            where = ", ".join(map(str, seeds))
+            notes.append(f"Probe {probe} has no answer for {arm}, seed {where}: {reason}")
+    return notes
+
+
+def seconds_spent(folders: Folders) -> dict[str, Any]:
+    """Seconds of work by kind of job, over all processes, and the share of it that probes took.
+
+    `train` includes what was probed while arms trained, which is `probe_in_training` again.
+    """
+    paths = [folder for seeds in folders.values() for folder in seeds.values()]
+    jobs = [row for path in paths for row in read_rows(path / "jobs.timing.jsonl")]
+    if not jobs:
+        return {}
+    asked = [row for path in paths for row in read_rows(path / "probes.timing.jsonl")]
+    spent = {
+        kind: sum(row["seconds"] for row in jobs if row["job"] == kind)
+        for kind in ("train", "measure", "probe")
+    }
+    during = sum(row["seconds"] for row in asked if row["step"] is not None)
+    share = (spent["probe"] + during) / sum(spent.values())
+    rounded = {kind: round(seconds, 1) for kind, seconds in spent.items()}
+    return {
+        "seconds": rounded | {"probe_in_training": round(during, 1)},
+        "share_of_probes": round(share, 3),
+    }
+
+
+def _rows(seeds: Mapping[int, Path]) -> Iterator[tuple[int, dict[str, Any]]]:
+    for seed, folder in seeds.items():
+        if (folder / "probes.parquet").exists():
+            for row in pq.read_table(folder / "probes.parquet").to_pylist():
+                yield seed, row
+
+
+def _key(row: Mapping[str, Any]) -> Key:
+    probe, policy, reference = row["probe"], row["policy"], row["reference"]
+    return probe, policy, reference, row["sample"], row["measure"], row["at"]
+
+
+def _quantity(rows: Sequence[Mapping[str, Any]]) -> Quantity:
+    """Over seeds; the probe's own estimate of one seed, and of the base, which has no seeds."""
+    of_base = all(part == BASE for part in rows[0]["policy"].split(">"))
+    if (of_base or len(rows) == 1) and rows[0]["n"] is not None:
+        return Quantity(_own(rows[0]), "items")
+    values = [row["value"] for row in (rows[:1] if of_base else rows)]
+    return Quantity(_honest(stats.seed_mean(values, rows[0]["unit"])), "seeds only")
+
+
+def _own(row: Mapping[str, Any]) -> Estimate:
+    """What the probe itself said of one checkpoint."""
+    names = ("value", "stderr", "unit", "low", "high")
+    return Estimate(**{name: row[name] for name in names}, n=1 if row["n"] is None else row["n"])
+
+
+def _honest(estimate: Estimate) -> Estimate:
+    """Ends of a share's interval inside [0, 1]; no certainty where every seed has the same number."""
+    if estimate.stderr == 0:
+        return replace(estimate, stderr=None, low=None, high=None)
+    if estimate.unit not in WITHIN_ONE or estimate.low is None or estimate.high is None:
+        return estimate
+    return replace(estimate, low=max(estimate.low, 0.0), high=min(estimate.high, 1.0))
+
+
+def _figure(row: Mapping[str, Any], quantity: Quantity) -> ProbeFigure:
+    names = ("probe", "policy", "reference", "sample", "measure", "at", "unit", "text")
+    return ProbeFigure(**{name: row[name] for name in names}, quantity=quantity)

@@ -1,0 +1,132 @@
+"""Which probes a study runs, when, and on how many prompts; what each probe needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from statewise.data import Data, WorldDocuments
+from statewise.errors import ConfigError, at_least_one, nearest
+from statewise.probes import Drift
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a probe asks of a study.
+
+    `cheap` ones may run while an arm trains: a few forward passes over states that are there, or none.
+    `taught` ones need a teacher that is not the student itself. `of_base` ones have something to say of
+    the base alone, which is said once a study.
+    """
+
+    cheap: bool = False
+    taught: bool = False
+    of_base: bool = False
+
+
+KINDS: Mapping[str, Kind] = {
+    "locality": Kind(cheap=True),
+    "reachability": Kind(cheap=True, of_base=True),
+    "forgetting": Kind(cheap=True),
+    "drift": Kind(of_base=True),
+    "c2st": Kind(of_base=True),
+    "coverage": Kind(of_base=True),
+    "splice": Kind(taught=True),
+    "repair": Kind(taught=True),
+    "fidelity": Kind(cheap=True, taught=True),
+    "signal_tail": Kind(cheap=True, taught=True),
+    "signal_mass": Kind(cheap=True, taught=True),
+    "overlap": Kind(cheap=True, taught=True),
+    "exposure": Kind(taught=True),
+    "audit": Kind(cheap=True, of_base=True),
+    "geometry": Kind(cheap=True),
+    "behaviour": Kind(cheap=True, of_base=True),
+    "gradients": Kind(of_base=True),
+}
+"""Every probe of `study/probing.py` by name. A splice without a teacher has nothing to splice."""
+
+AFTER = tuple(name for name in KINDS if name != "drift")
+"""Drift is measured of every arm anyway, beside the base's own null."""
+CHEAP = tuple(name for name, kind in KINDS.items() if kind.cheap)
+CUTTING = ("splice", "repair")
+"""Probes that cut completions at `depths_tokens`."""
+DEFAULT_TOKENS = 120
+
+
+@dataclass(frozen=True)
+class Probing:
+    """Probes of a study: `after` once an arm and seed is measured, `during` every so many of its steps.
+
+    `prompts` None are those that drift is compared on. `retention_limit` is that of each retention
+    task. The microscope shows so many prompts of the first seed token by token; 0 = none.
+
+    >>> Probing(after=("localty",))
+    Traceback (most recent call last):
+    statewise.errors.ConfigError: after: no probe 'localty'; did you mean 'locality'? Known: audit, \
+behaviour, c2st, coverage, drift, exposure, fidelity, forgetting, geometry, gradients, locality, overlap, \
+reachability, repair, signal_mass, signal_tail, splice
+    """
+
+    after: tuple[str, ...] = AFTER
+    during: tuple[str, ...] = ()
+    every_steps: int = 20
+    prompts: Data | None = None
+    retention_limit: int = 100
+    depths_tokens: tuple[int, ...] = (8, 24, 48)
+    microscope: int = 40
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "every_steps", "retention_limit")
+        for key in ("after", "during"):
+            names: tuple[str, ...] = getattr(self, key)
+            for name in names:
+                if name not in KINDS:
+                    raise ConfigError(f"{key}: no probe {name!r}; {nearest(name, KINDS)}")
+                if names.count(name) > 1:
+                    raise ConfigError(f"{key}: {name!r} is listed twice")
+        for name in self.during:
+            if not KINDS[name].cheap:
+                raise ConfigError(
+                    f"during: {name!r} is too dear to run while an arm trains; list it in `after`. "
+                    f"Cheap: {', '.join(CHEAP)}"
+                )
+        if self.microscope < 0:
+            raise ConfigError(f"microscope must be 0 (off) or more, found {self.microscope}")
+        if list(self.depths_tokens) != sorted({d for d in self.depths_tokens if d > 0}):
+            raise ConfigError(
+                f"depths_tokens must rise and begin above 0, found {list(self.depths_tokens)}"
+            )
+        if isinstance(self.prompts, WorldDocuments):
+            raise ConfigError(
+                "prompts: documents have no prompt to complete; give problems, gsm8k or a JSON-lines file"
+            )
+
+    @property
+    def asks_at_the_end(self) -> bool:
+        """True where an arm has a probing job of its own."""
+        return bool(self.after or self.microscope)
+
+
+def completion_tokens(drift: Drift | None, target_tokens: int | None) -> int:
+    """The most tokens of a probe's completions: drift's, else the target task's.
+
+    >>> completion_tokens(None, 64), completion_tokens(Drift(WorldDocuments(), max_new_tokens=8), 64)
+    (64, 8)
+    """
+    return drift.max_new_tokens if drift else target_tokens or DEFAULT_TOKENS
+
+
+def check_probes(probing: Probing, drift: Drift | None, target_tokens: int | None) -> None:
+    """Refuse probes that have no prompts, and cuts that no completion reaches."""
+    if probing.prompts is None and drift is None:
+        raise ConfigError(
+            "probes.prompts: say which prompts (there is no `drift` to take them from)"
+        )
+    tokens = completion_tokens(drift, target_tokens)
+    cut: Sequence[str] = [name for name in CUTTING if name in probing.after]
+    deepest = max(probing.depths_tokens, default=0)
+    if cut and not 0 < deepest < tokens:
+        raise ConfigError(
+            f"probes.depths_tokens: {cut[0]} cuts completions of at most {tokens} tokens, so depths lie "
+            f"between 1 and {tokens - 1}, found {list(probing.depths_tokens)}"
+        )

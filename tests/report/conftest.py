@@ -1,0 +1,119 @@
+"""A whole page with probes and microscope, made once, and a browser to open it with."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from statewise.report import sections
+from statewise.report.material import Material, gather
+from statewise.report.page import page
+from statewise.report.plates import Plate
+from statewise.study.results import summarise
+
+SCRIPT = "<script>window.evil=1</script>"
+PLANTED = (
+    "</script>",
+    SCRIPT,
+    '"><img src=x onerror=window.evil=2>',
+    "\u202e",
+    "\x00",
+    ' "',
+    "&lt;",
+)
+
+
+def load_synthetic() -> ModuleType:
+    path = Path(__file__).parents[1] / "synthetic_run.py"
+    spec = importlib.util.spec_from_file_location("synthetic_run", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A run that has everything, and what its page is made of."""
+
+    run: Path
+    material: Material
+    plates: tuple[Plate, ...]
+    html: str
+
+
+def make_whole(folder: Path, **options: Any) -> tuple[Path, Material]:
+    """A synthetic run with probes and microscope, and what its page is made of."""
+    synthetic = load_synthetic()
+    run = synthetic.make_run(folder, probes=True, **options)
+    results = summarise(run)
+    if not results.probes:
+        probes = synthetic.synthetic_probes.over_seeds(run, list(synthetic.ARMS))
+        results = replace(results, probes=probes)
+    results = replace(results, matched=synthetic.synthetic_probes.matched(results))
+    return run, gather(run, results)
+
+
+@pytest.fixture(scope="session")
+def synthetic() -> ModuleType:
+    return load_synthetic()
+
+
+@pytest.fixture(scope="session")
+def whole_run() -> Callable[..., tuple[Path, Material]]:
+    return make_whole
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    synthetic = load_synthetic()
+    responses = dict.fromkeys(synthetic.ARMS, f"{SCRIPT}\u202eabc\x00</script>")
+    run, material = make_whole(
+        tmp_path_factory.mktemp("whole"),
+        items=60,
+        microscope=4,
+        texts=PLANTED,
+        responses=responses,
+    )
+    plates = sections.plates(material)
+    html = page(material, plates)
+    (run / "report.html").write_text(html, encoding="utf-8")
+    return Whole(run, material, plates, html)
+
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Headless Chromium with an empty profile; skips where it or selenium is not there."""
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("chromium and chromedriver are not installed (apt: chromium, chromium-driver)")
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    profile = tmp_path_factory.mktemp("profile")
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        f"--user-data-dir={profile}",
+        "--window-size=1280,900",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    service = webdriver.ChromeService(executable_path=DRIVER)
+    driver = webdriver.Chrome(options=options, service=service)
+    yield driver
+    driver.quit()

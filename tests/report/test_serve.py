@@ -1,0 +1,263 @@
+"""`statewise serve` over a real socket: what it answers, and what it refuses."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.client
+import json
+import re
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from statewise.errors import ConfigError, RunError
+from statewise.report.serve import serving, site_of
+
+
+class Client:
+    """Requests as they are, with no client's politeness in between."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def ask(
+        self, path: str, *, host: str | None = None, method: str = "GET"
+    ) -> tuple[int, dict[str, str], str]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.putrequest(method, path, skip_host=True)
+        connection.putheader("Host", f"127.0.0.1:{self.port}" if host is None else host)
+        connection.endheaders()
+        answer = connection.getresponse()
+        text = answer.read().decode()
+        connection.close()
+        return answer.status, {k.lower(): v for k, v in answer.getheaders()}, text
+
+    def data(self, path: str) -> Any:
+        code, _, text = self.ask(path)
+        assert code == 200, text
+        return json.loads(text)
+
+
+@pytest.fixture(scope="module")
+def client(whole: Any) -> Iterator[Client]:
+    server = serving(site_of([whole.run]), 0)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield Client(server.server_address[1])
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def name(whole: Any) -> str:
+    (found,) = site_of([whole.run]).runs
+    return found
+
+
+def test_only_its_own_name_is_answered(client: Client) -> None:
+    assert client.ask("/")[0] == 200
+    assert client.ask("/", host=f"localhost:{client.port}")[0] == 200
+    for host in (
+        "evil.example",
+        f"evil.example:{client.port}",
+        "127.0.0.1",
+        "",
+        f"127.0.0.1:{client.port}.evil",
+    ):
+        code, _, text = client.ask("/status.json", host=host)
+        assert code == 403
+        assert "pocket" not in text
+
+
+def test_only_get_is_answered(client: Client) -> None:
+    for method in ("HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"):
+        assert client.ask("/", method=method)[0] == 405
+    assert client.ask("/", method="TRACE")[0] == 501
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/study.yaml",
+        "/runs/",
+        "/runs/{name}",
+        "/runs/{name}/study.yaml",
+        "/runs/{name}/../{name}/",
+        "/runs/{name}/../../study.yaml",
+        "/runs/../",
+        "/runs/..",
+        "/runs/%2e%2e/",
+        "/runs/{name}/%2e%2e/study.yaml",
+        "/runs/{name}/items/../../../etc/passwd",
+        "//etc/passwd",
+        "/runs/{name}/items.parquet",
+        "/../../etc/passwd",
+        "/runs/{name}/\x00",
+    ],
+)
+def test_nothing_of_the_disk_can_be_named(client: Client, name: str, path: str) -> None:
+    code, _, text = client.ask(quote(path.format(name=name), safe="/%."))
+    assert code == 404
+    assert text == "there is no such page\n"
+
+
+def test_it_listens_on_loopback_alone(client: Client) -> None:
+    addresses = {a[4][0] for a in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}
+    for address in addresses - {"127.0.0.1"}:
+        if address.startswith("127."):
+            continue  # another name of loopback
+        with pytest.raises(ConnectionError):
+            socket.create_connection((address, client.port), timeout=1).close()
+
+
+def test_every_page_allows_its_own_script_alone(client: Client, name: str) -> None:
+    for path in ("/", f"/runs/{name}/", f"/runs/{name}/items"):
+        code, head, text = client.ask(path)
+        assert code == 200
+        policy = head["content-security-policy"]
+        assert policy.startswith("default-src 'none'; ")
+        assert policy.endswith("frame-ancestors 'none'")
+        assert "unsafe" not in policy
+        for tag in ("style", "script"):
+            (body,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+            digest = base64.b64encode(hashlib.sha256(body.encode()).digest()).decode()
+            assert f"'sha256-{digest}'" in policy
+        assert head["x-content-type-options"] == "nosniff"
+        assert "access-control-allow-origin" not in head
+
+
+def test_the_report_is_that_of_the_run_and_leads_back(
+    client: Client, whole: Any, name: str
+) -> None:
+    text = client.ask(f"/runs/{name}/")[2]
+    assert 'href="/">All runs' in text
+    assert f'data-items="/runs/{name}/items"' in text
+    assert whole.material.results.question in text
+    assert "<script>window.evil" not in text
+
+
+def test_status_says_how_far_each_arm_is(client: Client, name: str) -> None:
+    run = client.data("/status.json")[name]
+    assert run["study"] == "pocket"
+    states = {arm["name"]: [s["state"] for s in arm["seeds"]] for arm in run["arms"]}
+    assert states["base"] == ["done"]
+    assert states["grpo"] == ["done"] * 3
+    curves = next(a for a in run["arms"] if a["name"] == "grpo")["seeds"][0]["curves"]
+    assert set(curves) == {"loss", "pocket_gsm"}
+    assert len(curves["loss"]) == 60
+    assert curves["loss"][-1][0] == 200
+
+
+def test_a_run_in_progress_is_served(synthetic: Any, tmp_path: Path) -> None:
+    run = synthetic.make_run(tmp_path / "live", arms=("base", "grpo"), seeds=(0,), items=20)
+    folder = run / "arms" / "stress_sft" / "seed-1"
+    folder.mkdir(parents=True)
+    (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "lo')  # torn
+    (run / "arms" / "grpo" / "seed-0" / "budget.json").unlink()
+    server = serving(site_of([run]), 0)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        client = Client(server.server_address[1])
+
+        def state() -> dict[str, Any]:
+            arms = client.data("/status.json")["live"]["arms"]
+            return {
+                (a["name"], s["seed"]): (s["state"], s["step"]) for a in arms for s in a["seeds"]
+            }
+
+        assert state()["stress_sft", 1] == ("training", 1)
+        assert state()["grpo", 0] == ("measuring", 200)
+        assert state()["mild_sft", 0] == ("waiting", 0)
+        assert state()["base", 0] == ("done", None)
+        with (folder / "metrics.jsonl").open("a") as file:
+            file.write('ss": 0.4}\n')
+        assert state()["stress_sft", 1] == ("training", 2)
+        assert "unfinished" in client.ask("/runs/live/")[2]
+        found = client.data("/runs/live/verdicts.json")
+        assert {v["verdict"] for v in found} == {"undecided"}
+        (folder / "metrics.jsonl").write_text("{broken}\n{}\n")
+        assert "damaged" in client.data("/status.json")["live"]["error"]
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_items_by_page_and_filter(client: Client, name: str) -> None:
+    place = f"/runs/{name}/items.json"
+    every = client.data(place)
+    assert every["total"] == (6 * 3 + 1) * (60 + 60 + 120 + 120)
+    assert len(every["rows"]) == 50
+    assert every["facets"]["seed"] == ["0", "1", "2"]
+    one = client.data(f"{place}?arm=grpo&seed=1&task=pocket_gsm&decoding=greedy")
+    assert one["total"] == 60
+    assert {(r["arm"], r["seed"], r["task"], r["decoding"]) for r in one["rows"]} == {
+        ("grpo", 1, "pocket_gsm", "greedy")
+    }
+    second = client.data(f"{place}?arm=grpo&seed=1&task=pocket_gsm&decoding=greedy&page=1")
+    ids = [r["item_id"] for part in (one, second) for r in part["rows"]]
+    assert len(set(ids)) == 60
+    right = client.data(f"{place}?arm=grpo&outcome=right")["total"]
+    wrong = client.data(f"{place}?arm=grpo&outcome=wrong")["total"]
+    assert right + wrong == client.data(f"{place}?arm=grpo")["total"]
+    assert client.data(f"{place}?item={ids[7]}&arm=grpo&seed=1&decoding=greedy")["total"] == 1
+    assert client.data(f"{place}?find=WINDOW.EVIL")["total"] == every["total"]
+    assert client.data(f"{place}?find=nothing-of-the-kind")["total"] == 0
+    assert client.data(f"{place}?arm=nobody")["total"] == 0
+    assert client.data(f"{place}?outcome=cut&arm=one_step_opd_from_stress")["total"] > 200
+
+
+def test_a_wrong_filter_is_told(client: Client, name: str) -> None:
+    for query, word in (("colour=red", "no filter 'colour'"), ("page=x", "page must be a number")):
+        code, _, text = client.ask(f"/runs/{name}/items.json?{query}")
+        assert code == 409
+        assert word in text
+
+
+def test_runs_of_one_name_are_told_apart(synthetic: Any, tmp_path: Path) -> None:
+    for side in ("a", "b"):
+        synthetic.make_run(tmp_path / side / "pocket", arms=())
+    found = site_of([tmp_path / "a" / "pocket", tmp_path / "b" / "pocket"]).runs
+    assert list(found) == ["pocket", "pocket-2"]
+
+
+def test_what_is_no_run_and_a_taken_port_are_refused(whole: Any, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"is no run folder: it has no study\.yaml"):
+        site_of([tmp_path])
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"--port {port}: .*; 0 takes a free one"):
+            serving(site_of([whole.run]), port)
+
+
+def test_the_command_prints_its_address_and_answers(whole: Any) -> None:
+    command = [sys.executable, "-m", "statewise", "serve", str(whole.run), "--port", "0"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            port = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/  \(Ctrl-C ends it\)\n", line)
+            assert port is not None, line
+            assert Client(int(port[1])).ask("/")[0] == 200
+        finally:
+            # Not SIGINT: a child of a shell's background job inherits that it is ignored.
+            process.terminate()
+            try:
+                code = process.wait(timeout=20)
+            finally:
+                process.kill()
+        assert code == 0

@@ -1,0 +1,264 @@
+"""`statewise plan`: what a claim could see, against the statistics that will judge it; what a study takes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from statewise import stats
+from statewise.cli import main
+from statewise.errors import ConfigError
+from statewise.study.claims import Exceeds, Forgets, Retains, Unexplained
+from statewise.study.controls import EarlyStop, Interpolation
+from statewise.study.costs import ArmCost, Seconds, _elapsed, _standing, measure_costs, sizes
+from statewise.study.planning import Assumed, Size, Spread, learned, plan_claims, scales_of
+from statewise.study.spec import read_study
+
+ROLES = {"gsm": "target", "mmlu": "retention", "truth": "retention"}
+SIZES = {"gsm": Size(1000, 1000), "mmlu": Size(2000, 2000), "truth": Size(2000, 500)}
+
+
+def test_one_checkpoint_meets_the_published_figures():
+    """Science: 0.056, 0.040 and 0.028 at discordance 0.2, two-sided; one-sided at 0.025 is the same."""
+    for n, expected in ((500, 0.056), (1000, 0.040), (2000, 0.028)):
+        claim = Exceeds(name="c", text="t", arm="a", over=("base",), unit="items", primary=False)
+        (found,) = plan_claims([claim], ROLES, SIZES | {"gsm": Size(n, n)}, 1, Assumed())
+        # One-sided at 0.05: (1.645 + .842) sqrt(.2/n)
+        assert found.smallest_detectable == pytest.approx(2.4865 * (0.2 / n) ** 0.5, rel=1e-3)
+        assert found.smallest_detectable == pytest.approx(expected * 2.4865 / 2.8016, abs=5e-4)
+        assert found.seeds_needed is None
+        assert found.items_needed == pytest.approx((2.4865 / 0.03) ** 2 * 0.2, rel=0.002)  # 1374
+
+
+def test_many_seeds_leave_the_items_alone():
+    # S -> many, i^2 = .2 shared: V -> .2/1000, whatever the seeds
+    (few, many) = (
+        max(s.stderr for s in scales_of(Spread(0.0, (0.2,), (0.0,), False), seeds, [1000.0]))
+        for seeds in (2, 200)
+    )
+    assert few == many == pytest.approx((0.2 / 1000) ** 0.5)
+
+
+def simulate(
+    spread: Spread, effect: float, seeds: int, n: int, alpha: float, repeats: int
+) -> float:
+    """Share of simulated studies whose one-sided p of "at most 0" is at most alpha."""
+    rng, seen = np.random.default_rng(8), 0
+    for _ in range(repeats):
+        table = (
+            effect
+            + rng.normal(0, spread.seeds**0.5, (seeds, 1))
+            + rng.normal(0, spread.items[0] ** 0.5, (1, n))
+            + rng.normal(0, spread.rest[0] ** 0.5, (seeds, n))
+        )
+        seen += (stats.p_above(stats.crossed_effect([table])) or 0) <= alpha
+    return seen / repeats
+
+
+@pytest.mark.parametrize(
+    ("spread", "seeds", "n"),
+    [
+        (Spread(1e-4, (0.1,), (0.1,), False), 3, 1000),
+        (Spread(4e-4, (0.2,), (0.01,), False), 3, 1000),
+        (Spread(1e-6, (0.2,), (0.0,), False), 3, 500),
+    ],
+)
+def test_the_effect_that_is_planned_for_is_seen_8_times_in_10(spread, seeds, n):
+    """600 studies: within 4 standard errors of 0.8, and 0.04 below, for the wider scale is judged by."""
+    scales = scales_of(spread, seeds, [float(n)])
+    size = max(stats.detectable_beyond(s.stderr, s.df, 0.05) for s in scales)
+    power = simulate(spread, size, seeds, n, 0.05, 600)
+    assert 0.69 <= power <= 0.87
+
+
+def test_what_is_needed_is_enough_and_one_less_is_not():
+    claim = Exceeds(name="c", text="t", arm="a", over=("b",), primary=False)
+    (rival,) = plan_claims([claim], ROLES, SIZES, 3, Assumed())
+    # Two arms' seeds of 0.01 at 3 seeds: (t' at 2 df) .0141/sqrt(3) is beyond 0.03 whatever the items.
+    assert (rival.items_needed, rival.note) == (
+        None,
+        "no number of items decides it at these seeds",
+    )
+    claim = replace(claim, over=("base",))
+    (now,) = plan_claims([claim], ROLES, SIZES, 3, Assumed())
+    assert now.smallest_detectable is not None
+    assert now.items_needed is not None
+    assert now.aim == 0.03
+    for items, enough in ((now.items_needed, True), (now.items_needed - 20, False)):
+        (then,) = plan_claims([claim], ROLES, SIZES | {"gsm": Size(items, items)}, 3, Assumed())
+        assert (then.smallest_detectable <= 0.03) is enough  # pyright: ignore[reportOptionalOperand]
+    quiet = Assumed(discordance=0.05)  # with 0.2 no number of seeds makes up for 1,000 items
+    assert now.seeds_needed is None
+    assert now.note == "no number of seeds decides it at these items"
+    (few,) = plan_claims([claim], ROLES, SIZES, 3, quiet)
+    assert few.seeds_needed is not None
+    for seeds, enough in ((few.seeds_needed, True), (few.seeds_needed - 1, False)):
+        (then,) = plan_claims([claim], ROLES, SIZES, seeds, quiet)
+        assert (then.smallest_detectable <= 0.03) is enough  # pyright: ignore[reportOptionalOperand]
+
+
+def test_seeds_that_differ_too_much_are_not_made_up_for_by_items():
+    claim = Forgets(name="c", text="t", arm="a", primary=False)
+    (found,) = plan_claims([claim], ROLES, SIZES, 3, Assumed(discordance=0.05, seed_sd=0.05))
+    assert found.items_needed is None
+    assert found.note == "no number of items decides it at these seeds"
+    assert found.seeds_needed is not None
+    (alone,) = plan_claims([claim], ROLES, SIZES, 1, Assumed())
+    assert (alone.smallest_detectable, alone.note) == (None, "one seed cannot speak about a method")
+
+
+def test_primary_claims_share_their_error_and_the_worst_part_speaks():
+    claims = [
+        Exceeds(name="a", text="t", arm="x", over=("base", "y")),
+        Retains(name="b", text="t", arm="x"),
+        Forgets(name="c", text="t", arm="x", primary=False),
+    ]
+    found = {plan.name: plan for plan in plan_claims(claims, ROLES, SIZES, 3, Assumed())}
+    assert [round(p.level, 3) for p in found.values()] == [0.95, 0.95, 0.9]
+    # Against an arm that trains, two arms' seeds vary; of two tasks the one with fewer clusters is the worse.
+    assert found["a"].comparison == "x vs y"
+    assert found["b"].comparison == "x on truth"
+    assert (found["b"].items, found["b"].clusters, found["b"].aim) == (2000, 500, 0.0)
+    assert (found["c"].items, found["c"].clusters) == (4000, 2500)
+    few = Unexplained(name="d", text="t", drift="update_norm", methods={"m": ("x", "y")})
+    (last,) = plan_claims([few], ROLES, SIZES, 3, Assumed())
+    assert "needs 6 methods x 4 doses x 2 seeds" in last.note
+
+
+def test_variances_are_learned_from_a_run():
+    """Planted: s 0.02, i^2 0.15, e^2 0.05, 12 seeds and 2,000 items."""
+    rng = np.random.default_rng(3)
+    shared = rng.normal(0, 0.15**0.5, 2000)
+    frames = []
+    for seed in range(12):
+        d = rng.normal(0, 0.02) + shared + rng.normal(0, 0.05**0.5, 2000)
+        for arm, values in (("a", d), ("base", np.zeros(2000))):
+            if arm == "a" or seed == 0:
+                frames.append(
+                    pd.DataFrame(
+                        {
+                            "task": "gsm",
+                            "item_id": [f"{i:04d}" for i in range(2000)],
+                            "arm": arm,
+                            "seed": seed,
+                            "decoding": "greedy",
+                            "score": values,
+                        }
+                    )
+                )
+    scores = pd.concat(frames, ignore_index=True)
+    found = learned(scores, "a", "base", ["gsm"])
+    assert found is not None
+    assert found.items[0] == pytest.approx(0.15, rel=0.1)
+    assert found.rest[0] == pytest.approx(0.05, rel=0.1)
+    assert found.seeds**0.5 == pytest.approx(0.02, rel=0.6)  # 12 seeds: chi-square on 11 degrees
+    assert learned(scores[scores["seed"] == 0], "a", "base", ["gsm"]) is None
+    claim = Exceeds(name="c", text="t", arm="a", over=("base",))
+    (plan,) = plan_claims([claim], ROLES, SIZES, 3, Assumed(), scores)
+    assert plan.assumed.startswith("from the run: items 0.198, seeds 0.020")
+    (other,) = plan_claims([replace(claim, arm="z")], ROLES, SIZES, 3, Assumed(), scores)
+    assert other.assumed.startswith("assumed: items 0.200, seeds 0.010")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"discordance": 0.0}, "--discordance"),
+        ({"seed_sd": -1.0}, "--seed-sd"),
+        ({"beyond": 0.0}, "--beyond"),
+    ],
+)
+def test_assumptions_that_mean_nothing_are_refused(values, message):
+    with pytest.raises(ConfigError, match=message):
+        Assumed(**values)
+
+
+# ---- time and memory --------------------------------------------------------------------------------
+
+
+def test_items_and_clusters_are_counted():
+    tasks = {task.key: task for task in read_study("pocket").tasks}
+    found = sizes(list(tasks.values()))
+    assert found["pocket_gsm"] == Size(1000, 1000)
+    assert found["pocket_truthfulqa_mc1"].clusters < found["pocket_truthfulqa_mc1"].items == 2000
+    few = sizes([replace(tasks["pocket_mmlu"], limit=7)])
+    assert few["pocket_mmlu"] == Size(7, 7)
+
+
+def test_time_on_workers_by_hand(tiny_study):
+    """mild 10 s, its student 20 s, alone 5 s; 1 s to evaluate each and the base; one seed, two workers."""
+    names = ("mild_sft", "opd_from_mild", "grpo")
+    nulls = (
+        Interpolation("between", ("base", "mild_sft"), "grpo"),
+        EarlyStop("early", "mild_sft", "grpo", by="update_norm"),
+    )
+    study = replace(
+        tiny_study, arms=tuple(tiny_study.arm(n) for n in names), claims=(), nulls=nulls
+    )
+    arms = [
+        ArmCost(n, 1, Seconds(s, 2 * s), "") for n, s in zip(names, (10.0, 20.0, 5.0), strict=True)
+    ]
+    found = _elapsed(study, arms, Seconds(1.0, 1.0), 2)
+    # Work: base 1, mild 11, student 21, grpo 6, interpolation 1, early 11 = 51; longest chain 10 + 20 + 1 = 31.
+    assert found is not None
+    assert found.low == max(51 / 2, 31)
+    # High: 1 + 21 + 41 + 11 + 1 + 21 = 96; chain 61: 96/2 + 61/2.
+    assert found.high == 96 / 2 + 61 / 2
+    alone = _elapsed(study, arms, Seconds(1.0, 1.0), 1)
+    assert alone == Seconds(51.0, 96.0)
+
+
+def test_untrained_teachers_are_stood_in_for_by_what_they_come_from(tiny_study):
+    stood = _standing(tiny_study, tiny_study.arm("opd_from_mild"))
+    assert stood.streams[0].source.teacher.name == "base"
+    assert stood.budget == tiny_study.arm("opd_from_mild").budget
+
+
+def test_a_probe_measures_and_writes_nothing(tiny_study, tiny_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arms = (tiny_study.arm("opd_from_mild"), tiny_study.arm("mild_sft"))
+    study = replace(tiny_study, arms=arms, claims=())
+    found = measure_costs(study, steps=2, workers=0)
+    first = found.arms[0]
+    assert (first.arm, first.steps, first.source) == ("opd_from_mild", 5, "2 steps measured here")
+    assert 0 < first.training.low <= first.training.high
+    assert found.elapsed is not None
+    assert found.elapsed.low >= first.training.low + found.evaluation.low
+    assert found.memory_gib > 0.05
+    assert list(tmp_path.iterdir()) == []
+    from statewise.plain import load_yaml
+
+    stored = load_yaml(tiny_run.root / "study.yaml")
+    timed = measure_costs(study, steps=1, workers=0, run=tiny_run, stored=stored)
+    assert [arm.source.split(" of ")[0] for arm in timed.arms] == ["1 seeds", "1 seeds"]
+    other = replace(study.arms[1], budget=replace(study.arms[1].budget, steps=4))
+    changed = measure_costs(
+        replace(study, arms=(study.arms[1], other)[1:]),
+        steps=1,
+        workers=0,
+        run=tiny_run,
+        stored=stored,
+    )
+    assert changed.arms[0].source == "1 steps measured here"
+
+
+def test_the_command_prints_a_table_and_json(capsys):
+    assert main(["plan", "pocket", "--steps", "0"]) == 0
+    text = capsys.readouterr().out
+    assert "stress_forgets" in text
+    assert "Both are assumptions." in text
+    assert "a regression of forgetting on drift needs" in " ".join(text.split())
+    assert (
+        main(["plan", "pocket", "--steps", "0", "--json", "--seeds", "8", "--discordance", "0.1"])
+        == 0
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert found["costs"] is None
+    assert {claim["seeds"] for claim in found["claims"]} == {8}
+    assert found["assumed"]["discordance"] == 0.1
+    assert main(["plan", "pocket", "--steps", "0", "--run", "nowhere"]) == 2
+    assert "is no run folder" in capsys.readouterr().err
