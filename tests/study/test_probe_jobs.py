@@ -140,6 +140,16 @@ def test_samples_are_named_by_role_and_rows_are_about_the_arm_itself(probed_run)
     assert set(rows_of(probed_run, "base").policy) == {"base"}
 
 
+def test_the_cells_of_signal_mass_are_all_there_and_sum_to_1(probed_run):
+    """So that their means over seeds sum to 1 as well."""
+    rows = rows_of(probed_run, "opd_from_mild").query("probe == 'signal_mass'")
+    for measure in ("states", "mass"):
+        found = rows[rows.measure == measure]
+        assert len(set(found["at"])) == 9
+        assert found.value.sum() == pytest.approx(1)
+        assert found[found.value == 0].stderr.isna().all()
+
+
 def test_the_trained_states_of_an_arm_are_those_its_source_visits(probed_run):
     index = {
         arm: set(rows_of(probed_run, arm).query("measure == 'index'")["sample"]) for arm in ARMS
