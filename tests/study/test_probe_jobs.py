@@ -15,11 +15,22 @@ from safetensors.torch import load_file
 
 from statewise.errors import ConfigError
 from statewise.plain import from_plain, to_plain
-from statewise.policy import PolicyRef
+from statewise.policy import Ema, PolicyRef
 from statewise.probes import per_state
+from statewise.rewards import ExactAnswer
+from statewise.sources import (
+    Continuation,
+    Dataset,
+    Filtered,
+    Learner,
+    Mixture,
+    Replay,
+    Stored,
+    Teacher,
+)
 from statewise.states import read_states
 from statewise.store import RunFolder, read_json, read_rows
-from statewise.study import probe_jobs, scene
+from statewise.study import probe_jobs
 from statewise.study.executor import Job, plan
 from statewise.study.jobs import train_arm
 from statewise.study.models import load_role
@@ -27,10 +38,12 @@ from statewise.study.probe_jobs import is_probed, probe_arm
 from statewise.study.probe_spec import CHEAP, KINDS, Probing
 from statewise.study.probing import PROBES
 from statewise.study.results import summarise
+from statewise.study.scene import answers, trained_role
 from statewise.study.spec import Study, read_study
 
 ARMS = ("mild_sft", "opd_from_mild", "grpo")
 TAUGHT = {name for name, kind in KINDS.items() if kind.taught}
+MILD = PolicyRef("mild")
 ROLES = {"dataset", "base", "learner", "retention"}
 
 
@@ -114,7 +127,8 @@ def test_every_arm_is_asked_every_probe_that_applies(probed_study, probed_run):
     assert plan(probed_study, probed_run) == {}
     for arm in ARMS:
         folder = probed_run.arm(arm, 0)
-        skipped = {row["probe"]: row for row in read_json(folder / "probes.skipped.json")}
+        known = [r for r in read_json(folder / "probes.skipped.json") if r["kind"] != "in part"]
+        skipped = {row["probe"]: row for row in known}
         assert set(skipped) == (set() if arm == "opd_from_mild" else TAUGHT)
         assert set(rows_of(probed_run, arm).probe) == set(KINDS) - set(skipped)
         assert {row["kind"] for row in skipped.values()} <= {"does not apply"}
@@ -157,6 +171,46 @@ def test_the_trained_states_of_an_arm_are_those_its_source_visits(probed_run):
     assert index["mild_sft"] == {"dataset / retention"}
     assert index["opd_from_mild"] == {"learner / retention"}
     assert index["grpo"] == set()  # it never moved, so its movement has no ratio
+    (why,) = [r for r in read_json(probed_run.arm("grpo", 0) / "probes.skipped.json") if r["kind"] == "in part"]
+    assert why == {
+        "probe": "locality",
+        "kind": "in part",
+        "reason": "no index: it did not move at the retention states",
+    }
+
+
+@pytest.mark.parametrize(
+    ("source", "role"),
+    [
+        (Teacher(MILD, max_new_tokens=8), "teacher:mild"),
+        (Filtered(Teacher(MILD, max_new_tokens=8), ExactAnswer()), "teacher:mild"),
+        (Filtered(Learner(max_new_tokens=8), ExactAnswer()), "learner"),
+        (Mixture((Teacher(MILD, 8), Filtered(Teacher(MILD, 8), ExactAnswer())), (0.5,)), "teacher:mild"),
+        (Mixture((Teacher(MILD, 8), Dataset()), (0.5,)), None),
+        (Mixture((Learner(8), Dataset()), (0.5,)), None),
+        (Replay(Filtered(Learner(8), ExactAnswer()), 0.5, capacity=4), "learner"),
+        (Continuation(MILD, 2, 8), "learner"),
+        (Teacher(PolicyRef("student"), 8), "learner"),
+        (Teacher(Ema(0.9), 8), "learner"),
+        (Stored("states.parquet", "base"), None),
+    ],
+)  # fmt: skip
+def test_a_source_has_the_role_that_it_visits_or_none_where_it_mixes_them(source, role):
+    assert trained_role(source) == role
+
+
+def test_why_an_index_is_missing_is_kept(probed_study, probed_run):
+    scene, _ = probe_jobs._scene(probed_study, probed_run, "mild_sft", 0)
+    without = {name: rows for name, rows in scene.samples.items() if name != "retention"}
+    few = {name: rows for name, rows in without.items() if name != "dataset"}
+    for other, reason in (
+        (replace(scene, trained=None), "no one sample has the states that it was trained on"),
+        (replace(scene, samples=without), "there is no sample 'retention'"),
+        (replace(scene, samples=few), "there is no sample 'dataset'"),
+    ):
+        rows, why = answers("locality", other)
+        assert rows
+        assert why == f"no index: {reason}"
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +301,6 @@ def test_an_arm_that_is_killed_while_it_is_probed_ends_as_if_it_never_was(
             raise Killed
 
     asked: list[str] = []
-    answers = scene.answers
 
     def counted(probe: str, *rest: object):
         asked.append(probe)
@@ -382,8 +435,10 @@ def test_a_probe_without_an_answer_ends_no_study_and_is_a_note(probed_study, pro
 
 
 def test_a_probe_that_applies_to_some_arm_is_no_note(probed_run):
-    """Two of three arms have no teacher: their files say so, the report does not."""
-    assert [note for note in summarise(probed_run.root).notes if note.startswith("Probe")] == []
+    """Arms without a teacher: their files say so, the report does not. What is missing in part it says."""
+    assert [note for note in summarise(probed_run.root).notes if note.startswith("Probe")] == [
+        "Probe locality has an answer in part for grpo, seed 0: no index: it did not move at the retention states"
+    ]
 
 
 def test_what_is_not_probed_yet_is_said(probed_run, tmp_path):

@@ -60,7 +60,7 @@ def probe_notes(folders: Folders) -> list[str]:
     """What a reader must know of probes that have no figure.
 
     A probe that does not apply to some arm says so in the arm's file alone; it is a note where it applies to
-    none. One that applied and had no answer is a note of its own.
+    none. One that applied and had no answer, or lacks a part of it, is a note of its own.
     """
     skipped = {
         (arm, seed): {row["probe"]: row for row in read_json(folder / "probes.skipped.json")}
@@ -74,14 +74,14 @@ def probe_notes(folders: Folders) -> list[str]:
         if all(row is not None and row["kind"] == "does not apply" for row in rows):
             reason = next(row["reason"] for row in rows if row)
             notes.append(f"Probe {probe} applies to no arm of this study: {reason}.")
-        silent: dict[str, list[int]] = {}
+        silent: dict[tuple[str, str, str], list[int]] = {}
         for (arm, seed), row in zip(skipped, rows, strict=True):
-            if row and row["kind"] == "no answer":
-                silent.setdefault(f"{arm}: {row['reason']}", []).append(seed)
-        for what, seeds in silent.items():
-            arm, reason = what.split(": ", 1)
+            if row and row["kind"] != "does not apply":
+                silent.setdefault((row["kind"], arm, row["reason"]), []).append(seed)
+        for (kind, arm, reason), seeds in silent.items():
+            had = "no answer" if kind == "no answer" else "an answer in part"
             where = ", ".join(map(str, seeds))
-            notes.append(f"Probe {probe} has no answer for {arm}, seed {where}: {reason}")
+            notes.append(f"Probe {probe} has {had} for {arm}, seed {where}: {reason}")
     return notes
 
 
