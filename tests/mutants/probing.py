@@ -61,7 +61,7 @@ MUTANTS = (
         "resume",
         "a student is probed before its teacher",
         "study/executor.py",
-        '            *(Job("probe", teacher, seed) for teacher in study.parents(study.arm(name))),\n',
+        '            *(Job("probe", teacher, seed) for teacher in study.needs(name)),\n',
         "",
         (f"{JOBS}::test_a_probing_job_waits_for_the_base_and_for_its_teachers_of_the_same_seed",),
     ),

@@ -23,7 +23,13 @@ WITHIN_ONE = ("share", "probability", "percentile", "AUC")
 
 
 def asked_at_the_end(study: Mapping[str, Any]) -> bool:
-    """True where the resolved study has a probing job for every arm."""
+    """True where a study as `to_plain` writes it has a probing job for every arm.
+
+    >>> asked_at_the_end({"probes": {"after": [], "microscope": 4}}), asked_at_the_end({"probes": None})
+    (True, False)
+    >>> asked_at_the_end({"probes": {"after": [], "during": ["audit"], "microscope": 0}})
+    False
+    """
     probes = study.get("probes") or {}
     return bool(probes.get("after") or probes.get("microscope"))
 
