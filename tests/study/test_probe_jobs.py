@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
+from statewise.cli import main
 from statewise.errors import ConfigError
 from statewise.plain import from_plain, to_plain
 from statewise.policy import Ema, PolicyRef
@@ -28,12 +29,12 @@ from statewise.sources import (
     Stored,
     Teacher,
 )
-from statewise.states import read_states
+from statewise.states import read_about, read_states
 from statewise.store import RunFolder, read_json, read_rows
-from statewise.study import probe_jobs
+from statewise.study import probe_jobs, probe_samples
 from statewise.study.executor import Job, plan
 from statewise.study.jobs import train_arm
-from statewise.study.models import load_role
+from statewise.study.models import fingerprint, load_role
 from statewise.study.probe_jobs import is_probed, probe_arm
 from statewise.study.probe_spec import CHEAP, KINDS, Probing
 from statewise.study.probing import PROBES
@@ -78,7 +79,7 @@ def test_every_probe_has_a_line_that_says_what_it_needs():
         ("probes.depths_tokens=[8, 120]", "probes.depths_tokens: splice cuts completions of at most 120 tokens"),
         ("probes.depths_tokens=[24, 8]", "probes: depths_tokens must rise"),
         ("probes={after: [repair], depths_tokens: []}", "probes.depths_tokens: repair cuts"),
-        ("probes.prompts=world_documents", "probes: prompts: documents have no prompt"),
+        ("probes.prompts=world_documents", "probes.prompts: documents have no prompt"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_probes_is_named(assignment, message):
@@ -89,6 +90,10 @@ def test_what_is_wrong_with_probes_is_named(assignment, message):
 def test_probes_need_prompts_from_somewhere():
     with pytest.raises(ConfigError, match=r"probes.prompts: say which prompts"):
         read_study("pocket", ["probes={}", "drift=null"])
+    # Up to 100,000 of them would be generated before the first job.
+    with pytest.raises(ConfigError, match=r"probes.prompts: those of `drift`, which stand in, are doc"):
+        read_study("pocket", ["probes={}", "drift.prompts=world_documents"])
+    assert read_study("pocket", ["probes=null", "drift.prompts=world_documents"]).probes is None
     assert read_study("pocket", ["probes=null", "drift=null"]).probes is None
 
 
@@ -276,6 +281,48 @@ def test_what_drift_drew_is_not_drawn_again(probed_run, drawn):
     assert len(asked[0]) == 6
     assert all(those == asked[0] for those in asked)
     assert [len(of(arm, "several")) for arm in ARMS] == [8, 8, 8]  # 4 each of 2 prompts
+
+
+def test_every_sample_says_who_drew_it_and_how_long_it_may_be(
+    probed_study, probed_run, tiny_base, tmp_path
+):
+    policy = str(probed_run.arm("mild_sft", 0) / "policy")
+    about = read_about(probed_run.arm("mild_sft", 0) / "probe_states.parquet")
+    limits = {name: known.max_new_tokens for name, known in about.items()}
+    assert limits == {"learner": 8, "several": 8, "retention": 32}
+    assert {(a.policy, a.fingerprint, a.seed) for a in about.values()} == {
+        ("mild_sft", fingerprint(policy), 0)
+    }
+    assert {known.location for known in about.values()} == {None}  # the same bytes in any folder
+
+    # A teacher from outside has no file of its own: its sample stands in the arm's.
+    run, teacher = RunFolder(tmp_path / "run"), str(tiny_base)
+    shutil.copytree(probed_run.root, run.root)
+    path = run.arm("opd_from_mild", 0) / "probe_states.parquet"
+    path.unlink()
+    plain = json.dumps(to_plain(probed_study)).replace('"teacher": "mild_sft"', json.dumps({"teacher": teacher})[1:-1])
+    study = from_plain(Study, json.loads(plain))
+    student = load_role("student", PolicyRef("opd_from_mild"), study, run, seed=0)
+    prompts = probe_samples.probe_prompts(study, student)
+    probe_samples.drawn(study, run, student, prompts, "opd_from_mild", 0)
+    found = read_about(path)
+    assert set(found) == {"learner", "several", f"teacher:{teacher}", "retention"}
+    theirs = found[f"teacher:{teacher}"]
+    assert (theirs.policy, theirs.fingerprint) == (teacher, fingerprint(teacher))
+    assert found["learner"].policy == "opd_from_mild"
+
+
+def test_statewise_probe_asks_the_states_that_a_study_stored(probed_run, tmp_path, capsys):
+    """An arm is known by its weights, the base by those of its second draw."""
+    files = {arm: str(probed_run.arm(arm, 0) / "probe_states.parquet") for arm in ("base", "mild_sft")}
+    out = ["--out", str(tmp_path / "rows.json"), "--json"]
+    states = ["--states", files["mild_sft"], "--states", f"{files['base']}:again"]
+    given = [str(probed_run.root), "--arm", "mild_sft", *states, "--probe", "audit"]
+    assert main(["probe", *given, *out]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    asked = {(row["policy"], row["sample"]) for row in rows}
+    assert asked == {("mild_sft", "learner"), ("base", "again")}
+    assert all(row["value"] < 1e-4 for row in rows if row["measure"] == "gap")
 
 
 # ---- killed and continued -----------------------------------------------------------------------------
