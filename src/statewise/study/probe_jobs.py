@@ -23,6 +23,7 @@ from statewise.study.jobs import Progress
 from statewise.study.microscope import write_microscope
 from statewise.study.models import BASE_SEED, load_role, teacher_names
 from statewise.study.probe_samples import (
+    AGAIN,
     DATASET,
     LEARNER,
     RETENTION,
@@ -114,7 +115,9 @@ def _scene(study: Study, run: RunFolder, name: str, seed: int) -> tuple[Scene, l
     teachers: dict[str, Policy] = {}
     samples: dict[str, list[Trajectory]] = {DATASET: gold(prompts, base), BASE: of_base.learner}
     several = {BASE: of_base.several}
-    if name != BASE:
+    if name == BASE:
+        several[AGAIN] = of_base.several_again
+    else:
         samples[LEARNER], several[LEARNER] = mine.learner, mine.several
         for teacher in teacher_names(arm) if arm else ():
             if teacher == BASE:

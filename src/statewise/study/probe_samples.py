@@ -7,6 +7,7 @@
         retention           its continuations of the retention tasks' questions; weights 0
         teacher:<name>      those of a teacher that is no arm of the study and has no folder of its own
         again               of the base alone: a second draw, the null of what compares two samples
+        several_again       of the base alone: a second `several`, the null of precision and recall
 
 The gold completions are no file: they are the prompts' own. Everything is drawn at temperature 1, from
 seeds of names and numbers.
@@ -39,6 +40,7 @@ from statewise.study.spec import BASE, Study
 from statewise.trajectory import Prompt, Sampling, Trajectory
 
 LEARNER, SEVERAL_SAMPLE, AGAIN = "learner", "several", "again"
+SEVERAL_AGAIN = f"{SEVERAL_SAMPLE}_{AGAIN}"
 SEVERAL = 4
 """Completions a prompt where variety is measured: pass@4, entropy of prefixes."""
 RETENTION_TOKENS = 32
@@ -53,6 +55,7 @@ class Drawn:
     several: list[Trajectory]
     retention: list[Trajectory]
     again: list[Trajectory] = field(default_factory=list)
+    several_again: list[Trajectory] = field(default_factory=list)
     teachers: dict[str, list[Trajectory]] = field(default_factory=dict)
 
 
@@ -155,6 +158,7 @@ def drawn(
         found[SEVERAL_SAMPLE],
         found.get(RETENTION, []),
         found.get(AGAIN, []),
+        found.get(SEVERAL_AGAIN, []),
         teachers,
     )
 
@@ -180,11 +184,14 @@ def _draw(
     samples = {LEARNER: _own(study, run, policy, prompts, name, seed, LEARNER)}
     about: dict[str, About] = {}
     few = prompts[: -(-len(prompts) // SEVERAL)]
-    samples[SEVERAL_SAMPLE] = completions(
-        policy, few, tokens, name, seed, SEVERAL_SAMPLE, each=SEVERAL
-    )
+
+    def several(sample: str) -> list[Trajectory]:
+        return completions(policy, few, tokens, name, seed, sample, each=SEVERAL)
+
+    samples[SEVERAL_SAMPLE] = several(SEVERAL_SAMPLE)
     if name == BASE:
         samples[AGAIN] = _own(study, run, policy, prompts, name, seed, AGAIN)
+        samples[SEVERAL_AGAIN] = several(SEVERAL_AGAIN)
         questions = retention_prompts(study, policy, study.probes.retention_limit)
     else:
         stored = _base_file(run)
