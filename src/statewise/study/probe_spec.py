@@ -126,7 +126,11 @@ def check_probes(probing: Probing, drift: Drift | None, target_tokens: int | Non
             "probes.prompts: say which prompts (there is no `drift` to take them from)"
         )
     if isinstance(data, WorldDocuments):
-        inherited = "" if probing.prompts is not None else "those of `drift`, which stand in, are documents: "
+        inherited = (
+            ""
+            if probing.prompts is not None
+            else "those of `drift`, which stand in, are documents: "
+        )
         raise ConfigError(
             f"probes.prompts: {inherited}documents have no prompt to complete; give problems, gsm8k or a "
             "JSON-lines file"
