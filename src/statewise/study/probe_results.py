@@ -23,7 +23,13 @@ WITHIN_ONE = ("share", "probability", "percentile", "AUC")
 
 
 def asked_at_the_end(study: Mapping[str, Any]) -> bool:
-    """True where the resolved study has a probing job for every arm."""
+    """True where a study as `to_plain` writes it has a probing job for every arm.
+
+    >>> asked_at_the_end({"probes": {"after": [], "microscope": 4}}), asked_at_the_end({"probes": None})
+    (True, False)
+    >>> asked_at_the_end({"probes": {"after": [], "during": ["audit"], "microscope": 0}})
+    False
+    """
     probes = study.get("probes") or {}
     return bool(probes.get("after") or probes.get("microscope"))
 
@@ -60,7 +66,7 @@ def probe_notes(folders: Folders) -> list[str]:
     """What a reader must know of probes that have no figure.
 
     A probe that does not apply to some arm says so in the arm's file alone; it is a note where it applies to
-    none. One that applied and had no answer is a note of its own.
+    none. One that applied and had no answer, or lacks a part of it, is a note of its own.
     """
     skipped = {
         (arm, seed): {row["probe"]: row for row in read_json(folder / "probes.skipped.json")}
@@ -74,14 +80,14 @@ def probe_notes(folders: Folders) -> list[str]:
         if all(row is not None and row["kind"] == "does not apply" for row in rows):
             reason = next(row["reason"] for row in rows if row)
             notes.append(f"Probe {probe} applies to no arm of this study: {reason}.")
-        silent: dict[str, list[int]] = {}
+        silent: dict[tuple[str, str, str], list[int]] = {}
         for (arm, seed), row in zip(skipped, rows, strict=True):
-            if row and row["kind"] == "no answer":
-                silent.setdefault(f"{arm}: {row['reason']}", []).append(seed)
-        for what, seeds in silent.items():
-            arm, reason = what.split(": ", 1)
+            if row and row["kind"] != "does not apply":
+                silent.setdefault((row["kind"], arm, row["reason"]), []).append(seed)
+        for (kind, arm, reason), seeds in silent.items():
+            had = "no answer" if kind == "no answer" else "an answer in part"
             where = ", ".join(map(str, seeds))
-            notes.append(f"Probe {probe} has no answer for {arm}, seed {where}: {reason}")
+            notes.append(f"Probe {probe} has {had} for {arm}, seed {where}: {reason}")
     return notes
 
 
