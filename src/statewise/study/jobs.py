@@ -239,7 +239,7 @@ def _card(study: Study, arm: Arm, seed: int) -> dict[str, object]:
         "study": study.name,
         "arm": arm.name,
         "seed": seed,
-        "steps": arm.steps,
+        "steps_declared": arm.steps,
         "teachers": [policy.name for policy in policies(arm.streams)],
         "prompts": [len(p) for p in loaded],
         "prompts_dropped": sum(p.dropped for p in loaded),
