@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from statewise.check import check_study
 from statewise.errors import ConfigError, ModelError
 from statewise.plain import from_plain, to_plain
 from statewise.policy import Lora, Policy, PolicyRef
@@ -19,6 +20,7 @@ from statewise.study.executor import Job, plan, run_study
 from statewise.study.jobs import train_arm
 from statewise.study.models import MARKER, load_role
 from statewise.study.nulls import interpolate, make_interpolation, solve
+from statewise.study.places import find_policies
 from statewise.study.results import summarise
 from statewise.study.spec import Study, read_study
 from statewise.study.table import table_text
@@ -310,6 +312,26 @@ def test_an_early_stop_is_its_arm_earlier(with_nulls, null_run):
     gaps = {row["step"]: abs(row["value"] - found["target"]) for row in rows}
     assert found["step"] == min(gaps, key=lambda step: (gaps[step], step))
     assert found["target_arm"] == "mild_sft"
+
+
+def test_a_command_finds_the_nulls_of_a_run(with_nulls, null_run):
+    names = ["mild_sft", "stress_sft", "between", "early"]
+    found = find_policies([str(null_run.root)])
+    assert list(found.policies) == names
+    one = find_policies([str(null_run.root)], arms=["between"])
+    assert one.policies == {"between": str(null_run.arm("between", 0) / "policy")}
+    # Nothing teaches an interpolation; an early stop has the teachers of its arm.
+    assert one.teachers == dict.fromkeys(names, ())
+    with pytest.raises(ConfigError, match="--arm: no arm 'betwen'; did you mean 'between'"):
+        find_policies([str(null_run.root)], arms=["betwen"])
+
+
+@pytest.mark.parametrize(
+    ("null", "says"), [("between", "--arm stress_sft"), ("early", "--arm stress_sft")]
+)
+def test_what_a_null_is_made_of_is_what_is_checked(with_nulls, null, says):
+    with pytest.raises(ConfigError, match=f"--arm: '{null}' is a null .*: {says}$"):
+        check_study(with_nulls, arms=[null])
 
 
 def test_an_interpolation_with_an_adapter_is_made_of_merged_weights(tiny, tmp_path):
