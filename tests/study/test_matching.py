@@ -10,14 +10,15 @@ import torch
 from safetensors.torch import load_file
 
 from statewise.check import check_study
-from statewise.errors import ConfigError, ModelError
+from statewise.errors import ConfigError, ModelError, RunError
 from statewise.plain import from_plain, to_plain
 from statewise.policy import Lora, Policy, PolicyRef
 from statewise.report.markdown import markdown
-from statewise.store import RunFolder, read_json, read_rows
+from statewise.store import RunFolder, append_rows, read_json, read_rows, write_json
 from statewise.study.controls import EarlyStop, Interpolation, Match
 from statewise.study.executor import Job, plan, run_study
 from statewise.study.jobs import train_arm
+from statewise.study.matching import target_of
 from statewise.study.models import MARKER, load_role
 from statewise.study.nulls import interpolate, make_interpolation, solve
 from statewise.study.places import find_policies
@@ -109,6 +110,17 @@ def test_the_target_may_be_another_arms_total_which_is_trained_first(tiny, tmp_p
         ]
         == set()
     )
+
+
+def test_a_target_arm_that_spent_nothing_is_no_budget(tiny, tmp_path):
+    run = RunFolder(tmp_path)
+    (run.arm("grpo", 0) / "policy").mkdir(parents=True)
+    write_json(run.arm("grpo", 0) / "policy" / MARKER, {"steps": 2})
+    rows = [{"step": step, "tokens_sampled": 0, "updates": 1} for step in (1, 2)]
+    append_rows(run.arm("grpo", 0) / "metrics.jsonl", rows)
+    assert target_of(tiny, run, Match("updates", "grpo"), 0) == 2.0
+    with pytest.raises(RunError, match=r"match\.target: grpo spent no tokens_sampled; match by"):
+        target_of(tiny, run, Match("tokens_sampled", "grpo"), 0)
 
 
 def test_an_arm_that_ends_before_the_target_is_taken_at_its_end_and_said(tiny, tmp_path):
@@ -407,6 +419,7 @@ EARLY = "kind: early_stop, name: x"
         ("match={by: updates, target: 0}", "match.target: 0.0 updates are no budget"),
         ("match={by: updates, target: grpo, tolerance: 2}", "match.tolerance: a share between"),
         ("match={by: updates, target: opd_from_mild, arms: [mild_sft]}", "'mild_sft' is trained before its target"),
+        ("match={by: tokens_sampled, target: mild_sft}", "match.target: mild_sft spends no tokens_sampled"),
         ("match={by: updates, target: grpo, arms: [grpo]}", "'grpo' is trained before its target"),
         (f"nulls=[{{{BETWEEN}, between: [base, base], matched_to: grpo}}]", "nulls.x.between: 'base' twice"),
         (f"nulls=[{{{BETWEEN}, between: [base, gpro], matched_to: grpo}}]", "nulls.x.between: no arm 'gpro'"),

@@ -137,11 +137,17 @@ Null = Interpolation | EarlyStop
 
 
 def check_match(
-    match: Match, needs: Mapping[str, Collection[str]], *, drift: bool, dev: bool
+    match: Match,
+    needs: Mapping[str, Collection[str]],
+    *,
+    drift: bool,
+    dev: bool,
+    samples_nothing: Collection[str] = (),
 ) -> None:
-    """Refuse a rule that names no arm, waits for itself or has nothing to measure on.
+    """Refuse a rule that names no arm, waits for itself, has nothing to measure on or is a budget of 0.
 
-    `needs` are the arms of the study, each with all the arms that it cannot do without.
+    `needs` are the arms of the study, each with all the arms that it cannot do without; arms in
+    `samples_nothing` are known to train on texts that are there.
     """
     if isinstance(match.target, str) and match.target not in needs:
         raise ConfigError(f"match.target: no arm {match.target!r}; {nearest(match.target, needs)}")
@@ -154,6 +160,11 @@ def check_match(
                 f"match.arms: {name!r} is trained before its target {match.target!r} is known; "
                 "match other arms, or to another target"
             )
+    if match.by == "tokens_sampled" and match.target in samples_nothing:
+        raise ConfigError(
+            f"match.target: {match.target} spends no tokens_sampled, it trains on texts that are there; "
+            "match by another quantity"
+        )
     _check_measurable("match.by", match.by, drift=drift, dev=dev)
 
 

@@ -133,13 +133,19 @@ def begin_record(
 
 
 def target_of(study: Study, run: RunFolder, match: Match, seed: int) -> float:
-    """The number itself, or the total of the arm that the rule names, under the same seed."""
+    """The number itself, or the total of the arm that the rule names, under the same seed.
+
+    Raises RunError where that arm spent nothing of the quantity.
+    """
     if not isinstance(match.target, str):
         return float(match.target)
     name = match.target
     if match.by in SPENT:
         steps = marker(str(run.arm(name, seed) / "policy"))["steps"]
-        return total(run.arm(name, seed), match.by, steps)
+        spent = total(run.arm(name, seed), match.by, steps)
+        if spent <= 0:  # every arm would end with its first step
+            raise RunError(f"match.target: {name} spent no {match.by}; match by another quantity")
+        return spent
     policy = load_role("student", PolicyRef(name), study, run, seed=seed)
     return measure_of(study, run, match, name, seed)(policy)[0]
 

@@ -20,6 +20,7 @@ from statewise.probes import Drift
 from statewise.study.claims import BASE, Claim, check
 from statewise.study.controls import EarlyStop, Interpolation, Match, Null, check_match, check_null
 from statewise.study.probe_spec import Probing, check_probes
+from statewise.trajectory import DATASET
 
 Axis = Literal["prompts", "source", "supervision", "objective", "term", "budget", "start"]
 
@@ -219,7 +220,16 @@ class Study:
         names = [arm.name for arm in self.arms]
         given = {"drift": self.drift is not None, "dev": self.dev is not None}
         if self.match:
-            check_match(self.match, {name: self._ancestors(name) for name in names}, **given)
+            check_match(
+                self.match,
+                {name: self._ancestors(name) for name in names},
+                **given,
+                samples_nothing={
+                    arm.name
+                    for arm in self.arms
+                    if all(set(stream.source.owners) <= {DATASET} for stream in arm.streams)
+                },
+            )
         for null in self.nulls:
             check_null(null, names, base=BASE, **given)
 
