@@ -14,6 +14,7 @@ from statewise.errors import ConfigError, ModelError, RunError
 from statewise.plain import from_plain, to_plain
 from statewise.policy import Lora, Policy, PolicyRef
 from statewise.report.markdown import markdown
+from statewise.report.sections import matched
 from statewise.store import RunFolder, append_rows, read_json, read_rows, write_json
 from statewise.study.controls import EarlyStop, Interpolation, Match
 from statewise.study.executor import Job, plan, run_study
@@ -140,7 +141,8 @@ def test_an_arm_that_ends_before_the_target_is_taken_at_its_end_and_said(tiny, t
     assert "seed 0: 5 for 40" in note
     assert results.complete
     assert "−87.5 %" in table_text(results)
-    assert "| mild\\_sft | updates | 40 | 5 | −87.5 % | step 5 |" in markdown(results, ())
+    assert "what was spent is counted" in matched(results).caption
+    assert "| mild\\_sft | updates | 40 | 5 | – | −87.5 % | step 5 |" in markdown(results, ())
 
 
 # ---- what is measured -------------------------------------------------------------------------------
@@ -236,6 +238,8 @@ def test_update_norm_and_gain_are_of_the_arm_against_its_start_and_the_base(
     found = read_json(run.arm("grpo", 0) / "match.json")
     # A random base is never right, and GRPO without a reward stays put: no gain, the first of equals.
     assert (found["spent"], found["step"]) == (0.0, 3)
+    # No item differs, on n = 2 dev items: an error of 2/n, never 0.
+    assert found["stderr"] == 2 / 2
 
 
 def test_an_arms_own_distance_is_the_target_of_another(tiny, tiny_run, tmp_path):
@@ -311,6 +315,12 @@ def test_nulls_are_measured_and_paired_like_arms(with_nulls, null_run):
     assert names == ["base", "mild_sft", "stress_sft", "between", "early"]
     assert all(len(arm.scores) == 4 for arm in results.arms)
     assert [row.arm for row in results.matched] == ["between", "early"]
+    errors = [read_json(null_run.arm(n, 0) / "match.json")["stderr"] for n in ("between", "early")]
+    assert [row.stderr for row in results.matched] == errors
+    assert all(error > 0 for error in errors)
+    plate = matched(results)
+    assert "No interval" not in plate.caption
+    assert plate.rows[0][plate.head.index("95 %")].startswith("[")
     assert results.matched[0].share == read_json(null_run.arm("between", 0) / "match.json")["share"]
     # Each seed has its own: it is no fixed arm that stands beside every seed.
     assert next(arm for arm in results.arms if arm.name == "between").trained
@@ -324,6 +334,7 @@ def test_an_early_stop_is_its_arm_earlier(with_nulls, null_run):
     gaps = {row["step"]: abs(row["value"] - found["target"]) for row in rows}
     assert found["step"] == min(gaps, key=lambda step: (gaps[step], step))
     assert found["target_arm"] == "mild_sft"
+    assert found["stderr"] == next(r["stderr"] for r in rows if r["step"] == found["step"])
 
 
 def test_a_command_finds_the_nulls_of_a_run(with_nulls, null_run):

@@ -23,6 +23,7 @@ from statewise.evaluate import evaluate
 from statewise.policy import Policy, PolicyRef
 from statewise.probes import mean_kl, update_norm
 from statewise.seeding import seed_for
+from statewise.stats import item_effect
 from statewise.store import (
     RunFolder,
     append_rows,
@@ -85,17 +86,22 @@ class Goal:
         """Write the policy that is measured, and what it spent; returns its step. `step` is the last one."""
         if self.measure is None:
             student.save(beside)
-            spent = total(self.folder, self.match.by, step)
+            spent, stderr = total(self.folder, self.match.by, step), None
         else:
             rows = read_rows(self.folder / "match.jsonl")
             step = nearest_step(rows, self.target)
-            spent = next(row["value"] for row in rows if row["step"] == step)
+            row = next(row for row in rows if row["step"] == step)
+            spent, stderr = row["value"], row["stderr"]
             place = self.nearest / f"step-{step}"
             if not place.is_dir():
-                raise RunError(f"{place} is missing; delete {self.folder} and run again")
+                raise RunError(
+                    f"{place}, the weights that were chosen, is missing; delete {self.folder} and run again: "
+                    "the arm then trains anew, from its first step"
+                )
             shutil.copytree(place, beside, dirs_exist_ok=True)
         known = read_json(self.folder / "match.json")
-        write_json(self.folder / "match.json", known | {"spent": spent, "step": step})
+        found = {"spent": spent, "stderr": stderr, "step": step}
+        write_json(self.folder / "match.json", known | found)
         return step
 
     def _kept(self) -> dict[int, Path]:
@@ -218,7 +224,7 @@ def kl_to_base(study: Study, run: RunFolder, seed: int, prompts_limit: int) -> M
             seed=seed_for("match", seed),
         )
         found = mean_kl(policy, base, states)
-        return found.value, found.stderr
+        return found.value, found.stderr or None  # no rollout differs: unknown, not 0
 
     return measure
 
@@ -236,7 +242,7 @@ def _prompts(study: Study, policy: Policy) -> Sequence[Prompt]:
 
 
 def _target_gain(study: Study, run: RunFolder, seed: int) -> Measure:
-    """Dev accuracy minus the base's, paired by item."""
+    """Dev accuracy minus the base's, paired by item; where no item differs the error has a floor of 2/n."""
     dev = study.dev
     assert dev is not None
 
@@ -247,8 +253,7 @@ def _target_gain(study: Study, run: RunFolder, seed: int) -> Measure:
     before = scores(load_role(BASE, PolicyRef(BASE), study, run, seed=seed))
 
     def measure(policy: Policy) -> tuple[float, float | None]:
-        gain = scores(policy) - before
-        stderr = None if len(gain) < 2 else float(gain.std(ddof=1) / len(gain) ** 0.5)
-        return float(gain.mean()), stderr
+        gain = item_effect([scores(policy) - before])
+        return gain.value, gain.scales[0].stderr if gain.scales else None
 
     return measure

@@ -43,20 +43,20 @@ def make_interpolation(
         )
         check_same_encoding(first, second)
         between = first.snapshot("student")
-        tried: dict[float, float] = {}
+        tried: dict[float, tuple[float, float | None]] = {}
 
         def kl_at(share: float) -> float:
             progress("interpolating", len(tried), MOST + 2, 0.0)
             interpolate(between, first, second, share)
-            tried[share] = measure(between)[0]
-            return tried[share]
+            tried[share] = measure(between)
+            return tried[share][0]
 
         share = solve(kl_at, target, tolerance=null.tolerance)
         interpolate(between, first, second, share)
         known = read_json(folder / "match.json")
-        write_json(
-            folder / "match.json", known | {"spent": tried[share], "step": 0, "share": share}
-        )
+        spent, stderr = tried[share]
+        reached = {"spent": spent, "stderr": stderr, "step": 0, "share": share}
+        write_json(folder / "match.json", known | reached)
         facts = {
             "study": study.name,
             "arm": name,

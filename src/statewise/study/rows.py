@@ -157,7 +157,9 @@ class MatchRow:
     """What an arm spent of the quantity that the study matches, beside what it was meant to spend.
 
     `step` is the step whose weights are measured, mean over seeds; `missed` is `spent / target - 1`, None
-    where the target is 0. An interpolation has no step: `share` says how far it went instead.
+    where the target is 0. An interpolation has no step: `share` says how far it went instead. `stderr` is
+    of `spent` where that is measured on a few rollouts or dev items: over them, not over seeds; None where it
+    is counted, or unknown. The error of the target itself is in none of these.
     """
 
     arm: str
@@ -167,6 +169,7 @@ class MatchRow:
     missed: float | None
     step: float
     share: float | None = None
+    stderr: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
