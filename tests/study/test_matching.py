@@ -13,6 +13,7 @@ from statewise.check import check_study
 from statewise.errors import ConfigError, ModelError, RunError
 from statewise.plain import from_plain, to_plain
 from statewise.policy import Lora, Policy, PolicyRef
+from statewise.report import write_report
 from statewise.report.markdown import markdown
 from statewise.report.sections import matched
 from statewise.store import RunFolder, append_rows, read_json, read_rows, write_json
@@ -413,6 +414,70 @@ def test_a_killed_interpolation_is_made_again(with_nulls, null_run, tmp_path):
     shutil.rmtree(run.arm("between", 0) / "policy")
     make_interpolation(with_nulls, run, "between", 0, nobody)
     assert same(weights(run, "between"), before)
+
+
+# ---- the study that ships ---------------------------------------------------------------------------
+
+TINY_CONTROLS = (
+    "seeds=[0]",
+    "checkpoint_every_steps=2",
+    "dev.task.limit=2",
+    "dev.task.max_new_tokens=8",
+    "dev.every_steps=3",
+    "drift.prompts.limit=6",
+    "drift.max_new_tokens=8",
+    "drift.permutations=19",
+    "tasks.pocket_gsm.max_new_tokens=8",
+    *(f"tasks.{name}.limit=4" for name in ("pocket_gsm", "pocket_truthfulqa_mc1", "pocket_mmlu")),
+    *(
+        f"arms.{name}.{change}"
+        for name in (
+            "mild_sft",
+            "stress_sft",
+            "opd_from_stress",
+            "kd_from_stress",
+            "negative_advantage",
+        )
+        for change in ("budget={learning_rate: 0.01, steps: 4}", "streams.0.prompts_per_step=4")
+    ),
+    *(
+        f"arms.{name}.streams.0.source.max_new_tokens=8"
+        for name in ("opd_from_stress", "kd_from_stress", "negative_advantage")
+    ),
+    "nulls.interpolation.prompts_limit=4",
+    "nulls.mild_stopped.every_steps=2",
+    "probes.prompts.limit=6",
+    "probes.retention_limit=3",
+    "probes.depths_tokens=[2, 4]",
+    "probes.microscope=3",
+)
+"""`--set` overrides that leave every arm and null of `controls` in place."""
+
+
+@pytest.mark.slow
+def test_the_controls_go_through_every_stage(tiny_base, tmp_path):
+    study = read_study("controls", (f"base={tiny_base}", *TINY_CONTROLS))
+    run = run_study(study, tmp_path / "run", workers=0)
+    names = [arm.name for arm in study.arms] + ["interpolation", "mild_stopped"]
+    for name in names:
+        for file in (
+            "policy/statewise.json",
+            "items.parquet",
+            "drift.json",
+            "budget.json",
+            "probes.parquet",
+        ):
+            assert (run.arm(name, 0) / file).is_file(), (name, file)
+    results = write_report(run.root)
+    assert results.complete
+    assert [arm.name for arm in results.arms] == ["base", *names]
+    matched_arms = ["kd_from_stress", "negative_advantage", "interpolation", "mild_stopped"]
+    assert [row.arm for row in results.matched] == matched_arms
+    probed = {figure.policy for figure in results.probes}
+    assert {"interpolation", "mild_stopped"} <= probed
+    assert {v.verdict for v in results.verdicts} == {"undecided"}  # one seed
+    page = (run.root / "report.html").read_text()
+    assert "mild_stopped" in page.replace("<wbr>", "")
 
 
 # ---- what is refused --------------------------------------------------------------------------------
