@@ -21,9 +21,10 @@ from statewise.study.controls import EarlyStop, Interpolation, Match
 from statewise.study.executor import Job, plan, run_study
 from statewise.study.jobs import train_arm
 from statewise.study.matching import target_of
-from statewise.study.models import MARKER, load_role
-from statewise.study.nulls import interpolate, make_interpolation, solve
+from statewise.study.models import MARKER, check_ends, load_role
+from statewise.study.nulls import make_interpolation, solve
 from statewise.study.places import find_policies
+from statewise.study.preflight import preflight
 from statewise.study.results import summarise
 from statewise.study.spec import Study, read_study
 from statewise.study.table import table_text
@@ -374,7 +375,7 @@ def test_an_interpolation_with_an_adapter_is_made_of_merged_weights(tiny, tmp_pa
     assert norms[0] == pytest.approx(norms[1], rel=1e-3)
 
 
-def test_policies_of_other_shapes_have_nothing_between_them(tiny_base, tmp_path):
+def test_policies_of_other_shapes_have_nothing_between_them(tiny, tiny_base, tmp_path):
     from statewise.fresh import Shape, fresh_model
 
     shape = Shape(
@@ -391,7 +392,14 @@ def test_policies_of_other_shapes_have_nothing_between_them(tiny_base, tmp_path)
         Policy.load(place, name="a", trainable=False) for place in (tiny_base, tmp_path)
     )
     with pytest.raises(ModelError, match="nothing lies between two policies with other weights"):
-        interpolate(first.snapshot("b"), first, other, 0.5)
+        check_ends(first, other)
+    # Known before anything trains, with its place.
+    start = replace(tiny.arm("stress_sft"), start=PolicyRef(str(tmp_path)))
+    null = Interpolation("x", ("base", "stress_sft"), "stress_sft")
+    varies = (*tiny.varies, "start")
+    study = replace(tiny, arms=(start,), varies=varies, nulls=(null,), dev=None)
+    with pytest.raises(ModelError, match=r"^nulls\.x\.between: nothing lies between"):
+        preflight(study, RunFolder(tmp_path / "run"))
 
 
 def test_the_share_is_found_also_where_the_distance_turns_back():
@@ -492,8 +500,10 @@ EARLY = "kind: early_stop, name: x"
     [
         ("match={by: updates, target: gpro}", "match.target: no arm 'gpro'; did you mean 'grpo'"),
         ("match={by: tokens, target: grpo}", "match.by: expected one of 'tokens_trained'"),
-        ("match={by: updates, target: 0}", "match.target: 0.0 updates are no budget"),
-        ("match={by: updates, target: grpo, tolerance: 2}", "match.tolerance: a share between"),
+        ("match={by: updates, target: 0}", "^match: target: 0.0 updates are no budget"),
+        ("match={by: updates, target: grpo, tolerance: 2}", "^match: tolerance: a share between"),
+        (f"nulls=[{{{EARLY}, of: mild_sft, matched_to: grpo, tolerance: 2}}]", "^nulls.x: tolerance: a share between"),
+        (f"nulls=[{{{EARLY}, of: grpo, matched_to: grpo}}]", "nulls.x.matched_to: 'grpo' is the arm itself"),
         ("match={by: updates, target: opd_from_mild, arms: [mild_sft]}", "'mild_sft' is trained before its target"),
         ("match={by: tokens_sampled, target: mild_sft}", "match.target: mild_sft spends no tokens_sampled"),
         ("match={by: updates, target: grpo, arms: [grpo]}", "'grpo' is trained before its target"),
@@ -506,8 +516,19 @@ EARLY = "kind: early_stop, name: x"
     ],
 )  # fmt: skip
 def test_what_cannot_be_matched_is_named(assignment, message):
-    with pytest.raises(ConfigError, match=re.escape(message)):
+    whole = message.startswith("^")
+    with pytest.raises(ConfigError, match="^" * whole + re.escape(message.removeprefix("^"))):
         read_study("pocket", [assignment])
+
+
+def test_an_early_stop_of_an_arm_at_equal_budget_is_refused():
+    null = f"nulls=[{{{EARLY}, of: mild_sft, matched_to: opd_from_mild}}]"
+    rule = "match={by: updates, target: grpo}"
+    with pytest.raises(
+        ConfigError, match=r"nulls\.x\.of: 'mild_sft' is stopped by `match` already"
+    ):
+        read_study("pocket", [rule, null])
+    read_study("pocket", ["match={by: updates, target: grpo, arms: [stress_sft]}", null])
 
 
 @pytest.mark.parametrize(

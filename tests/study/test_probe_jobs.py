@@ -75,8 +75,8 @@ def test_what_is_wrong_with_probes_is_named(assignment, message):
 
 def test_probes_need_prompts_from_somewhere():
     with pytest.raises(ConfigError, match=r"probes.prompts: say which prompts"):
-        read_study("pocket", ["probes={}", "drift=null"])
-    assert read_study("pocket", ["probes=null", "drift=null"]).probes is None
+        read_study("pocket", ["probes={}", "drift=null", "claims=[]"])
+    assert read_study("pocket", ["probes=null", "drift=null", "claims=[]"]).probes is None
 
 
 def test_depths_do_not_matter_to_probes_that_cut_nothing():

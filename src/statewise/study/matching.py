@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from statewise.data import load
 from statewise.errors import RunError
 from statewise.evaluate import evaluate
 from statewise.policy import Policy, PolicyRef
@@ -35,9 +34,10 @@ from statewise.store import (
 )
 from statewise.study.controls import SPENT, Match
 from statewise.study.models import load_role, marker
+from statewise.study.preflight import drift_prompts
 from statewise.study.spec import BASE, Study
 from statewise.train import Row
-from statewise.trajectory import Prompt, Sampling
+from statewise.trajectory import Sampling
 
 Measure = Callable[[Policy], tuple[float, float | None]]
 """A quantity of a checkpoint and its standard error over prompts or items; None where it has none."""
@@ -214,7 +214,7 @@ def kl_to_base(study: Study, run: RunFolder, seed: int, prompts_limit: int) -> M
     drift = study.drift
     assert drift is not None
     base = load_role(BASE, PolicyRef(BASE), study, run, seed=seed)
-    prompts = _prompts(study, base)[:prompts_limit]
+    prompts = drift_prompts(drift, base)[:prompts_limit]
 
     def measure(policy: Policy) -> tuple[float, float | None]:
         states = policy.sample(
@@ -227,18 +227,6 @@ def kl_to_base(study: Study, run: RunFolder, seed: int, prompts_limit: int) -> M
         return found.value, found.stderr or None  # no rollout differs: unknown, not 0
 
     return measure
-
-
-def _prompts(study: Study, policy: Policy) -> Sequence[Prompt]:
-    drift = study.drift
-    assert drift is not None
-    return load(
-        drift.prompts,
-        policy.to_ids,
-        context_tokens=policy.context_tokens,
-        max_new_tokens=drift.max_new_tokens,
-        prefix_ids=policy.prefix_ids,
-    ).items
 
 
 def _target_gain(study: Study, run: RunFolder, seed: int) -> Measure:

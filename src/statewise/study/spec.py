@@ -113,7 +113,8 @@ class Study:
         self._check_controls()
         self.order()
         for claim in self.claims:
-            check(claim, {task.key: task.role for task in self.tasks}, [BASE, *names])
+            roles = {task.key: task.role for task in self.tasks}
+            check(claim, roles, [BASE, *names], drift=self.drift is not None)
         self._check_varies()
         arms = [arm.name for arm in self.arms]
         for section, listed in (
@@ -231,7 +232,7 @@ class Study:
                 },
             )
         for null in self.nulls:
-            check_null(null, names, base=BASE, **given)
+            check_null(null, names, base=BASE, **given, matched=self.matched())
 
     def _check_doses(self) -> None:
         for name, dose in self.doses.items():
