@@ -315,6 +315,14 @@ def test_nulls_are_measured_and_paired_like_arms(with_nulls, null_run):
     assert results.complete
     names = [arm.name for arm in results.arms]
     assert names == ["base", "mild_sft", "stress_sft", "between", "early"]
+    assert [arm.kind for arm in results.arms] == [
+        "base",
+        "arm",
+        "arm",
+        "interpolation of base and stress_sft",
+        "early stop of stress_sft",
+    ]
+    assert "| between (interpolation of base and stress\\_sft) |" in markdown(results, ())
     assert all(len(arm.scores) == 4 for arm in results.arms)
     assert [row.arm for row in results.matched] == ["between", "early"]
     errors = [read_json(null_run.arm(n, 0) / "match.json")["stderr"] for n in ("between", "early")]
@@ -484,8 +492,10 @@ def test_the_controls_go_through_every_stage(tiny_base, tmp_path):
     probed = {figure.policy for figure in results.probes}
     assert {"interpolation", "mild_stopped"} <= probed
     assert {v.verdict for v in results.verdicts} == {"undecided"}  # one seed
-    page = (run.root / "report.html").read_text()
-    assert "mild_stopped" in page.replace("<wbr>", "")
+    page = (run.root / "report.html").read_text().replace("<wbr>", "")
+    assert "mild_stopped<small>early stop of mild_sft</small></th>" in page
+    assert "mild_sft</th>" in page  # an arm is what its name says
+    assert "<dt>Nulls and equal budgets</dt>" in page
 
 
 # ---- what is refused --------------------------------------------------------------------------------
