@@ -12,7 +12,7 @@ from statewise import stats
 from statewise.errors import ConfigError, DataError
 from statewise.plain import from_plain, to_plain
 from statewise.stats.explained import held_out_errors, r_squared
-from statewise.study.claims import Claim, Forgets, Unexplained
+from statewise.study.claims import Claim, Forgets, Unexplained, check
 from statewise.study.verdicts import Verdict, decide
 
 NAMES = [f"method{m}" for m in range(6)]
@@ -129,6 +129,21 @@ ARMS = {m: tuple(f"{m}_{d}" for d in range(4)) for m in ("sft", "opd", "one", "r
 def claim(**values: Any) -> Unexplained:
     given = {"name": "c", "text": "t", "drift": "kl_to_base", "methods": ARMS}
     return Unexplained(**(given | values))
+
+
+def test_what_no_run_could_settle_is_refused_when_the_study_is_read() -> None:
+    roles = {"mmlu": "retention"}
+    check(claim(), roles)
+    check(claim(drift="update_norm"), roles, drift=False)
+    with pytest.raises(ConfigError, match=r"claims\.c\.drift: kl_to_base is measured on drift's"):
+        check(claim(), roles, drift=False)
+    unequal = ARMS | {"kd": (*ARMS["kd"], "kd_4")}
+    with pytest.raises(
+        ConfigError, match=r"claims\.c\.methods: .* as many doses of each, .* 5 of kd"
+    ):
+        check(claim(methods=unequal), roles)
+    # Too few methods say so in the verdict, whatever their doses.
+    check(claim(methods={"sft": ("a", "b"), "rl": ("c",)}), roles)
 
 
 def runs(

@@ -94,14 +94,14 @@ def test_what_is_wrong_with_probes_is_named(assignment, message):
 
 def test_probes_need_prompts_from_somewhere():
     with pytest.raises(ConfigError, match=r"probes.prompts: say which prompts"):
-        read_study("pocket", ["probes={}", "drift=null"])
+        read_study("pocket", ["probes={}", "drift=null", "claims=[]"])
     # Up to 100,000 of them would be generated before the first job.
     with pytest.raises(
         ConfigError, match=r"probes.prompts: those of `drift`, which stand in, are doc"
     ):
         read_study("pocket", ["probes={}", "drift.prompts=world_documents"])
     assert read_study("pocket", ["probes=null", "drift.prompts=world_documents"]).probes is None
-    assert read_study("pocket", ["probes=null", "drift=null"]).probes is None
+    assert read_study("pocket", ["probes=null", "drift=null", "claims=[]"]).probes is None
 
 
 def test_depths_do_not_matter_to_probes_that_cut_nothing():

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from statewise.arms import Arm, bind, policies
-from statewise.data import Prompts, load
+from statewise.data import Prompts
 from statewise.evaluate import evaluate, write_items
 from statewise.memory import memories
 from statewise.policy import LIVE, Ema, Policy, PolicyRef
@@ -53,7 +53,7 @@ from statewise.study.models import (
     load_role,
     marker,
 )
-from statewise.study.preflight import load_prompts
+from statewise.study.preflight import drift_prompts, load_prompts
 from statewise.study.spec import BASE, DevCurve, Study
 from statewise.train import Row, make_optimizer, train
 from statewise.trajectory import Sampling, Trajectory
@@ -239,7 +239,7 @@ def _card(study: Study, arm: Arm, seed: int) -> dict[str, object]:
         "study": study.name,
         "arm": arm.name,
         "seed": seed,
-        "steps": arm.steps,
+        "steps_declared": arm.steps,
         "teachers": [policy.name for policy in policies(arm.streams)],
         "prompts": [len(p) for p in loaded],
         "prompts_dropped": sum(p.dropped for p in loaded),
@@ -326,15 +326,8 @@ def _measure_drift(
 
 
 def _rollouts(drift: Drift, policy: Policy, seed: int) -> list[Trajectory]:
-    prompts = load(
-        drift.prompts,
-        policy.to_ids,
-        context_tokens=policy.context_tokens,
-        max_new_tokens=drift.max_new_tokens,
-        prefix_ids=policy.prefix_ids,
-    )
     return policy.sample(
-        prompts.items,
+        drift_prompts(drift, policy),
         sampling=Sampling(drift.temperature),
         max_new_tokens=drift.max_new_tokens,
         seed=seed,
