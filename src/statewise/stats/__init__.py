@@ -39,6 +39,7 @@ from statewise.stats.family import Adjusted, holm, intersection_union
 from statewise.stats.power import (
     POWER,
     detectable_beyond,
+    part_power,
     smallest_detectable_items,
     smallest_detectable_seeds,
 )
@@ -66,6 +67,7 @@ __all__ = [
     "p_equivalent",
     "paired_bootstrap",
     "paired_effect",
+    "part_power",
     "seed_mean",
     "share",
     "shortfall",

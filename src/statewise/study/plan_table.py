@@ -76,8 +76,8 @@ def _claims(name: str, claims: tuple[ClaimPlan, ...]) -> Table:
 
 def _legend(assumed: Assumed) -> str:
     return (
-        "sees: true effect that this design calls supported 8 times in 10, at the strictest level that Holm asks "
-        "for (of `retains`: the margin at which no change is). for: true effect that the needed items (at these "
+        "sees: true effect that this design calls supported at least 8 times in 10, all comparisons of the claim "
+        "together, at the strictest level that Holm asks for (of `retains`: the margin at which no change is). for: true effect that the needed items (at these "
         "seeds) and seeds (at these items) would decide so. The least favourable comparison of each claim. "
         f"Where no run says better: {assumed.discordance:g} of items differ between two arms, the same for every "
         f"seed, and an arm's score has standard deviation {assumed.seed_sd:g} over seeds. Both are assumptions."

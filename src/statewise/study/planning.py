@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import ceil, inf, sqrt
 
 import numpy as np
@@ -64,8 +65,8 @@ class Spread:
 class ClaimPlan:
     """What one claim could see. Numbers are those of its least favourable comparison.
 
-    `smallest_detectable` is the true effect that the study calls supported 8 times in 10; for `retains` the
-    margin at which no effect is called so. `aim` is the true effect that `items_needed` (all of its tasks
+    `smallest_detectable` is the true effect, the same in every comparison, that the study calls supported at
+    least 8 times in 10: all comparisons must pass, and share the misses. For `retains` it is the margin at which no effect is called so. `aim` is the true effect that `items_needed` (all of its tasks
     together, in the study's proportions, at the study's seeds) and `seeds_needed` (at its items) are for.
     None where no number would do, and `note` says why.
     """
@@ -132,10 +133,12 @@ def plan_claims(
         if isinstance(claim, Unexplained):
             found.append(_unexplained(claim, seeds, alpha))
             continue
+        compared = list(product(rivals(claim), _groups(claim, roles)))
+        # All must pass, and of an equivalence both sides: they share the misses.
+        power = stats.part_power(len(compared), sides=2 if isinstance(claim, Retains) else 1)
         parts = [
-            _part(claim, rival, tasks, sizes, seeds, alpha, assumed, scores)
-            for rival in rivals(claim)
-            for tasks in _groups(claim, roles)
+            _part(claim, rival, tasks, sizes, seeds, alpha, power, assumed, scores)
+            for rival, tasks in compared
         ]
         found.append(max(parts, key=lambda part: part.smallest_detectable or inf))
     return tuple(found)
@@ -156,6 +159,7 @@ def _part(
     sizes: Mapping[str, Size],
     seeds: int,
     alpha: float,
+    power: float,
     assumed: Assumed,
     scores: pd.DataFrame | None,
 ) -> ClaimPlan:
@@ -170,8 +174,6 @@ def _part(
             learned=False,
         )
     equivalence, one = isinstance(claim, Retains), claim.unit == "items"
-    # No change at all must pass two one-sided tests; each gets half of the misses.
-    power = 1 - (1 - stats.POWER) / 2 if equivalence else stats.POWER
 
     def reach(n_seeds: int, scale: float = 1.0) -> float | None:
         sized = [max(2.0, scale * n) for n in clusters]
