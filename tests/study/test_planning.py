@@ -110,7 +110,7 @@ def test_what_is_needed_is_enough_and_one_less_is_not():
     # Two arms' seeds of 0.01 at 3 seeds: (t' at 2 df) .0141/sqrt(3) is beyond 0.03 whatever the items.
     assert (rival.items_needed, rival.note) == (
         None,
-        "no number of items decides it at these seeds",
+        "no number of items decides it at these seeds, and no number of seeds decides it at these items",
     )
     claim = replace(claim, over=("base",))
     (now,) = plan_claims([claim], ROLES, SIZES, 3, Assumed())
@@ -137,7 +137,69 @@ def test_seeds_that_differ_too_much_are_not_made_up_for_by_items():
     assert found.note == "no number of items decides it at these seeds"
     assert found.seeds_needed is not None
     (alone,) = plan_claims([claim], ROLES, SIZES, 1, Assumed())
-    assert (alone.smallest_detectable, alone.note) == (None, "one seed cannot speak about a method")
+    assert (alone.smallest_detectable, alone.items_needed) == (None, None)
+    assert alone.note.startswith("one seed cannot speak about a method")
+
+
+def test_every_comparison_has_a_say_in_what_is_needed():
+    """`mmlu`: a learned spread over seeds that no items make up for. `truth`: few clusters, quiet seeds."""
+    rng = np.random.default_rng(5)
+    rows = []
+    for task, n, moved in (("mmlu", 400, 0.02), ("truth", 50, 0.0)):
+        shared = rng.normal(0, 0.3, n)
+        for seed, at in enumerate((-moved, 0.0, moved)):
+            for arm, values in (("a", shared + at + rng.normal(0, 0.05, n)), ("base", np.zeros(n))):
+                rows += [
+                    {"task": task, "item_id": f"{i:03d}", "arm": arm, "seed": seed}
+                    | {"decoding": "choices", "score": value}
+                    for i, value in enumerate(values)
+                    if arm == "a" or seed == 0
+                ]
+    sized = {"gsm": Size(9, 9), "mmlu": Size(400, 400), "truth": Size(50, 50)}
+    claim = Retains(name="c", text="t", arm="a", margin=0.04, primary=False)
+
+    def plan(roles: dict[str, str]):
+        return plan_claims([claim], roles, sized, 3, Assumed(), pd.DataFrame(rows))[0]
+
+    mmlu, truth = (plan({name: "retention"}) for name in ("mmlu", "truth"))
+    assert (mmlu.smallest_detectable or 0) < (truth.smallest_detectable or 0)
+    assert (mmlu.items_needed, truth.items_needed is None) == (None, False)
+    both = plan({"mmlu": "retention", "truth": "retention"})
+    assert both.comparison == "a on truth"
+    assert both.items_needed is None
+    assert "a on mmlu: no number of items decides it at these seeds" in both.note
+
+
+def test_the_part_that_needs_most_is_named():
+    """Against b two arms' seeds differ, against the base one's: more of everything, and of seeds 1,000 items'."""
+    claim = Exceeds(name="c", text="t", arm="a", over=("base", "b"), primary=False)
+    quiet = Assumed(discordance=0.02, seed_sd=0.004)
+    (both,) = plan_claims([claim], ROLES, SIZES, 3, quiet)
+    needs = []
+    for rival in claim.over:
+        alone = replace(claim, over=(rival, rival))  # two comparisons as well, hence as much power
+        (plan,) = plan_claims([alone], ROLES, SIZES, 3, quiet)
+        needs.append((plan.items_needed, plan.seeds_needed))
+    assert both.comparison == "a vs b"
+    assert (both.items_needed, both.seeds_needed) == needs[1]
+    assert needs[0][0] < needs[1][0]
+    # The base's own seeds do not vary, on whichever side it stands.
+    ((one,), (other,)) = (
+        plan_claims([replace(claim, arm=arm, over=(over,))], ROLES, SIZES, 3, quiet)
+        for arm, over in (("a", "base"), ("base", "a"))
+    )
+    assert one.smallest_detectable == other.smallest_detectable
+
+
+def test_no_advice_goes_below_two_clusters_of_a_task():
+    claim = Forgets(name="c", text="t", arm="a", unit="items", primary=False)
+    easy = Assumed(discordance=0.001, beyond=3.0)
+    (plan,) = plan_claims([claim], ROLES, SIZES, 1, easy)
+    # Two of 500 clusters of `truth` are 8 of its 2,000 items; of `mmlu` as large a share: 16 of 4,000.
+    assert plan.items_needed == 16
+    (lone,) = plan_claims([claim], ROLES, SIZES | {"truth": Size(5, 1)}, 1, easy)
+    assert lone.smallest_detectable is None
+    assert "a single item, or cluster of items" in lone.note
 
 
 def test_primary_claims_share_their_error_and_the_worst_part_speaks():
@@ -185,7 +247,11 @@ def test_variances_are_learned_from_a_run():
     assert found.items[0] == pytest.approx(0.15, rel=0.1)
     assert found.rest[0] == pytest.approx(0.05, rel=0.1)
     assert found.seeds**0.5 == pytest.approx(0.02, rel=0.6)  # 12 seeds: chi-square on 11 degrees
-    assert learned(scores[scores["seed"] == 0], "a", "base", ["gsm"]) is None
+    first = scores[scores["seed"] == 0]
+    assert learned(first, "a", "base", ["gsm"]) is None
+    checkpoint = learned(first, "a", "base", ["gsm"], "items")  # i^2 + e^2 = 0.2 of one seed
+    assert checkpoint is not None
+    assert checkpoint.items[0] == pytest.approx(0.2, rel=0.1)
     claim = Exceeds(name="c", text="t", arm="a", over=("base",))
     (plan,) = plan_claims([claim], ROLES, SIZES, 3, Assumed(), scores)
     assert plan.assumed.startswith("from the run: items 0.198, seeds 0.020")
