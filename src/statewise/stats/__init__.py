@@ -34,7 +34,13 @@ from statewise.stats.estimate import (
     share,
     two_level_bootstrap,
 )
-from statewise.stats.explained import MINIMUM_SEEDS, Explained, explained, shortfall
+from statewise.stats.explained import (
+    MINIMUM_SEEDS,
+    Explained,
+    explained,
+    nothing_to_explain,
+    shortfall,
+)
 from statewise.stats.family import Adjusted, holm, intersection_union
 from statewise.stats.power import (
     POWER,
@@ -62,6 +68,7 @@ __all__ = [
     "item_effect",
     "item_mean",
     "mcnemar_exact",
+    "nothing_to_explain",
     "p_above",
     "p_below",
     "p_equivalent",
