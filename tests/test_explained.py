@@ -242,7 +242,8 @@ def test_forgetting_that_does_not_differ_is_said_and_not_a_failure():
     )
     # Stress alone makes a difference.
     scores, drifts = runs(
-        lambda m, d, s: 0.5 + 0.01 * m if d == 3 else 0.1, lambda m, d, s: 1 + d + 0.1 * m + 0.01 * s
+        lambda m, d, s: 0.5 + 0.01 * m if d == 3 else 0.1,
+        lambda m, d, s: 1 + d + 0.1 * m + 0.01 * s,
     )
     found = one(claim(stress=tuple(arms[3] for arms in ARMS.values())), scores, drifts)
     assert "of all methods, without the stress arms, so" in found.sentence

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -13,11 +14,23 @@ from scipy.stats import binom
 from statewise import stats
 from statewise.cli import main
 from statewise.errors import ConfigError
-from statewise.study.claims import Exceeds, Forgets, Retains, Unexplained
-from statewise.study.controls import EarlyStop, Interpolation
-from statewise.study.costs import ArmCost, Seconds, _elapsed, _standing, measure_costs, sizes
+from statewise.plain import load_yaml
+from statewise.store import RunFolder
+from statewise.study.claims import BASE, Exceeds, Forgets, Retains, Unexplained
+from statewise.study.controls import EarlyStop, Interpolation, Match
+from statewise.study.costs import (
+    ArmCost,
+    Seconds,
+    _curve,
+    _elapsed,
+    _standing,
+    measure_costs,
+    sizes,
+)
+from statewise.study.likeness import likeness
+from statewise.study.plan_table import plan_text
 from statewise.study.planning import Assumed, Size, Spread, learned, plan_claims, scales_of
-from statewise.study.spec import read_study
+from statewise.study.spec import Study, read_study
 
 ROLES = {"gsm": "target", "mmlu": "retention", "truth": "retention"}
 SIZES = {"gsm": Size(1000, 1000), "mmlu": Size(2000, 2000), "truth": Size(2000, 500)}
@@ -255,6 +268,8 @@ def test_variances_are_learned_from_a_run():
     claim = Exceeds(name="c", text="t", arm="a", over=("base",))
     (plan,) = plan_claims([claim], ROLES, SIZES, 3, Assumed(), scores)
     assert plan.assumed.startswith("from the run: items 0.198, seeds 0.020")
+    (odd,) = plan_claims([claim], ROLES, SIZES, 3, Assumed(), scores, {"a": ["base"]})
+    assert odd.assumed.startswith("from the run (other there: base): items 0.198")
     (other,) = plan_claims([replace(claim, arm="z")], ROLES, SIZES, 3, Assumed(), scores)
     assert other.assumed.startswith("assumed: items 0.200, seeds 0.010")
 
@@ -297,14 +312,21 @@ def test_time_on_workers_by_hand(tiny_study):
     arms = [
         ArmCost(n, 1, Seconds(s, 2 * s), "") for n, s in zip(names, (10.0, 20.0, 5.0), strict=True)
     ]
-    found = _elapsed(study, arms, Seconds(1.0, 1.0), 2)
+    found = _elapsed(study, arms, Seconds(1.0, 1.0), 2, {})
     # Work: base 1, mild 11, student 21, grpo 6, interpolation 1, early 11 = 51; longest chain 10 + 20 + 1 = 31.
-    assert found is not None
     assert found.low == max(51 / 2, 31)
     # High: 1 + 21 + 41 + 11 + 1 + 21 = 96; chain 61: 96/2 + 61/2.
     assert found.high == 96 / 2 + 61 / 2
-    alone = _elapsed(study, arms, Seconds(1.0, 1.0), 1)
+    alone = _elapsed(study, arms, Seconds(1.0, 1.0), 1, {})
     assert alone == Seconds(51.0, 96.0)
+    # Jobs that a run has timed: mild's measuring 4 for 1, probing 2 more, the early stop 3 for 10 to 20.
+    jobs = {
+        ("measure", "mild_sft"): Seconds(4.0, 4.0),
+        ("probe", "mild_sft"): Seconds(2.0, 2.0),
+        ("train", "early"): Seconds(3.0, 3.0),
+    }
+    known = _elapsed(study, arms, Seconds(1.0, 1.0), 1, jobs)
+    assert known == Seconds(51.0 + 3 + 2 - 7, 96.0 + 3 + 2 - 17)
 
 
 def test_untrained_teachers_are_stood_in_for_by_what_they_come_from(tiny_study):
@@ -313,7 +335,7 @@ def test_untrained_teachers_are_stood_in_for_by_what_they_come_from(tiny_study):
     assert stood.budget == tiny_study.arm("opd_from_mild").budget
 
 
-def test_a_probe_measures_and_writes_nothing(tiny_study, tiny_run, tmp_path, monkeypatch):
+def test_a_probe_measures_and_writes_nothing(tiny_study, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arms = (tiny_study.arm("opd_from_mild"), tiny_study.arm("mild_sft"))
     study = replace(tiny_study, arms=arms, claims=())
@@ -321,24 +343,62 @@ def test_a_probe_measures_and_writes_nothing(tiny_study, tiny_run, tmp_path, mon
     first = found.arms[0]
     assert (first.arm, first.steps, first.source) == ("opd_from_mild", 5, "2 steps measured here")
     assert 0 < first.training.low <= first.training.high
-    assert found.elapsed is not None
     assert found.elapsed.low >= first.training.low + found.evaluation.low
+    assert found.memory_gib is not None
     assert found.memory_gib > 0.05
+    assert found.left_out == ("drift", "loading and saving")
     assert list(tmp_path.iterdir()) == []
-    from statewise.plain import load_yaml
+    # 5 steps, a point every 3: before the first, at 3 and at 5.
+    assert _curve(study, 5, Seconds(1.0, 2.0)) == Seconds(3.0, 6.0)
 
-    stored = load_yaml(tiny_run.root / "study.yaml")
-    timed = measure_costs(study, steps=1, workers=0, run=tiny_run, stored=stored)
-    assert [arm.source.split(" of ")[0] for arm in timed.arms] == ["1 seeds", "1 seeds"]
-    other = replace(study.arms[1], budget=replace(study.arms[1].budget, steps=4))
-    changed = measure_costs(
-        replace(study, arms=(study.arms[1], other)[1:]),
-        steps=1,
-        workers=0,
-        run=tiny_run,
-        stored=stored,
+
+def test_what_a_run_has_timed_is_read_and_what_is_other_there_is_said(
+    probed_study, probed_run, tmp_path
+):
+    place = tmp_path / "run"
+    shutil.copytree(probed_run.root, place)
+    study, stored = replace(probed_study, claims=()), load_yaml(place / "study.yaml")
+    wanted = {}
+    for name in (BASE, *study.names):
+        rows = [(job, 10.0 * i + len(name)) for i, job in enumerate(("train", "measure", "probe"))]
+        rows = rows[name == BASE :]
+        text = "".join(json.dumps({"job": job, "seconds": s}) + "\n" for job, s in rows)
+        (place / "arms" / name / "seed-0" / "jobs.timing.jsonl").write_text(text)
+        wanted[name] = sum(s for _, s in rows)
+
+    def costs(plan: Study):
+        found = measure_costs(plan, steps=1, workers=0, run=RunFolder(place), stored=stored)
+        return found, [arm.source.replace(str(place), "RUN") for arm in found.arms]
+
+    found, sources = costs(study)
+    assert sources == ["1 seeds of RUN"] * 3
+    assert [arm.training.low for arm in found.arms] == [len(name) for name in study.names]
+    assert found.elapsed.low == pytest.approx(sum(wanted.values()))
+    assert (found.left_out, found.memory_gib) == ((), None)
+    text = " ".join(plan_text("x", (), found, Assumed()).split())
+    assert "Memory: unknown: arms that were read from the run were not executed" in text
+    # Another teacher, another machine: said. Another arm: measured here.
+    mild = study.arm("mild_sft")
+    other = replace(mild, budget=replace(mild.budget, learning_rate=0.5))
+    environment = place / "environment.json"
+    begun = json.loads(environment.read_text())
+    begun["environments"][0]["cores"] = 4096
+    environment.write_text(json.dumps(begun))
+    arms = (other, study.arm("opd_from_mild"))
+    found, sources = costs(replace(study, arms=arms))
+    assert sources == [
+        "1 steps measured here",
+        "1 seeds of RUN, its steps alone; other there: mild_sft (budget.learning_rate), hardware: cores",
+    ]
+    assert found.left_out == (
+        "drift",
+        "probes while arms train",
+        "probes at the end",
+        "loading and saving",
     )
-    assert changed.arms[0].source == "1 steps measured here"
+    begun["models"]["base"] = "another"
+    assert likeness(study, stored, begun).differences("grpo") == ["base"]
+    assert likeness(replace(study, match=Match("updates", 3.0)), stored, begun).match
 
 
 def test_the_command_prints_a_table_and_json(capsys):

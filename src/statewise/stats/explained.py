@@ -85,7 +85,9 @@ def nothing_to_explain(
     "forgetting is the same in every run of all methods but 'b'"
     """
     names = list(forgetting)
-    y, kept = (np.stack([part[name] for name in names]) for part in (forgetting, _kept(forgetting, stress)))
+    y, kept = (
+        np.stack([part[name] for name in names]) for part in (forgetting, _kept(forgetting, stress))
+    )
     for runs, where in ((np.ones(y.shape, bool), ""), (kept, ", without the stress arms")):
         present = np.flatnonzero(runs.any(axis=(1, 2)))
         if len(present) < MINIMUM_METHODS:
@@ -109,9 +111,9 @@ def explained(
 ) -> Explained:
     """Regress forgetting on drift over runs, and predict each method from all the others.
 
-    `drift` and `forgetting` map a method to a table [doses, seeds], all of one shape; `stress` says which of its doses are
-    stress arms. With `e_m` the mean squared error of method m's points under the line of least squares
-    through the other methods' points, and `b_m` under their mean,
+    `drift` and `forgetting` map a method to a table [doses, seeds], all of one shape; `stress` says which of
+    its doses are stress arms. With `e_m` the mean squared error of method m's points under the line of least
+    squares through the other methods' points, and `b_m` under their mean,
 
         skill = 1 - sum_m e_m / sum_m b_m
 

@@ -72,9 +72,10 @@ class ClaimPlan:
     `comparison`, its items, clusters and variances are those of the one that sees least.
 
     `smallest_detectable` is the true effect, the same in every comparison, that the study calls supported at
-    least 8 times in 10: all comparisons must pass, and share the misses. For `retains` it is the margin at which no effect is called so. `aim` is the true effect that `items_needed` (all of its tasks
-    together, in the study's proportions, at the study's seeds) and `seeds_needed` (at its items) are for.
-    None where no number would do, and `note` says why.
+    least 8 times in 10: all comparisons must pass, and share the misses. For `retains` it is the margin at
+    which no effect is called so. `aim` is the true effect that `items_needed` (all of its tasks together, in
+    the study's proportions, at the study's seeds) and `seeds_needed` (at its items) are for. None where no
+    number would do, and `note` says why.
     """
 
     name: str
@@ -121,6 +122,7 @@ def plan_claims(
     seeds: int,
     assumed: Assumed,
     scores: pd.DataFrame | None = None,
+    unlike: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[ClaimPlan, ...]:
     """What each claim could see at this design.
 
@@ -131,6 +133,10 @@ def plan_claims(
         seeds: training seeds.
         assumed: where nothing is known.
         scores: item-level rows of a run like the planned one (see `verdicts.decide`), if there is one.
+        unlike: by arm, in what that run is another; said beside what was learned from it.
+
+    Raises:
+        DataError: scores that cannot be paired.
     """
     primary = max(1, sum(claim.primary for claim in claims))
     found = []
@@ -143,7 +149,7 @@ def plan_claims(
         # All must pass, and of an equivalence both sides: they share the misses.
         power = stats.part_power(len(compared), sides=2 if isinstance(claim, Retains) else 1)
         parts = [
-            _part(claim, rival, tasks, sizes, seeds, alpha, power, assumed, scores)
+            _part(claim, rival, tasks, sizes, seeds, alpha, power, assumed, scores, unlike or {})
             for rival, tasks in compared
         ]
         found.append(_joined(claim, parts, seeds, alpha, assumed))
@@ -239,6 +245,7 @@ def _part(
     power: float,
     assumed: Assumed,
     scores: pd.DataFrame | None,
+    unlike: Mapping[str, Sequence[str]],
 ) -> _Part:
     equivalence, one = isinstance(claim, Retains), claim.unit == "items"
     spread = None if scores is None else learned(scores, claim.arm, rival, tasks, claim.unit)
@@ -277,7 +284,7 @@ def _part(
         comparison=f"{claim.arm} on {tasks[0]}" if equivalence else f"{claim.arm} vs {rival}",
         items=sum(sizes[name].items for name in tasks),
         clusters=int(sum(clusters)),
-        assumed=_words(spread, claim.unit),
+        assumed=_words(spread, claim.unit, [*unlike.get(claim.arm, ()), *unlike.get(rival, ())]),
         reach=None if alone else reach(seeds),
         more=more,
         enough=enough,
@@ -285,8 +292,9 @@ def _part(
     )
 
 
-def _words(spread: Spread, unit: Unit) -> str:
-    source = "from the run" if spread.learned else "assumed"
+def _words(spread: Spread, unit: Unit, unlike: Sequence[str]) -> str:
+    other = f" (other there: {', '.join(dict.fromkeys(unlike))})" if unlike else ""
+    source = f"from the run{other}" if spread.learned else "assumed"
     differ = sum(i + e for i, e in zip(spread.items, spread.rest, strict=True)) / len(spread.items)
     seeds = f", seeds {sqrt(spread.seeds):.3f}" if unit == "seeds" else ""
     return f"{source}: items {differ:.3f}{seeds}"
