@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from statewise.errors import DataError
-from statewise.stats.effects import ROUNDING, Effect, Scale, interval
+from statewise.stats.effects import Effect, Scale, interval
+from statewise.stats.estimate import ROUNDING
 
 MINIMUM_METHODS, MINIMUM_DOSES, MINIMUM_SEEDS = 6, 4, 2
 """Below this spread a regression over runs says which runs there were, and nothing of methods."""

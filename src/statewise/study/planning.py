@@ -217,10 +217,11 @@ def _note(parts: Sequence[_Part], shown: _Part) -> str:
         if note
     ]
     at = parts.index(shown)
-    for what, needs in (
-        ("items", [part.more for part in parts]),
-        ("seeds", [part.enough for part in parts]),
-    ):
+    asked: dict[str, list[float | None]] = {
+        "items": [part.more for part in parts],
+        "seeds": [part.enough for part in parts],
+    }
+    for what, needs in asked.items():
         most = _largest(needs)
         if most is not None and most != needs[at]:
             notes.append(f"{parts[needs.index(most)].comparison} needs most {what}")
