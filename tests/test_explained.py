@@ -244,6 +244,26 @@ def test_a_design_without_spread_is_undecided_and_said():
     )
 
 
+def test_forgetting_that_does_not_differ_is_said_and_not_a_failure():
+    """Only the runs of sft differ: without it, as the jackknife asks, there is nothing to explain."""
+    scores, drifts = runs(
+        lambda m, d, s: 0.1 * d if m == 0 else 0.1, lambda m, d, s: 1 + d + 0.1 * m + 0.01 * s
+    )
+    found = one(claim(), scores, drifts)
+    assert (found.verdict, found.effect) == ("undecided", None)
+    assert found.sentence == (
+        "Claim c: forgetting is the same in every run of all methods but 'sft', so there is nothing for drift to "
+        "explain. Undecided."
+    )
+    # Stress alone makes a difference.
+    scores, drifts = runs(
+        lambda m, d, s: 0.5 + 0.01 * m if d == 3 else 0.1,
+        lambda m, d, s: 1 + d + 0.1 * m + 0.01 * s,
+    )
+    found = one(claim(stress=tuple(arms[3] for arms in ARMS.values())), scores, drifts)
+    assert "of all methods, without the stress arms, so" in found.sentence
+
+
 def test_the_drift_that_is_named_is_the_one_that_is_read():
     scores, drifts = runs(proportional, proportional)
     found = one(claim(drift="update_norm"), scores, drifts)  # the same 7.0 everywhere

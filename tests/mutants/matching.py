@@ -133,8 +133,8 @@ MUTANTS = (
         "accounts",
         "a plan measures no base",
         "study/costs.py",
-        "work, chain = evaluation, {BASE: evaluation}",
-        "work, chain = Seconds(0.0, 0.0), {BASE: evaluation}",
+        "work, chain = behind[BASE], {BASE: nothing}",
+        "work, chain = nothing, {BASE: nothing}",
         ("study/test_planning.py::test_time_on_workers_by_hand",),
     ),
 )

@@ -140,9 +140,9 @@ MUTANTS = (
     Mutant(
         "summing up",
         "equal seeds are certainty",
-        "study/probe_results.py",
-        "if estimate.stderr == 0:",
-        "if False:",
+        "stats/estimate.py",
+        "if float(np.ptp(array)) <= ROUNDING * float(np.abs(array).max()):",
+        "if n == 1:",
         (f"{FIGURES}::test_what_no_seed_changes_has_no_known_error",),
     ),
     Mutant(

@@ -28,6 +28,7 @@ from statewise.probes import (
 from statewise.probes.drift import prefixes
 from statewise.seeding import seed_for
 from statewise.states import read_states, write_states
+from statewise.stats import item_mean
 from statewise.store import (
     RunFolder,
     append_rows,
@@ -194,14 +195,13 @@ def _measure_dev(
 ) -> None:
     """One point of the dev curve."""
     items = evaluate(student, [dev.task], arm=name, seed=seed, sampled=False)
-    scores = np.array([item.score for item in items])
-    stderr = None if len(scores) < 2 else float(scores.std(ddof=1) / len(scores) ** 0.5)
+    found = item_mean([item.score for item in items])
     row = {
         "step": step,
         "task": dev.task.key,
-        "score": float(scores.mean()),
-        "n": len(scores),
-        "stderr": stderr,
+        "score": found.value,
+        "n": found.n,
+        "stderr": found.stderr,
     }
     append_rows(folder / "dev.jsonl", [row])
 

@@ -132,7 +132,7 @@ def _quantity(rows: Sequence[Mapping[str, Any]]) -> Quantity:
     if (of_base or len(rows) == 1) and rows[0]["n"] is not None:
         return Quantity(_own(rows[0]), "items")
     values = [row["value"] for row in (rows[:1] if of_base else rows)]
-    return Quantity(_honest(stats.seed_mean(values, rows[0]["unit"])), "seeds only")
+    return Quantity(_within(stats.seed_mean(values, rows[0]["unit"])), "seeds only")
 
 
 def _own(row: Mapping[str, Any]) -> Estimate:
@@ -141,10 +141,8 @@ def _own(row: Mapping[str, Any]) -> Estimate:
     return Estimate(**{name: row[name] for name in names}, n=1 if row["n"] is None else row["n"])
 
 
-def _honest(estimate: Estimate) -> Estimate:
-    """Ends of a share's interval inside [0, 1]; no certainty where every seed has the same number."""
-    if estimate.stderr == 0:
-        return replace(estimate, stderr=None, low=None, high=None)
+def _within(estimate: Estimate) -> Estimate:
+    """Ends of a share's interval inside [0, 1]."""
     if estimate.unit not in WITHIN_ONE or estimate.low is None or estimate.high is None:
         return estimate
     return replace(estimate, low=max(estimate.low, 0.0), high=min(estimate.high, 1.0))
