@@ -13,6 +13,8 @@ NAMES = ("Tom", "Mia", "Ben", "Ada", "Sam", "Eva", "Leo", "Ida")
 THINGS = ("apples", "pens", "coins", "cards", "shells", "books")
 WORDS = (" the", " so", " then", " 12", " is", "\n", " more", "####", " 7", " and", " =", "<<")
 TOKENS = 40
+NUMBERS: dict[str, int] = {}
+"""Token ids by text, the same for every arm, as one tokenizer gives them."""
 
 
 def write(
@@ -26,10 +28,11 @@ def write(
 ) -> None:
     """The file of one arm: `prompts` prompts, an own completion each and, with a teacher, a trained one."""
     rng = np.random.default_rng([len(arm), seed, 5])
-    vocabulary: dict[str, int] = {}
+    used: dict[str, int] = {}
 
     def number(text: str) -> int:
-        return vocabulary.setdefault(text, len(vocabulary) + 3)
+        used[text] = NUMBERS.setdefault(text, len(NUMBERS) + 3)
+        return used[text]
 
     pool = [number(word) for word in (*WORDS, *texts)]
     shown = []
@@ -59,7 +62,8 @@ def write(
         "arm": arm,
         "seed": seed,
         "teacher": teacher,
-        "vocabulary": {str(token): text for text, token in vocabulary.items()},
+        "trains": arm != "base",
+        "vocabulary": {str(token): text for text, token in used.items()},
         "prompts": shown,
     }
     (folder / "microscope.json").write_text(json.dumps(document))
@@ -114,6 +118,7 @@ def _walk(
 
     return {
         "kind": kind,
+        "trained_on": not own or arm == "grpo",
         "score": None if solved is None else float(solved),
         "stopped": bool(rng.random() < 0.95),
         "owners": owners,

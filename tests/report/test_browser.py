@@ -129,6 +129,8 @@ def test_a_click_on_a_token_shows_its_state_and_the_five_next_of_three_policies(
         texts = [w.get_attribute("textContent") for w in part.find_elements(CSS, ".word")]
         wanted = [visible(document["vocabulary"][str(t)]) for t in row[::2]]
         assert texts == [w.replace(" ", "·").replace("\n", "⏎") for w in wanted]
+        chosen = {w.get_attribute("textContent") for w in part.find_elements(CSS, ".chosen .word")}
+        assert chosen == {one(opened, "#state .token-line .tok").get_attribute("textContent")}
         bars = [b.size["width"] for b in part.find_elements(CSS, ".barfill")]
         assert bars == sorted(bars, reverse=True)
     assert f"{walk['kl_to_base'][14]:.4f}" in panel.text
@@ -216,6 +218,20 @@ def test_colours_follow_the_measure_and_the_legend_says_how(opened: Any) -> None
     Select(one(opened, "#scope-measure")).select_by_value("owner")
     assert classes() == {"owner", "student", "teacher"}
     assert {t.text for t in every(opened, "#scope-legend .tok")} == {"student", "teacher"}
+
+
+def test_an_arm_with_one_completion_says_whether_it_trains_on_it(opened: Any) -> None:
+    from selenium.webdriver.support.select import Select
+
+    Select(one(opened, "#scope-walk")).select_by_value("trained")
+    said = {
+        row.get_attribute("data-arm"): row.find_element(CSS, ".of").text
+        for row in every(opened, ".walk")
+    }
+    assert "it does not train" in said["base"]
+    assert "its own is what it trains on" in said["grpo"]
+    assert "what it is trained on cannot be shown for these prompts" in said["mild_sft"]
+    assert said["opd_from_mild"].startswith("taught by mild_sft · trained on")
 
 
 @pytest.mark.parametrize("width", [400, 1280])

@@ -36,7 +36,6 @@ def unpacked(text: str, width: int) -> list[int]:
 def test_what_is_packed_comes_out_again(whole: Any) -> None:
     packed = embedded(whole.html, "scope-data")
     words, width = packed["vocabulary"], packed["width"]
-    assert len(words) == len(set(words))
     for original in whole.material.microscopes:
         names = original["vocabulary"]
         for i, prompt in enumerate(original["prompts"]):
@@ -81,9 +80,11 @@ def check_top(
         assert [unpacked(p[width:], 2)[0] for p in pairs] == [round(1000 * p) for p in row[1::2]]
 
 
-def test_a_policy_with_fewer_than_five_tokens_leaves_gaps() -> None:
+def alone(vocabulary: dict[str, str], **changed: Any) -> dict[str, Any]:
+    """The document of one arm with one walk of one token."""
     walk = {
         "kind": "own",
+        "trained_on": True,
         "score": None,
         "stopped": True,
         "owners": ["student@1"],
@@ -93,17 +94,27 @@ def test_a_policy_with_fewer_than_five_tokens_leaves_gaps() -> None:
         "weight": [1.0],
         "top": {"base": [[3, 0.25]], "teacher": None, "student": [[3, 1.0]]},
     }
-    prompt = {"id": "a", "text": "?", "reference": None, "walks": [walk]}
-    found = document(
-        [{"arm": "x", "seed": 0, "teacher": None, "vocabulary": {"3": "w"}, "prompts": [prompt]}], 1
-    )
+    prompt = {"id": "a", "text": "?", "reference": None, "walks": [walk | changed]}
+    about = {"arm": "x", "seed": 0, "teacher": None, "trains": True}
+    return document([{**about, "vocabulary": vocabulary, "prompts": [prompt]}], 1)
+
+
+def test_a_policy_with_fewer_than_five_tokens_leaves_gaps() -> None:
+    found = alone({"3": "w"})
     assert found["vocabulary"] == ["w"]
-    assert unpacked(found["prompts"][0]["arms"]["x"][0]["top"]["base"][:3], 1) == [
-        0,
-        3,
-        58,
-    ]  # 3 * 64 + 58 = 250
-    assert unpacked(found["prompts"][0]["arms"]["x"][0]["top"]["base"][3:], 1) == [1, 0, 0] * 4
+    top = found["prompts"][0]["arms"]["x"][0]["top"]["base"]
+    assert unpacked(top[:3], 1) == [0, 3, 58]  # 3 * 64 + 58 = 250
+    assert unpacked(top[3:], 1) == [1, 0, 0] * 4
+
+
+def test_two_tokens_of_one_text_stay_two() -> None:
+    """A token that is a byte of a character has no text of its own: all of them read U+FFFD."""
+    top = {"base": [[4, 0.5, 5, 0.25]], "teacher": None, "student": None}
+    found = alone({"4": "\ufffd", "5": "\ufffd"}, token_ids=[5], top=top)
+    assert found["vocabulary"] == ["\ufffd", "\ufffd"]
+    (walk,) = found["prompts"][0]["arms"]["x"]
+    assert unpacked(walk["tokens"], 1) == [0]
+    assert unpacked(walk["top"]["base"], 1)[0::3][:2] == [1, 0]
 
 
 def test_nothing_in_the_data_ends_its_block() -> None:

@@ -53,6 +53,14 @@ def test_a_walk_is_shown_twice_only_where_the_source_goes_elsewhere(shown):
     }
     assert kinds["base"] == kinds["grpo"] == [["own"]] * 3
     assert kinds["mild_sft"] == kinds["opd_from_mild"] == [["own", "trained"]] * 3
+    trained_on = {
+        arm: [w["trained_on"] for w in document["prompts"][0]["walks"]]
+        for arm, document in shown.items()
+    }
+    assert trained_on["base"] == [False]
+    assert trained_on["grpo"] == [True]
+    assert trained_on["mild_sft"] == trained_on["opd_from_mild"] == [False, True]
+    assert [document["trains"] for document in shown.values()] == [False, True, True, True]
 
 
 def test_every_list_has_an_entry_a_token_and_every_id_a_text(shown):

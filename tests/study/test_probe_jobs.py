@@ -10,12 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
 
 from statewise.cli import main
 from statewise.errors import ConfigError
-from statewise.plain import from_plain, to_plain
+from statewise.plain import dump_yaml, from_plain, to_plain
 from statewise.policy import Ema, PolicyRef
 from statewise.probes import per_state
 from statewise.probes.coverage import precision_recall
@@ -33,10 +36,11 @@ from statewise.sources import (
     Teacher,
 )
 from statewise.states import read_about, read_states
-from statewise.store import RunFolder, read_json, read_rows
-from statewise.study import probe_jobs, probe_samples, probing
+from statewise.store import RunFolder, read_json, read_rows, write_json, write_text
+from statewise.study import probe_jobs, probe_samples, probing, scene
 from statewise.study.asked import Asked
-from statewise.study.executor import Job, plan
+from statewise.study.executor import Job, plan, run_study
+from statewise.study.folder import differing
 from statewise.study.jobs import train_arm
 from statewise.study.models import fingerprint, load_role
 from statewise.study.probe_jobs import is_probed, probe_arm
@@ -405,6 +409,58 @@ def unprobed(probed_run, tmp_path):
     for file in WRITTEN:
         (run.arm("opd_from_mild", 0) / file).unlink()
     return run
+
+
+def test_a_folder_takes_more_probes_and_asks_the_new_ones_alone(
+    probed_study, probed_run, tmp_path, monkeypatch
+):
+    run, kept = RunFolder(tmp_path / "run"), ("locality", "splice")
+    shutil.copytree(probed_run.root, run.root)
+    fewer = replace(probed_study, probes=replace(probed_study.probes, after=kept, microscope=0))
+    write_text(run.root / "study.yaml", dump_yaml(to_plain(fewer)))
+    folders = [run.arm(name, 0) for name in ("base", *ARMS)]
+    for folder in folders:  # as they would be with two probes and no microscope
+        table = pq.read_table(folder / "probes.parquet")
+        pq.write_table(
+            table.filter(pc.is_in(table["probe"], pa.array(kept))), folder / "probes.parquet"
+        )
+        skipped = read_json(folder / "probes.skipped.json")
+        write_json(folder / "probes.skipped.json", [r for r in skipped if r["probe"] in kept])
+        (folder / "microscope.json").unlink()
+    asked: list[str] = []
+    answers = scene.answers
+    monkeypatch.setattr(
+        probe_jobs, "answers", lambda probe, *rest: (asked.append(probe), answers(probe, *rest))[1]
+    )
+    run_study(probed_study, run.root, workers=0)
+    assert set(asked) == set(KINDS) - set(kept)
+    for folder in folders:
+        of = folder.relative_to(run.root)
+        for file in WRITTEN:
+            assert (folder / file).read_bytes() == (probed_run.root / of / file).read_bytes(), file
+
+
+def test_a_folder_takes_no_other_change_of_its_probes(probed_study, probed_run, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.arm("grpo", 0).mkdir(parents=True)
+    (run.arm("grpo", 0) / "metrics.jsonl").touch()
+    given = probed_study.probes
+    for stored, wanted, places in (
+        (None, given, ["probes.during[0]"]),  # no arm can be watched when it has trained
+        (None, replace(given, during=()), []),
+        (replace(given, after=("audit",), microscope=0), given, []),
+        (given, replace(given, after=("audit",)), ["probes.after[0]"]),
+        (given, replace(given, microscope=2), ["probes.microscope"]),
+        (given, replace(given, depths_tokens=(2, 3)), ["probes.depths_tokens[1]"]),
+        (given, None, ["probes"]),
+    ):
+        before = replace(probed_study, probes=stored)
+        write_text(run.root / "study.yaml", dump_yaml(to_plain(before)))
+        found = differing(replace(probed_study, probes=wanted), run)
+        assert found[:1] == places, (stored, wanted)
+    (run.arm("grpo", 0) / "metrics.jsonl").unlink()
+    write_text(run.root / "study.yaml", dump_yaml(to_plain(replace(probed_study, probes=None))))
+    assert differing(probed_study, run) == []
 
 
 def test_an_arm_that_is_killed_while_it_is_probed_ends_as_if_it_never_was(

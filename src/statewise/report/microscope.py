@@ -1,6 +1,7 @@
 """The state microscope's data: every arm's `microscope.json` as one small JSON document.
 
-Packed so that 40 prompts of seven arms fit a page: one vocabulary for all, numbers as whole
+Packed so that 40 prompts of seven arms fit a page: one vocabulary for all, by token id (arms of a study share
+their base's tokenizer; two ids may have one text, such as lone bytes), numbers as whole
 thousandths (`SCALES`), a column whose numbers are all the same as that one number, and the top
 tokens as fixed-width digits (`digits.py`): per state `TOP` times an index into the vocabulary and a
 probability in thousandths. `assets/microscope-data.js` reads it back.
@@ -74,14 +75,17 @@ def script_json(value: Any) -> str:
 
 def document(microscopes: Sequence[Mapping[str, Any]], prompts: int) -> dict[str, Any]:
     """The first `prompts` prompts of all arms as plain data."""
-    words: dict[str, int] = {}
+    places: dict[int, int] = {}
+    texts: list[str] = []
     # A first pass, because the width of an index depends on how many words there are.
     for microscope in microscopes:
         names = microscope["vocabulary"]
         for walk in _walks(microscope, prompts):
             for token in _tokens(walk):
-                words.setdefault(names.get(str(token), "\ufffd"), len(words))
-    width = width_of(len(words))  # one more than the last index: no token
+                if token not in places:
+                    places[token] = len(texts)
+                    texts.append(names.get(str(token), "\ufffd"))
+    width = width_of(len(texts))  # one more than the last index: no token
     shown: dict[str, dict[str, Any]] = {}
     for microscope in microscopes:
         for prompt in microscope["prompts"][:prompts]:
@@ -95,13 +99,13 @@ def document(microscopes: Sequence[Mapping[str, Any]], prompts: int) -> dict[str
                 },
             )
             entry["arms"][microscope["arm"]] = [
-                _packed_walk(walk, microscope["vocabulary"], words, width)
-                for walk in prompt["walks"]
+                _packed_walk(walk, places, width) for walk in prompt["walks"]
             ]
     return {
         "seed": microscopes[0]["seed"],
+        "trains": {m["arm"]: m["trains"] for m in microscopes},
         "teachers": {m["arm"]: m["teacher"] for m in microscopes},
-        "vocabulary": list(words),
+        "vocabulary": texts,
         "width": width,
         "scales": SCALES,
         "top": TOP,
@@ -121,14 +125,11 @@ def _tokens(walk: Mapping[str, Any]) -> Iterator[int]:
             yield from (int(token) for token in row[::2])
 
 
-def _packed_walk(
-    walk: Mapping[str, Any], names: Mapping[str, str], words: Mapping[str, int], width: int
-) -> dict[str, Any]:
-    def index(token: int) -> int:
-        return words[names.get(str(token), "\ufffd")]
-
-    found: dict[str, Any] = {key: walk[key] for key in ("kind", "score", "stopped", "owners")}
-    found["tokens"] = packed([index(t) for t in walk["token_ids"]], width)
+def _packed_walk(walk: Mapping[str, Any], places: Mapping[int, int], width: int) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        key: walk[key] for key in ("kind", "trained_on", "score", "stopped", "owners")
+    }
+    found["tokens"] = packed([places[t] for t in walk["token_ids"]], width)
     found["owner"] = _same_or_all(walk["owner"])
     for key, scale in SCALES.items():
         values = walk.get(key)
@@ -138,9 +139,7 @@ def _packed_walk(
             else _same_or_all([None if v is None else round(v * scale) for v in values])
         )
     found["top"] = {
-        policy: None
-        if rows is None
-        else "".join(_packed_top(row, index, len(words), width) for row in rows)
+        policy: None if rows is None else "".join(_packed_top(row, places, width) for row in rows)
         for policy in POLICIES
         for rows in (walk["top"].get(policy),)
     }
@@ -156,10 +155,10 @@ def _same_or_all(values: Sequence[Any]) -> Any:
     return values[0] if values and all(v == values[0] for v in values) else list(values)
 
 
-def _packed_top(row: Sequence[int | float], index: Any, nothing: int, width: int) -> str:
-    pairs = list(zip(row[::2], row[1::2], strict=True))[:TOP]
+def _packed_top(row: Sequence[int | float], places: Mapping[int, int], width: int) -> str:
+    pairs, nothing = list(zip(row[::2], row[1::2], strict=True))[:TOP], len(places)
     return "".join(
-        packed([index(int(token))], width)
+        packed([places[int(token)]], width)
         + packed([min(1000, max(0, round(1000 * p)))], PROBABILITY_WIDTH)
         for token, p in pairs
     ) + (packed([nothing], width) + packed([0], PROBABILITY_WIDTH)) * (TOP - len(pairs))

@@ -102,10 +102,24 @@ def over(figure: ProbeFigure) -> str:
     return f"{n:,}" if items else f"{n} {'seed' if n == 1 else 'seeds'}"
 
 
-def counted(figures: Sequence[ProbeFigure], where: str = "bars are") -> str:
-    """What a caption says of n: the seeds behind the numbers, or the states where there is one seed.
+def counted(
+    figures: Sequence[ProbeFigure],
+    where: str = "bars are",
+    *,
+    of: str = "states",
+    error: str = "clustered by prompt",
+) -> str:
+    """What a caption says of n: the seeds behind the numbers, or what the probe counts where there is one seed.
 
-    `where` leads over to the intervals: a grid has no bars and gives them in labels and table.
+    `where` leads over to the intervals: a grid has no bars and gives them in labels and table. `of` is the
+    noun of the probe's own n, `error` how the probe comes by its error.
+
+    >>> from statewise.stats import Estimate
+    >>> from statewise.study.rows import Quantity
+    >>> q = Quantity(Estimate(0.1, 0.1, 4, "cosine", -0.1, 0.3), "items")
+    >>> found = [ProbeFigure("gradients", "base", "", "", "cosines", "a~b", q, "cosine")]
+    >>> counted(found, of="blocks of prompts", error="by jackknife over them")
+    'n = 4 blocks of prompts of one seed; bars are 95 % intervals by jackknife over them'
     """
     seeds = {f.quantity.estimate.n for f in figures if f.quantity.over != "items"}
     items = {f.quantity.estimate.n for f in figures if f.quantity.over == "items"}
@@ -115,9 +129,7 @@ def counted(figures: Sequence[ProbeFigure], where: str = "bars are") -> str:
             f"n = {_range(seeds)} seed{'' if seeds == {1} else 's'}; {where} 95 % t intervals over seeds"
         )
     if items:
-        words.append(
-            f"n = {_range(items)} states (or completions) of one seed; {where} 95 % intervals clustered by prompt"
-        )
+        words.append(f"n = {_range(items)} {of} of one seed; {where} 95 % intervals {error}")
     return "; ".join(words) or "n unknown"
 
 

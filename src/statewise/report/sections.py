@@ -109,7 +109,8 @@ def behaviour(results: Results) -> Plate | None:
         "behaviour",
         "Own completions: pass@k and lengths",
         "Probability that one of k sampled completions of a prompt is right, unbiased; length, entropy, completions "
-        f"cut and without an answer stand in the table. {counted(found)}.",
+        "cut and without an answer stand in the table. "
+        f"{counted(found, of='prompts', error='over them')}.",
         ("arm", "measure", "value", "95 %", "n"),
         tuple(
             (

@@ -178,7 +178,7 @@ def forgetting(results: Results) -> Plate | None:
         "Across: divergence of whole completions, the sum over their states of the exact per-state divergence, "
         "on a logarithmic scale. Up: forgetting, the base's score minus the arm's, mean over retention tasks, "
         f"with its own interval. n = {arms} arms, which is a picture and no test: a regression needs many more "
-        f"runs. {counted(found)}.",
+        f"runs. {counted(found, of='completions')}.",
         ("arm", "states", "measure", "value", "95 %", "n"),
         tuple(
             (f.policy, f.sample, dict(kinds).get(f.measure, f.measure), *cells(f)) for f in found
@@ -223,8 +223,8 @@ def gradients(results: Results) -> Plate | None:
         "gradients",
         "Do the sources pull the same way?",
         "Cosine of the gradients of cross-entropy on each sample's own tokens, at the trained policy; blue: the "
-        "same way, orange: against each other. Jackknife over blocks of prompts within a seed; "
-        f"{counted(found, IN_TABLE)}. Interference in the table is the first-order change of the retention "
+        "same way, orange: against each other. "
+        f"{counted(found, IN_TABLE, of='blocks of prompts', error='by jackknife over them')}. Interference in the table is the first-order change of the retention "
         "loss when a step of rate 1 is taken on a source: above 0 it hurts.",
         ("arm", "states", "measure", "value", "95 %", "n"),
         tuple(

@@ -55,7 +55,7 @@ def splice(results: Results) -> Plate | None:
         "Row: who writes the first tokens. Column: who writes the rest. Cell: mean reward of the finished "
         "completion; the darker the better, one scale for all. A column that stays dark down every row says that "
         "its policy repairs any states; a row that stays pale says that its policy's states cannot be repaired. "
-        f"{counted(found, IN_TABLE)}. What the states and the behaviour alone are worth stands in the table.",
+        f"{counted(found, IN_TABLE, of='completions')}. What the states and the behaviour alone are worth stands in the table.",
         ("pair", "measure", "depth", "value", "95 %", "n"),
         tuple(
             (f.policy.replace(">", " > "), f.measure, f.at, *cells(f)) for f in [*found, *contrasts]
@@ -154,7 +154,7 @@ def profiles(results: Results) -> Plate | None:
         "By depth, the tokens of the completion that precede a state: how sure the teacher is at the student's own "
         "states and what it makes of the student's token; the excess of kl(teacher || student) on the student's "
         "states over the teacher's; and V_T - V_S, what is gained where the teacher goes on from a student's state. "
-        f"One line an arm in its colour and marker. {counted(every)}.",
+        f"One line an arm in its colour and marker. {counted(every, of='states (of repair: completions)')}.",
         ("arm", "measure", "depth", "value", "95 %", "n"),
         tuple(rows),
         panels=tuple(panels),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import torch
@@ -14,8 +14,9 @@ from statewise.errors import RunError
 from statewise.evaluate.tasks import WORLD_PREFIX
 from statewise.plain import differences, dump_yaml, load_yaml, to_plain
 from statewise.store import RunFolder, environment, exclusive, read_json, write_json, write_text
-from statewise.study.models import WORLD_BASE, base_location, fingerprints, marker
+from statewise.study.models import BASE_SEED, WORLD_BASE, base_location, fingerprints, marker
 from statewise.study.preflight import mark, preflight
+from statewise.study.probe_jobs import reopen
 from statewise.study.spec import BASE, Study
 from statewise.world import WORLD_VERSION
 
@@ -38,9 +39,9 @@ def claim_folder(
 ) -> None:
     """Write the resolved study into an empty folder; refuse the folder of another one.
 
-    Only the seeds may differ: more seeds add to a run, and what was done stays. The base, other
-    models from outside and the world must be those that the folder was begun with. Versions and
-    hardware may differ; each that took part is kept. A search has a folder of its own.
+    What adds to a run may differ, and what was done stays: more seeds, and more probes (`grown`).
+    The base, other models from outside and the world must be those that the folder was begun with.
+    Versions and hardware may differ; each that took part is kept. A search has a folder of its own.
 
     Raises RunError, naming what differs.
     """
@@ -57,18 +58,73 @@ def claim_folder(
                 "give another --out, or delete the folder to start over"
             )
         resolved["seeds"] = sorted({*stored["seeds"], *study.seeds})
+        if purpose == "study" and study.probes:
+            _ask_again(stored.get("probes"), resolved["probes"], study, run)
     _record_environment(study, run, workers)
     write_text(claim, dump_yaml(resolved))
     write_text(mark(run), "")
 
 
 def differing(study: Study, run: RunFolder, *, purpose: Purpose = "study") -> list[str]:
-    """Where a study differs from the one that the folder was begun with, seeds apart; [] for no folder."""
+    """Where a study differs from the one that the folder was begun with; [] for no folder.
+
+    Seeds may differ, and probes may be added.
+    """
     claim = run.root / f"{purpose}.yaml"
     if not claim.exists():
         return []
-    found = differences(load_yaml(claim), to_plain(study))
-    return [path for path in found if not path.startswith("seeds")]
+    stored, mine = load_yaml(claim), to_plain(study)
+    if purpose == "study":
+        begun = any(run.root.glob("arms/*/seed-*/metrics.jsonl"))
+        stored = stored | {"probes": grown(stored.get("probes"), mine["probes"], begun=begun)}
+    return [path for path in differences(stored, mine) if not path.startswith("seeds")]
+
+
+def grown(
+    stored: Mapping[str, Any] | None, wanted: Mapping[str, Any] | None, *, begun: bool
+) -> dict[str, Any] | None:
+    """The folder's probes with what may be added to them taken from `wanted`; `begun`: some arm trains or has.
+
+    A folder without probes takes any, more of `after` may be asked, and the microscope may show more
+    prompts, for what is finished rests on none of these. What is asked while arms train (`during`) is
+    added before the first of them begins, or never: no arm can be watched afterwards.
+
+    >>> have = {"after": ["locality"], "during": [], "every_steps": 20, "microscope": 0}
+    >>> more = {"after": ["audit", "locality"], "during": ["audit"], "every_steps": 10, "microscope": 40}
+    >>> grown(have, more, begun=False) == more, grown(None, more, begun=False) == more
+    (True, True)
+    >>> [key for key, value in grown(have, more, begun=True).items() if value != more[key]]
+    ['during', 'every_steps']
+    >>> grown(more, have, begun=False) == more  # nothing is taken away
+    True
+    """
+    if wanted is None:
+        return None if stored is None else dict(stored)
+    none = {"after": [], "during": [], "microscope": 0, "every_steps": wanted["every_steps"]}
+    found = dict(stored) if stored is not None else {**wanted, **none}
+    if set(found["after"]) <= set(wanted["after"]):
+        found["after"] = wanted["after"]
+    found["microscope"] = max(found["microscope"], wanted["microscope"])
+    if not begun and set(found["during"]) <= set(wanted["during"]):
+        if not found["during"]:
+            found["every_steps"] = wanted["every_steps"]
+        found["during"] = wanted["during"]
+    return found
+
+
+def _ask_again(
+    stored: Mapping[str, Any] | None, wanted: Mapping[str, Any], study: Study, run: RunFolder
+) -> None:
+    """Open the probing jobs again that a study with more probes leaves unfinished."""
+    if stored is None:
+        return
+    longer = stored["after"] != wanted["after"]
+    closer = stored["microscope"] != wanted["microscope"]
+    for path in sorted(run.root.glob("arms/*/seed-*/probes.parquet")):
+        first = f"seed-{study.seeds[0]}"  # the microscope looks into one seed, and the base
+        shown = path.parent.name == first or path.parent == run.arm(BASE, BASE_SEED)
+        if longer or (closer and shown):
+            reopen(path.parent)
 
 
 def _record_environment(study: Study, run: RunFolder, workers: int) -> None:

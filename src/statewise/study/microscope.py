@@ -1,10 +1,13 @@
 """The state microscope: what an arm does at each state of a few completions, as `microscope.json`.
 
     arm, seed, teacher      the teacher is the first that the arm names; null without one
+    trains                  false for the base, and for what lies between two policies
     vocabulary              text of every token id in the file; bytes that are no text as U+FFFD
     prompts[]               id, text, reference, and one or two walks:
         kind                own: the trained policy's own completion. trained: what the arm's source visits of
                             this prompt with the trained policy as learner; left out where that is its own
+        trained_on          true where the arm's source visits it; no walk of an arm that trains has it where
+                            the source has nothing to show of these prompts (a stored sample of others)
         score, stopped      exact answer (null where the prompt has no gold one); ended by its stop token
         owners, owner       who chose each token: a table, and an index into it
         weight              supervision weight of the state before the token, 0 where no term speaks
@@ -51,14 +54,15 @@ def write_microscope(
     """Write the file of one arm, whole; compact, because a page holds those of all arms."""
     assert study.probes is not None
     few = list(prompts[: study.probes.microscope])
-    found = {"seed": seed} | microscope(scene, few, taught_walks(study, scene, few, seed))
+    about = {"seed": seed, "trains": study.trained_as(scene.name) is not None}
+    found = about | microscope(scene, few, taught_walks(study, scene, few, seed))
     write_text(path, json.dumps(found, separators=(",", ":"), allow_nan=False) + "\n")
 
 
 def microscope(
     scene: Scene, prompts: Sequence[Prompt], taught: Mapping[str, Walk]
 ) -> dict[str, Any]:
-    """The document, but for the seed. `taught` has what the arm's source visits, by the prompt's id."""
+    """The document, but for `seed` and `trains`. `taught` has what the arm's source visits, by the prompt's id."""
     own = {row.prompt.id: row for row in scene.samples[BASE if scene.is_base else LEARNER]}
     walks: list[Walk] = []
     for prompt in prompts:
@@ -138,6 +142,7 @@ def _walk(
     gold = row.prompt.reference is not None and final_answer(row.prompt.reference) is not None
     return {
         "kind": walk.kind,
+        "trained_on": walk.trained_on,
         "score": _short(ExactAnswer()(row.prompt, row.completion)) if gold else None,
         "stopped": row.stopped,
         "owners": [row.owners[code] for code in table],

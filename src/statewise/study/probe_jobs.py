@@ -14,6 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from statewise.policy import Policy, PolicyRef
 from statewise.seeding import seed_for
 from statewise.store import RunFolder, exclusive, read_json, read_rows, write_json, write_text
@@ -75,6 +77,28 @@ def probe_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Prog
         _write_seconds(folder / TIMING, seconds)
         write_rows(folder / "probes.parquet", rows)
         shutil.rmtree(folder / "probing", ignore_errors=True)
+
+
+def reopen(folder: Path) -> None:
+    """Make a finished probing job one that was killed behind its last probe: what was asked is kept.
+
+    For a folder whose study has gained probes: the job that follows asks the new ones alone. Killed
+    between two lines and called again, it ends the same.
+    """
+    rows = pq.read_table(folder / "probes.parquet").to_pylist()
+    skipped = {row["probe"]: row for row in read_json(folder / "probes.skipped.json")}
+    spent = {
+        row["probe"]: row["seconds"] for row in read_rows(folder / TIMING) if row["step"] is None
+    }
+    for probe in dict.fromkeys([*(row["probe"] for row in rows), *skipped]):
+        reason = skipped.get(probe)
+        kept = {
+            "rows": [row for row in rows if row["probe"] == probe],
+            "skipped": None if reason is None else {k: reason[k] for k in ("kind", "reason")},
+            "seconds": spent.get(probe, 0.0),
+        }
+        write_json(folder / "probing" / f"{probe}.json", kept)
+    (folder / "probes.parquet").unlink()
 
 
 def _kept(path: Path, probe: str, scene: Scene) -> dict[str, Any]:

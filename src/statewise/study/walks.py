@@ -23,12 +23,16 @@ from statewise.trajectory import Prompt, Trajectory, gather_states
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Walk:
-    """One completion to be shown; `weights` and `advantages` by token of the completion."""
+    """One completion to be shown; `weights` and `advantages` by token of the completion.
+
+    `trained_on`: the arm's source visits it; an own completion may be that or not.
+    """
 
     kind: str
     row: Trajectory
     weights: np.ndarray
     advantages: np.ndarray | None = None
+    trained_on: bool = False
 
 
 def taught_walks(
@@ -55,7 +59,9 @@ def taught_walks(
     chosen = [first[prompt.id] for prompt in prompts if prompt.id in first]
     advantages = _advantages(stream, rows, chosen, scene.policy)
     return {
-        rows[i].prompt.id: Walk(kind, rows[i], _spoken(stream.terms, rows[i]), advantages.get(i))
+        rows[i].prompt.id: Walk(
+            kind, rows[i], _spoken(stream.terms, rows[i]), advantages.get(i), trained_on=True
+        )
         for i in chosen
     }
 

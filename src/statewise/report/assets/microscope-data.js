@@ -15,11 +15,14 @@ function unpacked(text, at, width) {
 /** One completion of one arm, read on demand. */
 class Walk {
   constructor(data, raw) {
-    Object.assign(this, { data, raw, kind: raw.kind, score: raw.score, stopped: raw.stopped });
+    Object.assign(this, { data, raw, kind: raw.kind, trainedOn: raw.trained_on, score: raw.score, stopped: raw.stopped });
     this.length = raw.tokens.length / data.width;
   }
 
-  token(t) { return this.data.vocabulary[unpacked(this.raw.tokens, t * this.data.width, this.data.width)]; }
+  /** Which token it is: two tokens may have one text, so ids are compared and never texts. */
+  index(t) { return unpacked(this.raw.tokens, t * this.data.width, this.data.width); }
+
+  token(t) { return this.data.vocabulary[this.index(t)]; }
 
   owner(t) { const at = this.raw.owner; return this.raw.owners[Array.isArray(at) ? at[t] : at]; }
 

@@ -19,7 +19,7 @@ function percent(p) {
   return `${(100 * p).toFixed(1)} %`;
 }
 
-/** What a policy would say next, as a list with bars. */
+/** What a policy would say next, as a list with bars; `chosen` is the token that stands there, as an index. */
 function nextTokens(title, top, chosen) {
   const part = element("div", { class: "policy" }, element("h4", {}, title));
   if (!top) {
@@ -28,13 +28,13 @@ function nextTokens(title, top, chosen) {
   }
   const list = element("ol");
   let rest = 1;
-  for (const { text, p } of top) {
+  for (const { text, p, index } of top) {
     rest -= p;
     const bar = element("span", { class: "barfill" });
     bar.style.width = `${Math.max(100 * p, 0.4)}%`; // set by script: the page's policy allows no style attribute
     list.append(element(
       "li",
-      { class: text === chosen ? "chosen" : null },
+      { class: index === chosen ? "chosen" : null },
       element("bdi", { class: "word" }, ...spaced(text)),
       element("span", { class: "bartrack", "aria-hidden": "true" }, bar),
       element("span", { class: "p" }, percent(p)),
@@ -68,7 +68,7 @@ function showState(panel, { prompt, arm, teacher, walk, t }) {
   const tops = element("div", { class: "tops" });
   for (const policy of POLICIES) {
     const name = policy === "teacher" && teacher ? `teacher (${teacher})` : policy;
-    tops.append(nextTokens(name, walk.top(policy, t), walk.token(t)));
+    tops.append(nextTokens(name, walk.top(policy, t), walk.index(t)));
   }
   const before = element("bdi", { class: "written" });
   for (let i = 0; i < t; i += 1) before.append(...spaced(walk.token(i)), ...(walk.token(i).includes("\n") ? ["\n"] : []));

@@ -31,6 +31,12 @@
       cell.setAttribute("aria-label", describe(walk, t));
     };
 
+    /** Why an arm has its own completion alone to show. */
+    const onlyOwn = (arm, walk) => {
+      if (walk.trainedOn) return "its own is what it trains on";
+      return data.trains[arm] ? "what it is trained on cannot be shown for these prompts" : "it does not train";
+    };
+
     const fill = (row) => {
       const walk = walkOf(row.dataset.arm);
       const list = row.querySelector(".tokens");
@@ -41,7 +47,7 @@
       const teacher = data.teachers[row.dataset.arm];
       const notes = [
         teacher ? `taught by ${teacher}` : null,
-        walk.kind === "own" ? (kind() === "own" ? null : "its own is what it trains on") : "trained on",
+        walk.kind !== "own" ? "trained on" : kind() === "own" ? null : onlyOwn(row.dataset.arm, walk),
         walk.score === null ? null : `score ${figure(walk.score, walk.score % 1 ? 2 : 0)}`,
         walk.stopped ? null : "cut at the length limit",
       ];
