@@ -37,7 +37,7 @@ from statewise.sources import (
 )
 from statewise.states import read_about, read_states
 from statewise.store import RunFolder, read_json, read_rows, write_json, write_text
-from statewise.study import probe_jobs, probe_samples, probing, scene
+from statewise.study import probe_jobs, probe_samples, probing
 from statewise.study.asked import Asked
 from statewise.study.executor import Job, plan, run_study
 from statewise.study.folder import differing
@@ -428,7 +428,6 @@ def test_a_folder_takes_more_probes_and_asks_the_new_ones_alone(
         write_json(folder / "probes.skipped.json", [r for r in skipped if r["probe"] in kept])
         (folder / "microscope.json").unlink()
     asked: list[str] = []
-    answers = scene.answers
     monkeypatch.setattr(
         probe_jobs, "answers", lambda probe, *rest: (asked.append(probe), answers(probe, *rest))[1]
     )

@@ -55,7 +55,8 @@ def splice(results: Results) -> Plate | None:
         "Row: who writes the first tokens. Column: who writes the rest. Cell: mean reward of the finished "
         "completion; the darker the better, one scale for all. A column that stays dark down every row says that "
         "its policy repairs any states; a row that stays pale says that its policy's states cannot be repaired. "
-        f"{counted(found, IN_TABLE, of='completions')}. What the states and the behaviour alone are worth stands in the table.",
+        f"{counted(found, IN_TABLE, of='completions')}. What the states and the behaviour alone are worth stands in "
+        "the table.",
         ("pair", "measure", "depth", "value", "95 %", "n"),
         tuple(
             (f.policy.replace(">", " > "), f.measure, f.at, *cells(f)) for f in [*found, *contrasts]

@@ -30,6 +30,7 @@ from statewise.study.jobs import load_arm
 from statewise.study.likeness import environment_of, likeness, other_hardware
 from statewise.study.models import base_location, best_device, root_of
 from statewise.study.planning import Size
+from statewise.study.probe_results import asked_at_the_end
 from statewise.study.spec import BASE, Study
 from statewise.train import train
 
@@ -167,7 +168,7 @@ def _left_out(study: Study, jobs: Jobs, workers: int) -> Iterator[str]:
         yield "drift"
     if study.probes and study.probes.during and untimed["train"]:
         yield "probes while arms train"
-    if study.probes and study.probes.asks_at_the_end and untimed["probe"]:
+    if asked_at_the_end(to_plain(study)) and untimed["probe"]:
         yield "probes at the end"
     if any(study.goal(name) for name in untimed["train"]):
         yield "checkpoints that matching asks"
