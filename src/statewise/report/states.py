@@ -225,7 +225,8 @@ def gradients(results: Results) -> Plate | None:
         "Cosine of the gradients of cross-entropy on each sample's own tokens, at the trained policy; blue: the "
         "same way, orange: against each other. "
         f"{counted(found, IN_TABLE, of='blocks of prompts', error='by jackknife over them')}. Interference in the "
-        "table is the first-order change of the retention loss when a step of rate 1 is taken on a source: above 0 it hurts.",
+        "table is the first-order change of the retention loss when a step of rate 1 is taken on a "
+        "source: above 0 it hurts.",
         ("arm", "states", "measure", "value", "95 %", "n"),
         tuple(
             (f.policy, f.at, words, *cells(f))
