@@ -10,6 +10,7 @@
 # make clean             remove the set-up and caches (never runs/)
 #
 # Variables: PYTHON (default python3), TORCH (default 2.13.0), SEEDS, OUT (default runs/pocket),
+# TESTERS (default 2; 0 = one process: how many processes share the tests),
 # ARGS (passed on to `statewise run`, pytest, the mutants' runner, or the benchmarks: make bench ARGS="rollout sft").
 
 SHELL := bash
@@ -22,6 +23,7 @@ PYTHON ?= python3
 TORCH ?= 2.13.0
 OUT ?= runs/pocket
 SEEDS ?=
+TESTERS ?= 2
 ARGS ?=
 
 # Only relative paths below, so that a checkout in a folder with spaces works.
@@ -60,7 +62,7 @@ study: .venv/.installed-run
 	$(call step,running the pocket study into $(OUT),$(BIN)/statewise run pocket --out '$(OUT)' $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS))
 
 test: .venv/.installed-dev
-	$(call step,tests and doctests,$(BIN)/python -m pytest $(ARGS))
+	$(call step,tests and doctests,OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTERS) --dist loadfile $(ARGS))
 
 check: .venv/.installed-dev
 	$(call step,format,$(BIN)/ruff format --check .)

@@ -130,12 +130,24 @@ def tiny_run(tiny_study: Study, tmp_path_factory: pytest.TempPathFactory) -> Run
 
 @pytest.fixture(scope="session")
 def probed_study(tiny_study: Study) -> Study:
-    """Three arms of the tiny study and every probe: one with gold states, one with a teacher, one with rewards."""
+    """Three arms of the tiny study and every probe: one with gold states, one with a teacher, one with rewards.
+
+    Beside them a null of each kind, which moved as far as the taught arm.
+    """
     from dataclasses import replace
 
     from statewise.data import WorldProblems
+    from statewise.study.controls import EarlyStop, Interpolation
     from statewise.study.probe_spec import CHEAP, KINDS, Probing
 
+    nulls = (
+        Interpolation(
+            "part_way", ("base", "mild_sft"), "opd_from_mild", tolerance=0.5, prompts_limit=2
+        ),
+        EarlyStop(
+            "early", "mild_sft", "opd_from_mild", by="kl_to_base", every_steps=4, prompts_limit=2
+        ),
+    )
     probes = Probing(
         after=tuple(KINDS),
         during=CHEAP,
@@ -148,7 +160,7 @@ def probed_study(tiny_study: Study) -> Study:
     )
     arms = tuple(tiny_study.arm(name) for name in ("mild_sft", "opd_from_mild", "grpo"))
     claims = tuple(c for c in tiny_study.claims if c.name in ("opd_retains", "rl_retains"))
-    return replace(tiny_study, arms=arms, claims=claims, probes=probes)
+    return replace(tiny_study, arms=arms, claims=claims, probes=probes, nulls=nulls)
 
 
 @pytest.fixture(scope="session")

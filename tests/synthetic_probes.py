@@ -167,6 +167,14 @@ def matched(results: Results) -> tuple[MatchRow, ...]:
     arms = [arm.name for arm in results.arms if arm.trained]
     missed = np.linspace(-0.09, 0.06, len(arms))
     return tuple(
-        MatchRow(arm, "kl_to_base", 0.2, 0.2 * (1 + float(miss)), float(miss), 20.0 * (1 + i))
+        MatchRow(
+            arm,
+            "kl_to_base",
+            0.2,
+            0.2 * (1 + float(miss)),
+            float(miss),
+            20.0 * (1 + i),
+            stderr=0.004,
+        )
         for i, (arm, miss) in enumerate(zip(arms, missed, strict=True))
     )

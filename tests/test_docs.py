@@ -217,7 +217,7 @@ def matched(study: Study) -> Study:
     """Two arms and both kinds of null, one arm matched to the other's updates."""
     arms = (study.arm("mild_sft"), study.arm("stress_sft"))
     between = Interpolation("between", ("base", "stress_sft"), "mild_sft", prompts_limit=4)
-    early = EarlyStop("early", "stress_sft", "mild_sft", by="update_norm")
+    early = EarlyStop("early", "mild_sft", "stress_sft", by="update_norm")
     match = Match("updates", "mild_sft")
     claim = Exceeds(name="c", text="t", arm="stress_sft", over=("between", "early"))
     return replace(

@@ -12,7 +12,7 @@ from statewise import stats
 from statewise.errors import ConfigError, DataError
 from statewise.plain import from_plain, to_plain
 from statewise.stats.explained import held_out_errors, r_squared
-from statewise.study.claims import Claim, Forgets, Unexplained
+from statewise.study.claims import Claim, Forgets, Unexplained, check
 from statewise.study.verdicts import Verdict, decide
 
 NAMES = [f"method{m}" for m in range(6)]
@@ -131,6 +131,21 @@ def claim(**values: Any) -> Unexplained:
     return Unexplained(**(given | values))
 
 
+def test_what_no_run_could_settle_is_refused_when_the_study_is_read() -> None:
+    roles = {"mmlu": "retention"}
+    check(claim(), roles)
+    check(claim(drift="update_norm"), roles, drift=False)
+    with pytest.raises(ConfigError, match=r"claims\.c\.drift: kl_to_base is measured on drift's"):
+        check(claim(), roles, drift=False)
+    unequal = ARMS | {"kd": (*ARMS["kd"], "kd_4")}
+    with pytest.raises(
+        ConfigError, match=r"claims\.c\.methods: .* as many doses of each, .* 5 of kd"
+    ):
+        check(claim(methods=unequal), roles)
+    # Too few methods say so in the verdict, whatever their doses.
+    check(claim(methods={"sft": ("a", "b"), "rl": ("c",)}), roles)
+
+
 def runs(
     loss: Any, drift: Any, seeds: int = 2, items: int = 100
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -227,6 +242,26 @@ def test_a_design_without_spread_is_undecided_and_said():
         one(claim(), scores[scores["arm"] != "kd_0"], drifts).sentence
         == "No results of kd_0 yet. Undecided."
     )
+
+
+def test_forgetting_that_does_not_differ_is_said_and_not_a_failure():
+    """Only the runs of sft differ: without it, as the jackknife asks, there is nothing to explain."""
+    scores, drifts = runs(
+        lambda m, d, s: 0.1 * d if m == 0 else 0.1, lambda m, d, s: 1 + d + 0.1 * m + 0.01 * s
+    )
+    found = one(claim(), scores, drifts)
+    assert (found.verdict, found.effect) == ("undecided", None)
+    assert found.sentence == (
+        "Claim c: forgetting is the same in every run of all methods but 'sft', so there is nothing for drift to "
+        "explain. Undecided."
+    )
+    # Stress alone makes a difference.
+    scores, drifts = runs(
+        lambda m, d, s: 0.5 + 0.01 * m if d == 3 else 0.1,
+        lambda m, d, s: 1 + d + 0.1 * m + 0.01 * s,
+    )
+    found = one(claim(stress=tuple(arms[3] for arms in ARMS.values())), scores, drifts)
+    assert "of all methods, without the stress arms, so" in found.sentence
 
 
 def test_the_drift_that_is_named_is_the_one_that_is_read():

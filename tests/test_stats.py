@@ -22,6 +22,11 @@ def test_unknown_uncertainty_is_none_and_never_zero() -> None:
     assert stats.seed_mean(np.array([0.4])).stderr is None
     assert stats.seed_mean(np.array([0.4])).low is None
     assert stats.share(10, 10).stderr is None
+    for equal in ([0.3, 0.1 + 0.2], [0.0, 0.0, 0.0], [1e-20, 1e-20]):
+        found = stats.seed_mean(np.array(equal))
+        assert (found.n, found.stderr, found.low) == (len(equal), None, None)
+    assert stats.seed_mean(np.array([1e-20, 3e-20])).stderr == pytest.approx(1e-20)
+    assert stats.item_mean(np.array([0.5, 0.5])).stderr is None
     with pytest.raises(DataError, match="never 0"):
         stats.Estimate(0.4, 0.0, 1, "share")
     with pytest.raises(DataError, match="both ends"):

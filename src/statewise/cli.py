@@ -407,21 +407,27 @@ def _plan(options: argparse.Namespace) -> None:
     from statewise.plain import load_yaml
     from statewise.store import RunFolder
     from statewise.study.costs import measure_costs, sizes
+    from statewise.study.likeness import environment_of, likeness
     from statewise.study.plan_table import plan_plain, plan_text
     from statewise.study.planning import Assumed, plan_claims
     from statewise.study.results import scores_of
+    from statewise.study.spec import BASE
 
     study = _read(options)
     if options.steps < 0:
         raise ConfigError(f"--steps must be 0 or more, found {options.steps}")
     assumed = Assumed(options.discordance, options.seed_sd, options.beyond)
-    scores, stored = None, None
+    scores, stored, other = None, None, {}
     if options.run:
         if not (options.run / "study.yaml").is_file():
             raise RunError(f"--run: {options.run} is no run folder: it has no study.yaml")
         scores, stored = scores_of(options.run), load_yaml(options.run / "study.yaml")
+        found = likeness(study, stored, environment_of(RunFolder(options.run)))
+        other = {name: found.differences(name) for name in (BASE, *study.names)}
     roles = {task.key: task.role for task in study.tasks}
-    claims = plan_claims(study.claims, roles, sizes(study.tasks), len(study.seeds), assumed, scores)
+    claims = plan_claims(
+        study.claims, roles, sizes(study.tasks), len(study.seeds), assumed, scores, other
+    )
     costs = None
     if options.steps:
         costs = measure_costs(
@@ -537,8 +543,12 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _serve(options: argparse.Namespace) -> None:
+    import signal
+
     from statewise.report.serve import HOST, serving, site_of
 
+    # A shell gives what it starts with `&` no Ctrl-C; whoever stops it there says SIGTERM.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with serving(site_of(options.runs), options.port) as server:
         print(f"http://{HOST}:{server.server_address[1]}/  (Ctrl-C ends it)", flush=True)
         with contextlib.suppress(KeyboardInterrupt):

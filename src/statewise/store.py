@@ -16,7 +16,7 @@
         probes.jsonl                    cheap probes while it trained
         probe_states.parquet            what it drew for the probes (study/probe_samples.py)
         probes.parquet                  what every probe answered, one row a number
-        probes.skipped.json             which did not apply or had no answer, and why
+        probes.skipped.json             which did not apply or had no answer, or only a part, and why
         microscope.json                 a few completions token by token (study/microscope.py); first seed only
         jobs.timing.jsonl, probes.timing.jsonl    seconds of its jobs and of each probe
     RUN/results.json, report.html, report.md

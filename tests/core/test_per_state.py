@@ -37,6 +37,7 @@ from statewise.probes.per_state import per_state, row_sums
 from statewise.probes.reachability import reachability
 from statewise.probes.signal_mass import signal_mass
 from statewise.probes.signal_tail import signal_tail
+from statewise.stats import Estimate
 from statewise.trajectory import Sampling, Segment
 
 EVERY = completions()
@@ -378,6 +379,17 @@ def test_signal_mass_divides_states_and_signal_among_cells():
     assert cell.mass.value == pytest.approx(size[held].sum() / size.sum())
     with pytest.raises(ConfigError, match="must rise"):
         signal_mass(student, teacher, listed(), entropies=(1.0, 0.5))
+
+
+def test_a_cell_without_a_state_holds_nothing_of_the_signal():
+    """No entropy over 4 tokens exceeds log 4 = 1.39 nats: everything lies in one cell of four."""
+    cells = signal_mass(tabular(0), tabular(1), listed(), entropies=(1.5,), divergences=(0.0,))
+    found = {(c.entropy, c.divergence): (c.states, c.mass) for c in cells}
+    assert list(found) == [("<1.5", "<0"), ("<1.5", ">=0"), (">=1.5", "<0"), (">=1.5", ">=0")]
+    n = found["<1.5", ">=0"][0].n
+    for place, both in found.items():
+        value = float(place == ("<1.5", ">=0"))
+        assert both == (Estimate(value, None, n, "share"),) * 2, place
 
 
 def test_overlap_by_its_definition():

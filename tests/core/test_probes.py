@@ -145,6 +145,13 @@ def test_mmd_by_hand():
     assert found.n == 2
 
 
+def test_one_prompt_has_no_drift_and_no_p_value():
+    """0 pairs: what is not a number is as large as nothing, so p would be the smallest that there is."""
+    x = np.arange(4.0).reshape(1, 4, 1)
+    with pytest.raises(DataError, match="there is one prompt; give two or more"):
+        drift_between(x, x + 1, permutations=19, seed=0)
+
+
 def test_drift_raises_no_more_false_alarms_than_its_level_and_its_mean_is_0():
     """300 pairs of samples of one law with strong prompts: nominal 0.05, accepted 0.02 to 0.09."""
     alarms, values = 0, []

@@ -54,6 +54,14 @@ MUTANTS = (
         ("study/test_matching.py::test_what_led_to_the_checkpoint_is_what_it_cost",),
     ),
     Mutant(
+        "budget",
+        "an arm that spent nothing is a target that every first step reaches",
+        "study/matching.py",
+        "        if spent <= 0:",
+        "        if spent < 0:",
+        ("study/test_matching.py::test_a_target_arm_that_spent_nothing_is_no_budget",),
+    ),
+    Mutant(
         "direction",
         "an interpolation counts its share from the far end",
         "study/nulls.py",
@@ -125,8 +133,8 @@ MUTANTS = (
         "accounts",
         "a plan measures no base",
         "study/costs.py",
-        "work, chain = evaluation, {BASE: evaluation}",
-        "work, chain = Seconds(0.0, 0.0), {BASE: evaluation}",
+        "work, chain = behind[BASE], {BASE: nothing}",
+        "work, chain = nothing, {BASE: nothing}",
         ("study/test_planning.py::test_time_on_workers_by_hand",),
     ),
 )

@@ -69,7 +69,7 @@ MUTANTS = (
     Mutant(
         "resume",
         "an arm that was killed while it was saved counts as trained",
-        "study/jobs.py",
+        "study/models.py",
         '(run.arm(arm, seed) / "policy" / MARKER).is_file()',
         "run.arm(arm, seed).is_dir()",
         (KILLED,),

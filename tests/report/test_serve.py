@@ -6,6 +6,7 @@ import base64
 import hashlib
 import http.client
 import json
+import os
 import re
 import socket
 import subprocess
@@ -17,8 +18,10 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+import yaml
 
 from statewise.errors import ConfigError, RunError
+from statewise.report.live import status
 from statewise.report.serve import serving, site_of
 
 
@@ -193,6 +196,54 @@ def test_a_run_in_progress_is_served(synthetic: Any, tmp_path: Path) -> None:
         thread.join()
 
 
+def test_nulls_stand_beside_arms_and_no_arm_does_more_than_its_budget(
+    synthetic: Any, tmp_path: Path
+) -> None:
+    run = synthetic.make_run(tmp_path / "run", arms=("base",), seeds=(0,), items=20)
+    study = yaml.safe_load((run / "study.yaml").read_text())
+    study["arms"] = [
+        {"name": "mild", "budget": {"steps": 90}},
+        {"name": "long", "budget": {"epochs": 2}},
+    ]
+    study["nulls"] = [
+        {"kind": "interpolation", "name": "between", "between": ["base", "mild"]},
+        {"kind": "early_stop", "name": "early", "of": "long", "matched_to": "mild"},
+    ]
+    study["seeds"] = [0, 1]
+    (run / "study.yaml").write_text(yaml.safe_dump(study))
+
+    def write(place: str, text: str) -> Path:
+        path = run / "arms" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    # Seed 0 of `mild` was taken at step 10; of `long`, whose 40 steps no file declares, at 30.
+    write("mild/seed-0/policy/statewise.json", '{"steps": 10, "steps_declared": 90}')
+    write("mild/seed-1/metrics.jsonl", '{"step": 45, "loss": 0.5}\n')
+    write("long/seed-0/policy/statewise.json", '{"steps": 30, "steps_declared": 40}')
+    write("early/seed-1/metrics.jsonl", '{"step": 8, "loss": 0.5}\n')
+    write("between/seed-1/match.json", "{}")
+    arms = status(run)["arms"]
+    assert [arm["name"] for arm in arms] == ["base", "mild", "long", "between", "early"]
+    found = {
+        (arm["name"], s["seed"]): (s["state"], s["step"], s["steps"])
+        for arm in arms
+        for s in arm["seeds"]
+    }
+    assert found["mild", 1] == ("training", 45, 90)
+    assert found["long", 1] == ("waiting", 0, 40)
+    assert found["early", 1] == ("training", 8, 40)
+    assert found["between", 0] == ("waiting", None, None)
+    assert found["between", 1] == ("interpolating", None, None)
+
+    for path in run.rglob("*"):
+        os.utime(path, (0, 0))
+    assert status(run)["idle_seconds"] > 1000
+    write("mild/seed-0/probing/locality.json", "[]")
+    assert status(run)["idle_seconds"] < 1000
+
+
 def test_items_by_page_and_filter(client: Client, name: str) -> None:
     place = f"/runs/{name}/items.json"
     every = client.data(place)
@@ -256,5 +307,10 @@ def test_the_command_prints_its_address_and_answers(whole: Any) -> None:
             assert port is not None, line
             assert Client(int(port[1])).ask("/")[0] == 200
         finally:
-            process.send_signal(2)
-        assert process.wait(timeout=20) == 0
+            # Not SIGINT: a child of a shell's background job inherits that it is ignored.
+            process.terminate()
+            try:
+                code = process.wait(timeout=20)
+            finally:
+                process.kill()
+        assert code == 0

@@ -122,6 +122,24 @@ def test_the_least_favourable_part_speaks() -> None:
     assert found.p == max(part.p or 0 for part in found.parts)
 
 
+def test_every_part_must_be_seen_for_the_claim_to_be() -> None:
+    """Checkpoints, hence normal: one comparison z .05 + z .8 = 2.4865, two z .05 + z .9 = 2.9264."""
+    frame = scores(seeds=1)
+
+    def sees(**values: Any) -> tuple[float, list[float]]:
+        found = one(Exceeds(**named(arm="student", unit="items", primary=False, **values)), frame)
+        widths = [(p.high or 0) - (p.low or 0) for p in found.parts]
+        assert found.smallest_detectable_effect is not None
+        return found.smallest_detectable_effect, [w / 2 / 1.64485 for w in widths]
+
+    alone, (error,) = sees(over=("stress",))
+    assert alone == pytest.approx(2.4865 * error, rel=1e-4)
+    both, errors = sees(over=("base", "stress"))
+    # The part that is seen worst decides, whichever speaks for the claim.
+    assert both == pytest.approx(2.9264 * max(errors), rel=1e-4)
+    assert errors[0] < errors[1]
+
+
 def test_holm_runs_over_primary_claims_alone_and_intervals_agree() -> None:
     claims = [
         Forgets(**named(arm="stress")),

@@ -7,6 +7,7 @@ import multiprocessing
 import shutil
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from safetensors.torch import load_file
@@ -22,14 +23,14 @@ from statewise.arms import (
 )
 from statewise.errors import RunError
 from statewise.plain import from_plain, to_plain
-from statewise.policy import Ema, Lora, PolicyRef
+from statewise.policy import Ema, Lora, Policy, PolicyRef
 from statewise.report import write_report
 from statewise.report.tables import flat
 from statewise.rewards import ExactAnswer
 from statewise.sources import Schedule
 from statewise.states import read_states
 from statewise.store import RunFolder, exclusive, read_json, read_rows
-from statewise.study import folder
+from statewise.study import folder, jobs
 from statewise.study.executor import Job, plan, plan_training, run_jobs, run_study
 from statewise.study.folder import claim_folder
 from statewise.study.jobs import measure_arm, tokens_per_second, train_arm
@@ -323,3 +324,16 @@ def test_side_by_side_gives_the_figures_that_one_after_another_gives(finished, t
         rows, same = (read_rows(r.arm(name, 0) / "metrics.jsonl") for r in (run, whole))
         for row, other in zip(rows, same, strict=True):
             assert row == pytest.approx(other, rel=1e-4), json.dumps(row)
+
+
+def test_a_dev_point_whose_items_agree_has_no_known_error(tiny_study, tmp_path, monkeypatch):
+    """3 of 4 right: sqrt(.75 * .25 / 4) = .2165; 4 of 4: unknown, and not 0."""
+    student = Policy.load(tiny_study.base, name="student")
+    for step, scores in enumerate(([1.0, 1.0, 0.0, 1.0], [1.0] * 4, [0.0])):
+        items = [SimpleNamespace(score=score) for score in scores]
+        monkeypatch.setattr(jobs, "evaluate", lambda *_, items=items, **__: items)
+        jobs._measure_dev(tiny_study.dev, student, tmp_path, "a", 0, step=step)
+    rows = read_rows(tmp_path / "dev.jsonl")
+    assert [(row["score"], row["n"]) for row in rows] == [(0.75, 4), (1.0, 4), (0.0, 1)]
+    assert rows[0]["stderr"] == pytest.approx(0.2165, abs=1e-4)
+    assert rows[1]["stderr"] is rows[2]["stderr"] is None

@@ -9,16 +9,22 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from statewise.errors import ConfigError, ModelError
+from statewise.check import check_study
+from statewise.errors import ConfigError, ModelError, RunError
 from statewise.plain import from_plain, to_plain
 from statewise.policy import Lora, Policy, PolicyRef
+from statewise.report import write_report
 from statewise.report.markdown import markdown
-from statewise.store import RunFolder, read_json, read_rows
+from statewise.report.sections import matched
+from statewise.store import RunFolder, append_rows, read_json, read_rows, write_json
 from statewise.study.controls import EarlyStop, Interpolation, Match
 from statewise.study.executor import Job, plan, run_study
 from statewise.study.jobs import train_arm
-from statewise.study.models import MARKER, load_role
-from statewise.study.nulls import interpolate, make_interpolation, solve
+from statewise.study.matching import target_of
+from statewise.study.models import MARKER, check_ends, load_role
+from statewise.study.nulls import make_interpolation, solve
+from statewise.study.places import find_policies
+from statewise.study.preflight import preflight
 from statewise.study.results import summarise
 from statewise.study.spec import Study, read_study
 from statewise.study.table import table_text
@@ -109,6 +115,17 @@ def test_the_target_may_be_another_arms_total_which_is_trained_first(tiny, tmp_p
     )
 
 
+def test_a_target_arm_that_spent_nothing_is_no_budget(tiny, tmp_path):
+    run = RunFolder(tmp_path)
+    (run.arm("grpo", 0) / "policy").mkdir(parents=True)
+    write_json(run.arm("grpo", 0) / "policy" / MARKER, {"steps": 2})
+    rows = [{"step": step, "tokens_sampled": 0, "updates": 1} for step in (1, 2)]
+    append_rows(run.arm("grpo", 0) / "metrics.jsonl", rows)
+    assert target_of(tiny, run, Match("updates", "grpo"), 0) == 2.0
+    with pytest.raises(RunError, match=r"match\.target: grpo spent no tokens_sampled; match by"):
+        target_of(tiny, run, Match("tokens_sampled", "grpo"), 0)
+
+
 def test_an_arm_that_ends_before_the_target_is_taken_at_its_end_and_said(tiny, tmp_path):
     study = only(tiny, "mild_sft", match=Match("updates", 40.0), drift=None)
     run = run_study(study, tmp_path / "run", workers=0)
@@ -126,7 +143,8 @@ def test_an_arm_that_ends_before_the_target_is_taken_at_its_end_and_said(tiny, t
     assert "seed 0: 5 for 40" in note
     assert results.complete
     assert "−87.5 %" in table_text(results)
-    assert "| mild\\_sft | updates | 40 | 5 | −87.5 % | step 5 |" in markdown(results, ())
+    assert "what was spent is counted" in matched(results).caption
+    assert "| mild\\_sft | updates | 40 | 5 | – | −87.5 % | step 5 |" in markdown(results, ())
 
 
 # ---- what is measured -------------------------------------------------------------------------------
@@ -222,6 +240,8 @@ def test_update_norm_and_gain_are_of_the_arm_against_its_start_and_the_base(
     found = read_json(run.arm("grpo", 0) / "match.json")
     # A random base is never right, and GRPO without a reward stays put: no gain, the first of equals.
     assert (found["spent"], found["step"]) == (0.0, 3)
+    # No item differs, on n = 2 dev items: an error of 2/n, never 0.
+    assert found["stderr"] == 2 / 2
 
 
 def test_an_arms_own_distance_is_the_target_of_another(tiny, tiny_run, tmp_path):
@@ -295,8 +315,22 @@ def test_nulls_are_measured_and_paired_like_arms(with_nulls, null_run):
     assert results.complete
     names = [arm.name for arm in results.arms]
     assert names == ["base", "mild_sft", "stress_sft", "between", "early"]
+    assert [arm.kind for arm in results.arms] == [
+        "base",
+        "arm",
+        "arm",
+        "interpolation of base and stress_sft",
+        "early stop of stress_sft",
+    ]
+    assert "| between (interpolation of base and stress\\_sft) |" in markdown(results, ())
     assert all(len(arm.scores) == 4 for arm in results.arms)
     assert [row.arm for row in results.matched] == ["between", "early"]
+    errors = [read_json(null_run.arm(n, 0) / "match.json")["stderr"] for n in ("between", "early")]
+    assert [row.stderr for row in results.matched] == errors
+    assert all(error > 0 for error in errors)
+    plate = matched(results)
+    assert "No interval" not in plate.caption
+    assert plate.rows[0][plate.head.index("95 %")].startswith("[")
     assert results.matched[0].share == read_json(null_run.arm("between", 0) / "match.json")["share"]
     # Each seed has its own: it is no fixed arm that stands beside every seed.
     assert next(arm for arm in results.arms if arm.name == "between").trained
@@ -310,6 +344,27 @@ def test_an_early_stop_is_its_arm_earlier(with_nulls, null_run):
     gaps = {row["step"]: abs(row["value"] - found["target"]) for row in rows}
     assert found["step"] == min(gaps, key=lambda step: (gaps[step], step))
     assert found["target_arm"] == "mild_sft"
+    assert found["stderr"] == next(r["stderr"] for r in rows if r["step"] == found["step"])
+
+
+def test_a_command_finds_the_nulls_of_a_run(with_nulls, null_run):
+    names = ["mild_sft", "stress_sft", "between", "early"]
+    found = find_policies([str(null_run.root)])
+    assert list(found.policies) == names
+    one = find_policies([str(null_run.root)], arms=["between"])
+    assert one.policies == {"between": str(null_run.arm("between", 0) / "policy")}
+    # Nothing teaches an interpolation; an early stop has the teachers of its arm.
+    assert one.teachers == dict.fromkeys(names, ())
+    with pytest.raises(ConfigError, match="--arm: no arm 'betwen'; did you mean 'between'"):
+        find_policies([str(null_run.root)], arms=["betwen"])
+
+
+@pytest.mark.parametrize(
+    ("null", "says"), [("between", "--arm stress_sft"), ("early", "--arm stress_sft")]
+)
+def test_what_a_null_is_made_of_is_what_is_checked(with_nulls, null, says):
+    with pytest.raises(ConfigError, match=f"--arm: '{null}' is a null .*: {says}$"):
+        check_study(with_nulls, arms=[null])
 
 
 def test_an_interpolation_with_an_adapter_is_made_of_merged_weights(tiny, tmp_path):
@@ -328,7 +383,7 @@ def test_an_interpolation_with_an_adapter_is_made_of_merged_weights(tiny, tmp_pa
     assert norms[0] == pytest.approx(norms[1], rel=1e-3)
 
 
-def test_policies_of_other_shapes_have_nothing_between_them(tiny_base, tmp_path):
+def test_policies_of_other_shapes_have_nothing_between_them(tiny, tiny_base, tmp_path):
     from statewise.fresh import Shape, fresh_model
 
     shape = Shape(
@@ -345,7 +400,14 @@ def test_policies_of_other_shapes_have_nothing_between_them(tiny_base, tmp_path)
         Policy.load(place, name="a", trainable=False) for place in (tiny_base, tmp_path)
     )
     with pytest.raises(ModelError, match="nothing lies between two policies with other weights"):
-        interpolate(first.snapshot("b"), first, other, 0.5)
+        check_ends(first, other)
+    # Known before anything trains, with its place.
+    start = replace(tiny.arm("stress_sft"), start=PolicyRef(str(tmp_path)))
+    null = Interpolation("x", ("base", "stress_sft"), "stress_sft")
+    varies = (*tiny.varies, "start")
+    study = replace(tiny, arms=(start,), varies=varies, nulls=(null,), dev=None)
+    with pytest.raises(ModelError, match=r"^nulls\.x\.between: nothing lies between"):
+        preflight(study, RunFolder(tmp_path / "run"))
 
 
 def test_the_share_is_found_also_where_the_distance_turns_back():
@@ -370,6 +432,72 @@ def test_a_killed_interpolation_is_made_again(with_nulls, null_run, tmp_path):
     assert same(weights(run, "between"), before)
 
 
+# ---- the study that ships ---------------------------------------------------------------------------
+
+TINY_CONTROLS = (
+    "seeds=[0]",
+    "checkpoint_every_steps=2",
+    "dev.task.limit=2",
+    "dev.task.max_new_tokens=8",
+    "dev.every_steps=3",
+    "drift.prompts.limit=6",
+    "drift.max_new_tokens=8",
+    "drift.permutations=19",
+    "tasks.pocket_gsm.max_new_tokens=8",
+    *(f"tasks.{name}.limit=4" for name in ("pocket_gsm", "pocket_truthfulqa_mc1", "pocket_mmlu")),
+    *(
+        f"arms.{name}.{change}"
+        for name in (
+            "mild_sft",
+            "stress_sft",
+            "opd_from_stress",
+            "kd_from_stress",
+            "negative_advantage",
+        )
+        for change in ("budget={learning_rate: 0.01, steps: 4}", "streams.0.prompts_per_step=4")
+    ),
+    *(
+        f"arms.{name}.streams.0.source.max_new_tokens=8"
+        for name in ("opd_from_stress", "kd_from_stress", "negative_advantage")
+    ),
+    "nulls.interpolation.prompts_limit=4",
+    "nulls.mild_stopped.every_steps=2",
+    "probes.prompts.limit=6",
+    "probes.retention_limit=3",
+    "probes.depths_tokens=[2, 4]",
+    "probes.microscope=3",
+)
+"""`--set` overrides that leave every arm and null of `controls` in place."""
+
+
+@pytest.mark.slow
+def test_the_controls_go_through_every_stage(tiny_base, tmp_path):
+    study = read_study("controls", (f"base={tiny_base}", *TINY_CONTROLS))
+    run = run_study(study, tmp_path / "run", workers=0)
+    names = [arm.name for arm in study.arms] + ["interpolation", "mild_stopped"]
+    for name in names:
+        for file in (
+            "policy/statewise.json",
+            "items.parquet",
+            "drift.json",
+            "budget.json",
+            "probes.parquet",
+        ):
+            assert (run.arm(name, 0) / file).is_file(), (name, file)
+    results = write_report(run.root)
+    assert results.complete
+    assert [arm.name for arm in results.arms] == ["base", *names]
+    matched_arms = ["kd_from_stress", "negative_advantage", "interpolation", "mild_stopped"]
+    assert [row.arm for row in results.matched] == matched_arms
+    probed = {figure.policy for figure in results.probes}
+    assert {"interpolation", "mild_stopped"} <= probed
+    assert {v.verdict for v in results.verdicts} == {"undecided"}  # one seed
+    page = (run.root / "report.html").read_text().replace("<wbr>", "")
+    assert "mild_stopped<small>early stop of mild_sft</small></th>" in page
+    assert "mild_sft</th>" in page  # an arm is what its name says
+    assert "<dt>Nulls and equal budgets</dt>" in page
+
+
 # ---- what is refused --------------------------------------------------------------------------------
 
 
@@ -382,9 +510,12 @@ EARLY = "kind: early_stop, name: x"
     [
         ("match={by: updates, target: gpro}", "match.target: no arm 'gpro'; did you mean 'grpo'"),
         ("match={by: tokens, target: grpo}", "match.by: expected one of 'tokens_trained'"),
-        ("match={by: updates, target: 0}", "match.target: 0.0 updates are no budget"),
-        ("match={by: updates, target: grpo, tolerance: 2}", "match.tolerance: a share between"),
+        ("match={by: updates, target: 0}", "^match: target: 0.0 updates are no budget"),
+        ("match={by: updates, target: grpo, tolerance: 2}", "^match: tolerance: a share between"),
+        (f"nulls=[{{{EARLY}, of: mild_sft, matched_to: grpo, tolerance: 2}}]", "^nulls.x: tolerance: a share between"),
+        (f"nulls=[{{{EARLY}, of: grpo, matched_to: grpo}}]", "nulls.x.matched_to: 'grpo' is the arm itself"),
         ("match={by: updates, target: opd_from_mild, arms: [mild_sft]}", "'mild_sft' is trained before its target"),
+        ("match={by: tokens_sampled, target: mild_sft}", "match.target: mild_sft spends no tokens_sampled"),
         ("match={by: updates, target: grpo, arms: [grpo]}", "'grpo' is trained before its target"),
         (f"nulls=[{{{BETWEEN}, between: [base, base], matched_to: grpo}}]", "nulls.x.between: 'base' twice"),
         (f"nulls=[{{{BETWEEN}, between: [base, gpro], matched_to: grpo}}]", "nulls.x.between: no arm 'gpro'"),
@@ -395,8 +526,19 @@ EARLY = "kind: early_stop, name: x"
     ],
 )  # fmt: skip
 def test_what_cannot_be_matched_is_named(assignment, message):
-    with pytest.raises(ConfigError, match=re.escape(message)):
+    whole = message.startswith("^")
+    with pytest.raises(ConfigError, match="^" * whole + re.escape(message.removeprefix("^"))):
         read_study("pocket", [assignment])
+
+
+def test_an_early_stop_of_an_arm_at_equal_budget_is_refused():
+    null = f"nulls=[{{{EARLY}, of: mild_sft, matched_to: opd_from_mild}}]"
+    rule = "match={by: updates, target: grpo}"
+    with pytest.raises(
+        ConfigError, match=r"nulls\.x\.of: 'mild_sft' is stopped by `match` already"
+    ):
+        read_study("pocket", [rule, null])
+    read_study("pocket", ["match={by: updates, target: grpo, arms: [stress_sft]}", null])
 
 
 @pytest.mark.parametrize(

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binom
 
 from statewise import stats
 from statewise.cli import main
 from statewise.errors import ConfigError
-from statewise.study.claims import Exceeds, Forgets, Retains, Unexplained
-from statewise.study.controls import EarlyStop, Interpolation
-from statewise.study.costs import ArmCost, Seconds, _elapsed, _standing, measure_costs, sizes
+from statewise.plain import load_yaml
+from statewise.store import RunFolder
+from statewise.study.claims import BASE, Exceeds, Forgets, Retains, Unexplained
+from statewise.study.controls import EarlyStop, Interpolation, Match
+from statewise.study.costs import (
+    ArmCost,
+    Seconds,
+    _curve,
+    _elapsed,
+    _standing,
+    measure_costs,
+    sizes,
+)
+from statewise.study.likeness import likeness
+from statewise.study.plan_table import plan_text
 from statewise.study.planning import Assumed, Size, Spread, learned, plan_claims, scales_of
-from statewise.study.spec import read_study
+from statewise.study.spec import Study, read_study
 
 ROLES = {"gsm": "target", "mmlu": "retention", "truth": "retention"}
 SIZES = {"gsm": Size(1000, 1000), "mmlu": Size(2000, 2000), "truth": Size(2000, 500)}
@@ -75,13 +89,41 @@ def test_the_effect_that_is_planned_for_is_seen_8_times_in_10(spread, seeds, n):
     assert 0.69 <= power <= 0.87
 
 
+@pytest.mark.parametrize("kind", ["retains", "exceeds"])
+def test_all_comparisons_of_a_claim_pass_8_times_in_10(kind):
+    """2,000 studies of two comparisons on 1,000 items each, 0.2 of them differ, one checkpoint a side.
+
+    At a true chance of 0.8 fewer hits than the bound come 1 time in 10,000. With a power of 0.8 for each
+    comparison both would pass 0.64 of the time.
+    """
+    sized = {name: Size(1000, 1000) for name in ROLES}
+    if kind == "retains":
+        claim = Retains(name="c", text="t", arm="a", unit="items", primary=False)
+    else:
+        claim = Exceeds(name="c", text="t", arm="a", over=("b", "d"), unit="items", primary=False)
+    (plan,) = plan_claims([claim], ROLES, sized, 1, Assumed())
+    size = plan.smallest_detectable
+    assert size is not None
+    # By hand: z .05 = 1.6449; each of two parts misses 1 in 10, each of four tests 1 in 20.
+    z = 1.6449 + (1.6449 if kind == "retains" else 1.2816)
+    assert size == pytest.approx(z * (0.2 / 1000) ** 0.5, rel=1e-3)
+    true = 0.0 if kind == "retains" else size
+    rng, seen, repeats = np.random.default_rng(17), 0, 2000
+    odds = [0.1 + true / 2, 0.8, 0.1 - true / 2]
+    for table in rng.choice([1.0, 0.0, -1.0], (repeats, 2, 1000), p=odds):
+        parts = [stats.item_effect([row]) for row in table]
+        test, margin = (stats.p_equivalent, size) if kind == "retains" else (stats.p_above, 0.0)
+        seen += all((test(part, margin) or 0) <= 0.05 for part in parts)
+    assert binom.cdf(seen, repeats, 0.8) >= 1e-4
+
+
 def test_what_is_needed_is_enough_and_one_less_is_not():
     claim = Exceeds(name="c", text="t", arm="a", over=("b",), primary=False)
     (rival,) = plan_claims([claim], ROLES, SIZES, 3, Assumed())
     # Two arms' seeds of 0.01 at 3 seeds: (t' at 2 df) .0141/sqrt(3) is beyond 0.03 whatever the items.
     assert (rival.items_needed, rival.note) == (
         None,
-        "no number of items decides it at these seeds",
+        "no number of items decides it at these seeds, and no number of seeds decides it at these items",
     )
     claim = replace(claim, over=("base",))
     (now,) = plan_claims([claim], ROLES, SIZES, 3, Assumed())
@@ -108,7 +150,69 @@ def test_seeds_that_differ_too_much_are_not_made_up_for_by_items():
     assert found.note == "no number of items decides it at these seeds"
     assert found.seeds_needed is not None
     (alone,) = plan_claims([claim], ROLES, SIZES, 1, Assumed())
-    assert (alone.smallest_detectable, alone.note) == (None, "one seed cannot speak about a method")
+    assert (alone.smallest_detectable, alone.items_needed) == (None, None)
+    assert alone.note.startswith("one seed cannot speak about a method")
+
+
+def test_every_comparison_has_a_say_in_what_is_needed():
+    """`mmlu`: a learned spread over seeds that no items make up for. `truth`: few clusters, quiet seeds."""
+    rng = np.random.default_rng(5)
+    rows = []
+    for task, n, moved in (("mmlu", 400, 0.02), ("truth", 50, 0.0)):
+        shared = rng.normal(0, 0.3, n)
+        for seed, at in enumerate((-moved, 0.0, moved)):
+            for arm, values in (("a", shared + at + rng.normal(0, 0.05, n)), ("base", np.zeros(n))):
+                rows += [
+                    {"task": task, "item_id": f"{i:03d}", "arm": arm, "seed": seed}
+                    | {"decoding": "choices", "score": value}
+                    for i, value in enumerate(values)
+                    if arm == "a" or seed == 0
+                ]
+    sized = {"gsm": Size(9, 9), "mmlu": Size(400, 400), "truth": Size(50, 50)}
+    claim = Retains(name="c", text="t", arm="a", margin=0.04, primary=False)
+
+    def plan(roles: dict[str, str]):
+        return plan_claims([claim], roles, sized, 3, Assumed(), pd.DataFrame(rows))[0]
+
+    mmlu, truth = (plan({name: "retention"}) for name in ("mmlu", "truth"))
+    assert (mmlu.smallest_detectable or 0) < (truth.smallest_detectable or 0)
+    assert (mmlu.items_needed, truth.items_needed is None) == (None, False)
+    both = plan({"mmlu": "retention", "truth": "retention"})
+    assert both.comparison == "a on truth"
+    assert both.items_needed is None
+    assert "a on mmlu: no number of items decides it at these seeds" in both.note
+
+
+def test_the_part_that_needs_most_is_named():
+    """Against b two arms' seeds differ, against the base one's: more of everything, and of seeds 1,000 items'."""
+    claim = Exceeds(name="c", text="t", arm="a", over=("base", "b"), primary=False)
+    quiet = Assumed(discordance=0.02, seed_sd=0.004)
+    (both,) = plan_claims([claim], ROLES, SIZES, 3, quiet)
+    needs = []
+    for rival in claim.over:
+        alone = replace(claim, over=(rival, rival))  # two comparisons as well, hence as much power
+        (plan,) = plan_claims([alone], ROLES, SIZES, 3, quiet)
+        needs.append((plan.items_needed, plan.seeds_needed))
+    assert both.comparison == "a vs b"
+    assert (both.items_needed, both.seeds_needed) == needs[1]
+    assert needs[0][0] < needs[1][0]
+    # The base's own seeds do not vary, on whichever side it stands.
+    ((one,), (other,)) = (
+        plan_claims([replace(claim, arm=arm, over=(over,))], ROLES, SIZES, 3, quiet)
+        for arm, over in (("a", "base"), ("base", "a"))
+    )
+    assert one.smallest_detectable == other.smallest_detectable
+
+
+def test_no_advice_goes_below_two_clusters_of_a_task():
+    claim = Forgets(name="c", text="t", arm="a", unit="items", primary=False)
+    easy = Assumed(discordance=0.001, beyond=3.0)
+    (plan,) = plan_claims([claim], ROLES, SIZES, 1, easy)
+    # Two of 500 clusters of `truth` are 8 of its 2,000 items; of `mmlu` as large a share: 16 of 4,000.
+    assert plan.items_needed == 16
+    (lone,) = plan_claims([claim], ROLES, SIZES | {"truth": Size(5, 1)}, 1, easy)
+    assert lone.smallest_detectable is None
+    assert "a single item, or cluster of items" in lone.note
 
 
 def test_primary_claims_share_their_error_and_the_worst_part_speaks():
@@ -156,10 +260,16 @@ def test_variances_are_learned_from_a_run():
     assert found.items[0] == pytest.approx(0.15, rel=0.1)
     assert found.rest[0] == pytest.approx(0.05, rel=0.1)
     assert found.seeds**0.5 == pytest.approx(0.02, rel=0.6)  # 12 seeds: chi-square on 11 degrees
-    assert learned(scores[scores["seed"] == 0], "a", "base", ["gsm"]) is None
+    first = scores[scores["seed"] == 0]
+    assert learned(first, "a", "base", ["gsm"]) is None
+    checkpoint = learned(first, "a", "base", ["gsm"], "items")  # i^2 + e^2 = 0.2 of one seed
+    assert checkpoint is not None
+    assert checkpoint.items[0] == pytest.approx(0.2, rel=0.1)
     claim = Exceeds(name="c", text="t", arm="a", over=("base",))
     (plan,) = plan_claims([claim], ROLES, SIZES, 3, Assumed(), scores)
     assert plan.assumed.startswith("from the run: items 0.198, seeds 0.020")
+    (odd,) = plan_claims([claim], ROLES, SIZES, 3, Assumed(), scores, {"a": ["base"]})
+    assert odd.assumed.startswith("from the run (other there: base): items 0.198")
     (other,) = plan_claims([replace(claim, arm="z")], ROLES, SIZES, 3, Assumed(), scores)
     assert other.assumed.startswith("assumed: items 0.200, seeds 0.010")
 
@@ -202,14 +312,21 @@ def test_time_on_workers_by_hand(tiny_study):
     arms = [
         ArmCost(n, 1, Seconds(s, 2 * s), "") for n, s in zip(names, (10.0, 20.0, 5.0), strict=True)
     ]
-    found = _elapsed(study, arms, Seconds(1.0, 1.0), 2)
+    found = _elapsed(study, arms, Seconds(1.0, 1.0), 2, {})
     # Work: base 1, mild 11, student 21, grpo 6, interpolation 1, early 11 = 51; longest chain 10 + 20 + 1 = 31.
-    assert found is not None
     assert found.low == max(51 / 2, 31)
     # High: 1 + 21 + 41 + 11 + 1 + 21 = 96; chain 61: 96/2 + 61/2.
     assert found.high == 96 / 2 + 61 / 2
-    alone = _elapsed(study, arms, Seconds(1.0, 1.0), 1)
+    alone = _elapsed(study, arms, Seconds(1.0, 1.0), 1, {})
     assert alone == Seconds(51.0, 96.0)
+    # Jobs that a run has timed: mild's measuring 4 for 1, probing 2 more, the early stop 3 for 10 to 20.
+    jobs = {
+        ("measure", "mild_sft"): Seconds(4.0, 4.0),
+        ("probe", "mild_sft"): Seconds(2.0, 2.0),
+        ("train", "early"): Seconds(3.0, 3.0),
+    }
+    known = _elapsed(study, arms, Seconds(1.0, 1.0), 1, jobs)
+    assert known == Seconds(51.0 + 3 + 2 - 7, 96.0 + 3 + 2 - 17)
 
 
 def test_untrained_teachers_are_stood_in_for_by_what_they_come_from(tiny_study):
@@ -218,7 +335,7 @@ def test_untrained_teachers_are_stood_in_for_by_what_they_come_from(tiny_study):
     assert stood.budget == tiny_study.arm("opd_from_mild").budget
 
 
-def test_a_probe_measures_and_writes_nothing(tiny_study, tiny_run, tmp_path, monkeypatch):
+def test_a_probe_measures_and_writes_nothing(tiny_study, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arms = (tiny_study.arm("opd_from_mild"), tiny_study.arm("mild_sft"))
     study = replace(tiny_study, arms=arms, claims=())
@@ -226,24 +343,62 @@ def test_a_probe_measures_and_writes_nothing(tiny_study, tiny_run, tmp_path, mon
     first = found.arms[0]
     assert (first.arm, first.steps, first.source) == ("opd_from_mild", 5, "2 steps measured here")
     assert 0 < first.training.low <= first.training.high
-    assert found.elapsed is not None
     assert found.elapsed.low >= first.training.low + found.evaluation.low
+    assert found.memory_gib is not None
     assert found.memory_gib > 0.05
+    assert found.left_out == ("drift", "loading and saving")
     assert list(tmp_path.iterdir()) == []
-    from statewise.plain import load_yaml
+    # 5 steps, a point every 3: before the first, at 3 and at 5.
+    assert _curve(study, 5, Seconds(1.0, 2.0)) == Seconds(3.0, 6.0)
 
-    stored = load_yaml(tiny_run.root / "study.yaml")
-    timed = measure_costs(study, steps=1, workers=0, run=tiny_run, stored=stored)
-    assert [arm.source.split(" of ")[0] for arm in timed.arms] == ["1 seeds", "1 seeds"]
-    other = replace(study.arms[1], budget=replace(study.arms[1].budget, steps=4))
-    changed = measure_costs(
-        replace(study, arms=(study.arms[1], other)[1:]),
-        steps=1,
-        workers=0,
-        run=tiny_run,
-        stored=stored,
+
+def test_what_a_run_has_timed_is_read_and_what_is_other_there_is_said(
+    probed_study, probed_run, tmp_path
+):
+    place = tmp_path / "run"
+    shutil.copytree(probed_run.root, place)
+    study, stored = replace(probed_study, claims=()), load_yaml(place / "study.yaml")
+    wanted = {}
+    for name in (BASE, *study.names):
+        rows = [(job, 10.0 * i + len(name)) for i, job in enumerate(("train", "measure", "probe"))]
+        rows = rows[name == BASE :]
+        text = "".join(json.dumps({"job": job, "seconds": s}) + "\n" for job, s in rows)
+        (place / "arms" / name / "seed-0" / "jobs.timing.jsonl").write_text(text)
+        wanted[name] = sum(s for _, s in rows)
+
+    def costs(plan: Study):
+        found = measure_costs(plan, steps=1, workers=0, run=RunFolder(place), stored=stored)
+        return found, [arm.source.replace(str(place), "RUN") for arm in found.arms]
+
+    found, sources = costs(study)
+    assert sources == ["1 seeds of RUN"] * 3
+    assert [arm.training.low for arm in found.arms] == [len(name) for name in study.names]
+    assert found.elapsed.low == pytest.approx(sum(wanted.values()))
+    assert (found.left_out, found.memory_gib) == ((), None)
+    text = " ".join(plan_text("x", (), found, Assumed()).split())
+    assert "Memory: unknown: arms that were read from the run were not executed" in text
+    # Another teacher, another machine: said. Another arm: measured here.
+    mild = study.arm("mild_sft")
+    other = replace(mild, budget=replace(mild.budget, learning_rate=0.5))
+    environment = place / "environment.json"
+    begun = json.loads(environment.read_text())
+    begun["environments"][0]["cores"] = 4096
+    environment.write_text(json.dumps(begun))
+    arms = (other, study.arm("opd_from_mild"))
+    found, sources = costs(replace(study, arms=arms))
+    assert sources == [
+        "1 steps measured here",
+        "1 seeds of RUN, its steps alone; other there: mild_sft (budget.learning_rate), hardware: cores",
+    ]
+    assert found.left_out == (
+        "drift",
+        "probes while arms train",
+        "probes at the end",
+        "loading and saving",
     )
-    assert changed.arms[0].source == "1 steps measured here"
+    begun["models"]["base"] = "another"
+    assert likeness(study, stored, begun).differences("grpo") == ["base"]
+    assert likeness(replace(study, match=Match("updates", 3.0)), stored, begun).match
 
 
 def test_the_command_prints_a_table_and_json(capsys):

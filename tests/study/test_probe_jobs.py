@@ -16,25 +16,44 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
 
+from statewise.cli import main
 from statewise.errors import ConfigError
 from statewise.plain import dump_yaml, from_plain, to_plain
-from statewise.policy import PolicyRef
+from statewise.policy import Ema, PolicyRef
 from statewise.probes import per_state
-from statewise.states import read_states
+from statewise.probes.coverage import precision_recall
+from statewise.probes.drift import hidden_features, prefixes
+from statewise.probes.splice import SpliceMatrix
+from statewise.rewards import ExactAnswer
+from statewise.sources import (
+    Continuation,
+    Dataset,
+    Filtered,
+    Learner,
+    Mixture,
+    Replay,
+    Stored,
+    Teacher,
+)
+from statewise.states import read_about, read_states
 from statewise.store import RunFolder, read_json, read_rows, write_json, write_text
-from statewise.study import probe_jobs, scene
+from statewise.study import probe_jobs, probe_samples, probing
+from statewise.study.asked import Asked
 from statewise.study.executor import Job, plan, run_study
 from statewise.study.folder import differing
 from statewise.study.jobs import train_arm
-from statewise.study.models import load_role
+from statewise.study.models import fingerprint, load_role
 from statewise.study.probe_jobs import is_probed, probe_arm
 from statewise.study.probe_spec import CHEAP, KINDS, Probing
-from statewise.study.probing import PROBES
+from statewise.study.probing import PLACES, PROBES, run_probe
 from statewise.study.results import summarise
+from statewise.study.scene import answers, applies, trained_role
 from statewise.study.spec import Study, read_study
 
 ARMS = ("mild_sft", "opd_from_mild", "grpo")
+NULLS = ("part_way", "early")
 TAUGHT = {name for name, kind in KINDS.items() if kind.taught}
+MILD = PolicyRef("mild")
 ROLES = {"dataset", "base", "learner", "retention"}
 
 
@@ -69,7 +88,7 @@ def test_every_probe_has_a_line_that_says_what_it_needs():
         ("probes.depths_tokens=[8, 120]", "probes.depths_tokens: splice cuts completions of at most 120 tokens"),
         ("probes.depths_tokens=[24, 8]", "probes: depths_tokens must rise"),
         ("probes={after: [repair], depths_tokens: []}", "probes.depths_tokens: repair cuts"),
-        ("probes.prompts=world_documents", "probes: prompts: documents have no prompt"),
+        ("probes.prompts=world_documents", "probes.prompts: documents have no prompt"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_probes_is_named(assignment, message):
@@ -79,8 +98,14 @@ def test_what_is_wrong_with_probes_is_named(assignment, message):
 
 def test_probes_need_prompts_from_somewhere():
     with pytest.raises(ConfigError, match=r"probes.prompts: say which prompts"):
-        read_study("pocket", ["probes={}", "drift=null"])
-    assert read_study("pocket", ["probes=null", "drift=null"]).probes is None
+        read_study("pocket", ["probes={}", "drift=null", "claims=[]"])
+    # Up to 100,000 of them would be generated before the first job.
+    with pytest.raises(
+        ConfigError, match=r"probes.prompts: those of `drift`, which stand in, are doc"
+    ):
+        read_study("pocket", ["probes={}", "drift.prompts=world_documents"])
+    assert read_study("pocket", ["probes=null", "drift.prompts=world_documents"]).probes is None
+    assert read_study("pocket", ["probes=null", "drift=null", "claims=[]"]).probes is None
 
 
 def test_depths_do_not_matter_to_probes_that_cut_nothing():
@@ -118,7 +143,8 @@ def test_every_arm_is_asked_every_probe_that_applies(probed_study, probed_run):
     assert plan(probed_study, probed_run) == {}
     for arm in ARMS:
         folder = probed_run.arm(arm, 0)
-        skipped = {row["probe"]: row for row in read_json(folder / "probes.skipped.json")}
+        known = [r for r in read_json(folder / "probes.skipped.json") if r["kind"] != "in part"]
+        skipped = {row["probe"]: row for row in known}
         assert set(skipped) == (set() if arm == "opd_from_mild" else TAUGHT)
         assert set(rows_of(probed_run, arm).probe) == set(KINDS) - set(skipped)
         assert {row["kind"] for row in skipped.values()} <= {"does not apply"}
@@ -144,6 +170,16 @@ def test_samples_are_named_by_role_and_rows_are_about_the_arm_itself(probed_run)
     assert set(rows_of(probed_run, "base").policy) == {"base"}
 
 
+def test_the_cells_of_signal_mass_are_all_there_and_sum_to_1(probed_run):
+    """So that their means over seeds sum to 1 as well."""
+    rows = rows_of(probed_run, "opd_from_mild").query("probe == 'signal_mass'")
+    for measure in ("states", "mass"):
+        found = rows[rows.measure == measure]
+        assert len(set(found["at"])) == 9
+        assert found.value.sum() == pytest.approx(1)
+        assert found[found.value == 0].stderr.isna().all()
+
+
 def test_the_trained_states_of_an_arm_are_those_its_source_visits(probed_run):
     index = {
         arm: set(rows_of(probed_run, arm).query("measure == 'index'")["sample"]) for arm in ARMS
@@ -151,6 +187,78 @@ def test_the_trained_states_of_an_arm_are_those_its_source_visits(probed_run):
     assert index["mild_sft"] == {"dataset / retention"}
     assert index["opd_from_mild"] == {"learner / retention"}
     assert index["grpo"] == set()  # it never moved, so its movement has no ratio
+    (why,) = [
+        r
+        for r in read_json(probed_run.arm("grpo", 0) / "probes.skipped.json")
+        if r["kind"] == "in part"
+    ]
+    assert why == {
+        "probe": "locality",
+        "kind": "in part",
+        "reason": "no index: it did not move at the retention states",
+    }
+
+
+def test_nulls_are_asked_what_needs_no_teacher(probed_run):
+    """What lies between two policies has no states that it was trained on; what stopped early has its arm's."""
+    for null in NULLS:
+        folder, rows = probed_run.arm(null, 0), rows_of(probed_run, null)
+        known = read_json(folder / "probes.skipped.json")
+        without = {r["probe"]: (r["kind"], r["reason"]) for r in known if r["kind"] != "in part"}
+        assert without == dict.fromkeys(TAUGHT, ("does not apply", "the arm has no teacher"))
+        assert set(rows.probe) == set(KINDS) - TAUGHT
+        assert set(rows.policy) == {null}
+        locality = rows.query("probe == 'locality'")
+        assert set(locality[locality.measure == "kappa"]["sample"]) == ROLES
+        assert (locality.value > 0).all()
+        index = set(locality[locality.measure == "index"]["sample"])
+        part = [r["reason"] for r in known if r["kind"] == "in part"]
+        kinds = [
+            [walk["kind"] for walk in prompt["walks"]]
+            for prompt in read_json(folder / "microscope.json")["prompts"]
+        ]
+        if null == "early":
+            assert (index, part) == ({"dataset / retention"}, [])
+            assert kinds == [["own", "trained"]] * 3
+        else:
+            missing = "no index: no one sample has the states that it was trained on"
+            assert (index, part) == (set(), [missing])
+            assert kinds == [["own"]] * 3
+        assert (folder / "probes.jsonl").exists() is (null == "early")
+
+
+@pytest.mark.parametrize(
+    ("source", "role"),
+    [
+        (Teacher(MILD, max_new_tokens=8), "teacher:mild"),
+        (Filtered(Teacher(MILD, max_new_tokens=8), ExactAnswer()), "teacher:mild"),
+        (Filtered(Learner(max_new_tokens=8), ExactAnswer()), "learner"),
+        (Mixture((Teacher(MILD, 8), Filtered(Teacher(MILD, 8), ExactAnswer())), (0.5,)), "teacher:mild"),
+        (Mixture((Teacher(MILD, 8), Dataset()), (0.5,)), None),
+        (Mixture((Learner(8), Dataset()), (0.5,)), None),
+        (Replay(Filtered(Learner(8), ExactAnswer()), 0.5, capacity=4), "learner"),
+        (Continuation(MILD, 2, 8), "learner"),
+        (Teacher(PolicyRef("student"), 8), "learner"),
+        (Teacher(Ema(0.9), 8), "learner"),
+        (Stored("states.parquet", "base"), None),
+    ],
+)  # fmt: skip
+def test_a_source_has_the_role_that_it_visits_or_none_where_it_mixes_them(source, role):
+    assert trained_role(source) == role
+
+
+def test_why_an_index_is_missing_is_kept(probed_study, probed_run):
+    scene, _ = probe_jobs._scene(probed_study, probed_run, "mild_sft", 0)
+    without = {name: rows for name, rows in scene.samples.items() if name != "retention"}
+    few = {name: rows for name, rows in without.items() if name != "dataset"}
+    for other, reason in (
+        (replace(scene, trained=None), "no one sample has the states that it was trained on"),
+        (replace(scene, samples=without), "there is no sample 'retention'"),
+        (replace(scene, samples=few), "there is no sample 'dataset'"),
+    ):
+        rows, why = answers("locality", other)
+        assert rows
+        assert why == f"no index: {reason}"
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +272,30 @@ def drawn(probed_study, probed_run):
         return load_role(arm, PolicyRef(arm), probed_study, probed_run, seed=0)
 
     return of, policy
+
+
+def test_precision_and_recall_of_the_base_against_itself_are_the_null(probed_run, drawn):
+    of, policy = drawn
+    found = rows_of(probed_run, "base").query("measure in ('precision', 'recall')")
+    places = {*zip(found.policy, found.reference, found["sample"], strict=True)}
+    assert places == {("base", "base", "again")}
+    base, sides = policy("base"), []
+    for sample in ("several", "several_again"):
+        those = of("base", sample)
+        states = [state for row in those for state in prefixes(row, PLACES)]
+        prompts = [row.prompt.id for row in those for _ in PLACES]
+        sides.append((hidden_features(base, states), prompts))
+    (x, x_prompts), (y, y_prompts) = sides
+    assert x.shape == y.shape
+    assert not np.array_equal(x, y)
+    expected = precision_recall(x, y, first_prompts=x_prompts, second_prompts=y_prompts)
+    null = dict(zip(found.measure, found.value, strict=True))
+    assert null == pytest.approx(
+        {"precision": expected.precision.value, "recall": expected.recall.value}
+    )
+    for arm in ARMS:
+        others = rows_of(probed_run, arm).query("measure in ('precision', 'recall')")
+        assert set(others["sample"]) == {"learner"}
 
 
 def test_numbers_are_those_of_the_role_they_name(probed_run, drawn):
@@ -218,6 +350,52 @@ def test_what_drift_drew_is_not_drawn_again(probed_run, drawn):
     assert [len(of(arm, "several")) for arm in ARMS] == [8, 8, 8]  # 4 each of 2 prompts
 
 
+def test_every_sample_says_who_drew_it_and_how_long_it_may_be(
+    probed_study, probed_run, tiny_base, tmp_path
+):
+    policy = str(probed_run.arm("mild_sft", 0) / "policy")
+    about = read_about(probed_run.arm("mild_sft", 0) / "probe_states.parquet")
+    limits = {name: known.max_new_tokens for name, known in about.items()}
+    assert limits == {"learner": 8, "several": 8, "retention": 32}
+    assert {(a.policy, a.fingerprint, a.seed) for a in about.values()} == {
+        ("mild_sft", fingerprint(policy), 0)
+    }
+    assert {known.location for known in about.values()} == {None}  # the same bytes in any folder
+
+    # A teacher from outside has no file of its own: its sample stands in the arm's.
+    run, teacher = RunFolder(tmp_path / "run"), str(tiny_base)
+    shutil.copytree(probed_run.root, run.root)
+    path = run.arm("opd_from_mild", 0) / "probe_states.parquet"
+    path.unlink()
+    plain = json.dumps(to_plain(probed_study)).replace(
+        '"teacher": "mild_sft"', json.dumps({"teacher": teacher})[1:-1]
+    )
+    study = from_plain(Study, json.loads(plain))
+    student = load_role("student", PolicyRef("opd_from_mild"), study, run, seed=0)
+    prompts = probe_samples.probe_prompts(study, student)
+    probe_samples.drawn(study, run, student, prompts, "opd_from_mild", 0)
+    found = read_about(path)
+    assert set(found) == {"learner", "several", f"teacher:{teacher}", "retention"}
+    theirs = found[f"teacher:{teacher}"]
+    assert (theirs.policy, theirs.fingerprint) == (teacher, fingerprint(teacher))
+    assert found["learner"].policy == "opd_from_mild"
+
+
+def test_statewise_probe_asks_the_states_that_a_study_stored(probed_run, tmp_path, capsys):
+    """An arm is known by its weights, the base by those of its second draw."""
+    files = {
+        arm: str(probed_run.arm(arm, 0) / "probe_states.parquet") for arm in ("base", "mild_sft")
+    }
+    out = ["--out", str(tmp_path / "rows.json"), "--json"]
+    states = ["--states", files["mild_sft"], "--states", f"{files['base']}:again"]
+    given = [str(probed_run.root), "--arm", "mild_sft", *states, "--probe", "audit"]
+    assert main(["probe", *given, *out]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    asked = {(row["policy"], row["sample"]) for row in rows}
+    assert asked == {("mild_sft", "learner"), ("base", "again")}
+    assert all(row["value"] < 1e-4 for row in rows if row["measure"] == "gap")
+
+
 # ---- killed and continued -----------------------------------------------------------------------------
 
 WRITTEN = ("probes.parquet", "probes.skipped.json", "microscope.json", "probe_states.parquet")
@@ -250,7 +428,6 @@ def test_a_folder_takes_more_probes_and_asks_the_new_ones_alone(
         write_json(folder / "probes.skipped.json", [r for r in skipped if r["probe"] in kept])
         (folder / "microscope.json").unlink()
     asked: list[str] = []
-    answers = scene.answers
     monkeypatch.setattr(
         probe_jobs, "answers", lambda probe, *rest: (asked.append(probe), answers(probe, *rest))[1]
     )
@@ -293,7 +470,6 @@ def test_an_arm_that_is_killed_while_it_is_probed_ends_as_if_it_never_was(
             raise Killed
 
     asked: list[str] = []
-    answers = scene.answers
 
     def counted(probe: str, *rest: object):
         asked.append(probe)
@@ -399,6 +575,53 @@ def test_looks_that_a_kill_undid_are_cut_and_made_again(probed_study, probed_run
 # ---- what a probe cannot answer -----------------------------------------------------------------------
 
 
+def of_one_prompt(rows):
+    return [row for row in rows if row.prompt.id == rows[0].prompt.id]
+
+
+@pytest.fixture(scope="module")
+def lone(probed_study, probed_run):
+    """The taught arm and the base, each with the states of a single prompt."""
+    found = {}
+    for arm in ("opd_from_mild", "base"):
+        scene, _ = probe_jobs._scene(probed_study, probed_run, arm, 0)
+        found[arm] = replace(
+            scene,
+            samples={role: of_one_prompt(rows) for role, rows in scene.samples.items()},
+            several={role: of_one_prompt(rows) for role, rows in scene.several.items()},
+            own_retention=of_one_prompt(scene.own_retention),
+            again=of_one_prompt(scene.again),
+        )
+    return found
+
+
+@pytest.mark.parametrize("probe", KINDS)
+def test_of_a_single_prompt_no_error_is_known(probe, lone):
+    for arm, scene in lone.items():
+        rows, reason = answers(probe, scene) if applies(probe, scene) is None else ([], "not asked")
+        assert rows or reason, arm
+        for row in rows:
+            assert np.isfinite(row.value), row
+            assert (row.stderr, row.low, row.high) == (None, None, None), row
+
+
+def test_a_splice_is_of_200_prompts_at_3_depths_without_further_words(tiny_base, monkeypatch):
+    """Drift's prompts, all of them, each with its gold answer."""
+    study = read_study("pocket", [f"base={tiny_base}", "probes={after: [splice]}"])
+    base = load_role("base", PolicyRef("base"), study, RunFolder(tiny_base), seed=0)
+    samples = {"dataset": probe_samples.gold(probe_samples.probe_prompts(study, base), base)}
+    seen = []
+
+    def matrix(_policies, prompts, _reward, *, depths_tokens, **_rest):
+        seen.append((len({prompt.id for prompt in prompts}), depths_tokens))
+        return SpliceMatrix((), {}, {})
+
+    monkeypatch.setattr(probing, "splice_matrix", matrix)
+    depths = study.probes.depths_tokens
+    run_probe("splice", Asked(base, {}, {}, samples, {}, {}, depths_tokens=depths))
+    assert seen == [(200, (8, 24, 48))]
+
+
 def test_a_probe_without_an_answer_ends_no_study_and_is_a_note(probed_study, probed_run, tmp_path):
     run = RunFolder(tmp_path / "run")
     shutil.copytree(probed_run.root, run.root)
@@ -411,11 +634,12 @@ def test_a_probe_without_an_answer_ends_no_study_and_is_a_note(probed_study, pro
         after=("c2st", "splice", "geometry"), prompts=few, depths_tokens=(2,), microscope=0
     )
     arms = tuple(probed_study.arm(name) for name in ("mild_sft", "grpo"))
-    study = replace(probed_study, arms=arms, claims=(), probes=probes)
+    study = replace(probed_study, arms=arms, claims=(), probes=probes, nulls=())
     for arm in ("base", "mild_sft", "grpo"):
         probe_arm(study, run, arm, 0, nobody)
     assert set(rows_of(run, "mild_sft").probe) == {"geometry"}
-    shutil.rmtree(run.arm("opd_from_mild", 0).parent)
+    for gone in ("opd_from_mild", *NULLS):
+        shutil.rmtree(run.arm(gone, 0).parent)
     (run.root / "study.yaml").write_text(json.dumps(to_plain(study)))
     notes = summarise(run.root).notes
     assert "Probe splice applies to no arm of this study: the arm has no teacher." in notes
@@ -428,8 +652,14 @@ def test_a_probe_without_an_answer_ends_no_study_and_is_a_note(probed_study, pro
 
 
 def test_a_probe_that_applies_to_some_arm_is_no_note(probed_run):
-    """Two of three arms have no teacher: their files say so, the report does not."""
-    assert [note for note in summarise(probed_run.root).notes if note.startswith("Probe")] == []
+    """Arms without a teacher: their files say so, the report does not. What is missing in part it says."""
+    assert [note for note in summarise(probed_run.root).notes if note.startswith("Probe")] == [
+        f"Probe locality has an answer in part for {name}, seed 0: no index: {why}"
+        for name, why in (
+            ("grpo", "it did not move at the retention states"),
+            ("part_way", "no one sample has the states that it was trained on"),
+        )
+    ]
 
 
 def test_what_is_not_probed_yet_is_said(probed_run, tmp_path):
@@ -444,9 +674,16 @@ def test_what_is_not_probed_yet_is_said(probed_run, tmp_path):
 
 def test_the_share_of_the_time_that_probes_take_is_reported(probed_run):
     spent = summarise(probed_run.root).environment
-    folders = [Path(probed_run.arm(arm, 0)) for arm in ("base", *ARMS)]
+    folders = [Path(probed_run.arm(arm, 0)) for arm in ("base", *ARMS, *NULLS)]
     jobs = [row for folder in folders for row in read_rows(folder / "jobs.timing.jsonl")]
-    assert [len(read_rows(folder / "jobs.timing.jsonl")) for folder in folders] == [2, 3, 3, 3]
+    assert [len(read_rows(folder / "jobs.timing.jsonl")) for folder in folders] == [
+        2,
+        3,
+        3,
+        3,
+        3,
+        3,
+    ]
     asked = [row for f in folders for row in read_rows(f / "probes.timing.jsonl")]
     during = sum(row["seconds"] for row in asked if row["step"] is not None)
     probing = sum(row["seconds"] for row in jobs if row["job"] == "probe")
@@ -465,5 +702,5 @@ def test_figures_of_a_run_are_finite_and_the_bases_stand_once(probed_run):
         (f.probe, f.policy, f.reference, f.sample, f.measure, f.at) for f in figures if not f.text
     ]
     assert len(keys) == len(set(keys))
-    assert {f.policy for f in figures if f.probe == "audit"} == {"base", *ARMS}
+    assert {f.policy for f in figures if f.probe == "audit"} == {"base", *ARMS, *NULLS}
     assert sum(f.policy == "base>base" and f.measure == "score" for f in figures) == 2

@@ -39,6 +39,15 @@ def test_the_best_trial_wins_and_the_student_learns_from_the_chosen_teacher(
     assert not (tmp_path / "arms" / "grpo").exists()  # not tuned, and nobody's teacher
 
 
+def test_trials_are_not_probed_while_they_train(probed_study, tmp_path, monkeypatch):
+    monkeypatch.setattr(search_module, "_dev_scores", lambda study, run, arm, rule: [0.5])
+    assert probed_study.probes.during
+    search(with_search(probed_study, {"mild_sft": RATES[:1]}), tmp_path, workers=0)
+    folder = tmp_path / "arms" / "mild_sft-0" / "seed-100"
+    assert (folder / "metrics.jsonl").exists()
+    assert not (folder / "probes.jsonl").exists()
+
+
 def test_a_dose_follows_the_arm_that_it_is_a_multiple_of(tiny_study):
     plain = to_plain(tiny_study)
     plain["doses"] = {"stress_sft": {"of": "mild_sft", "multiples": {"budget.learning_rate": 1}}}

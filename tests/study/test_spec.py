@@ -32,13 +32,29 @@ def test_the_paper_states_the_stress_dose():
 
 def test_the_controls_are_held_against_the_pocket_studys_own_student():
     controls, pocket = read_study("controls"), read_study("pocket")
-    for name in ("stress_sft", "opd_from_stress"):
+    for name in ("mild_sft", "stress_sft", "opd_from_stress"):
         assert controls.arm(name) == pocket.arm(name)
     rates = {arm.name: arm.budget.learning_rate for arm in (*pocket.arms, *controls.arms)}
     assert rates["kd_from_stress"] == rates["opd_from_stress"]
     assert rates["negative_advantage"] == rates["grpo"]
-    claimed = {rival for claim in controls.claims if claim.primary for rival in claim.over}
-    assert claimed == {"interpolation", "kd_from_stress", "negative_advantage"}
+    union, kept, *parts = controls.claims
+    assert [claim.primary for claim in controls.claims] == [True, True, False, False, False]
+    three = ("interpolation", "kd_from_stress", "negative_advantage")
+    assert union.over == ("stress_sft", "base", *three)
+    assert tuple(part.over for part in parts) == tuple((name,) for name in three)
+    stopped = controls.null(kept.than)
+    assert (stopped.of, stopped.matched_to, stopped.by) == (
+        "mild_sft",
+        "opd_from_stress",
+        "target_gain",
+    )
+    # What stands in `over` at equal tokens is matched.
+    assert controls.matched() == ["kd_from_stress", "negative_advantage"]
+    # The paper's arms allow both nulls, and ask as much of them.
+    paper = read_study("paper")
+    assert [
+        replace(null, every_steps=5) if null.kind == "early_stop" else null for null in paper.nulls
+    ] == list(controls.nulls)
 
 
 def test_the_papers_predictions_ship_as_claims():

@@ -30,6 +30,7 @@ from statewise.check.tokens import (
 from statewise.errors import ConfigError, ModelError, StatewiseError, nearest
 from statewise.gradient import Rollout
 from statewise.store import RunFolder
+from statewise.study.controls import Interpolation
 from statewise.study.folder import differing, few_words
 from statewise.study.jobs import is_trained
 from statewise.study.spec import Study
@@ -90,12 +91,19 @@ def check_study(
 
     A model that cannot be loaded is a fail of its arms, whose other checks are skipped; it is not tried
     again for the next arm. Raises ConfigError at once, before the first report is asked for, for an arm
-    that is not there.
+    that is not there, and for a null, naming the arms that it is made of.
     """
     if items < 1:
         raise ConfigError(f"--items must be 1 or more, found {items}")
     names = [arm.name for arm in study.arms]
     for name in arms:
+        if null := study.null(name):
+            made_of = null.between if isinstance(null, Interpolation) else (null.of,)
+            arms_of = [end for end in made_of if end in names]
+            raise ConfigError(
+                f"--arm: {name!r} is a null and nothing of it is checked by itself; check what it is made of: "
+                + " ".join(f"--arm {end}" for end in arms_of)
+            )
         if name not in names:
             raise ConfigError(f"--arm: no arm {name!r}; {nearest(name, names)}")
 

@@ -48,6 +48,8 @@ def behaviour(
     Means over completions (entropy: over states), error clustered by prompt. pass@k counts rewards of
     1 or more; see `pass_at_k`. Cost: one forward pass of the policy, for the entropy.
 
+    Source: pass@k as in Chen et al. (2021, arXiv 2107.03374, eq. 1); the rest are plain means.
+
     Raises DataError where prompts have different numbers of completions.
     """
     scores = np.array([reward(t.prompt, t.completion) for t in rollouts], np.float64)

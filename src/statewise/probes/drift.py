@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 
 from statewise.data import Data
-from statewise.errors import ConfigError
+from statewise.errors import ConfigError, DataError
 from statewise.policy import Policy
 from statewise.seeding import seed_for
 from statewise.trajectory import Trajectory, pad
@@ -127,6 +127,10 @@ def drift_between(
     cannot bias it). Coordinates are scaled to unit variance and the bandwidth is the median
     distance, both over the pooled sample, which is the same under every permutation. A permutation
     swaps the two samples within a prompt; `p = (1 + #{permuted >= observed}) / (1 + permutations)`.
+    Cost: `O((P K)^2 D)` and as many floats as pairs of states for the kernel, `O(permutations * P^2)` for
+    the null, on top of the features' forward pass.
+
+    Raises DataError for a single prompt: there is no pair to average, and no p-value.
 
     >>> rng = np.random.default_rng(0)
     >>> same = drift_between(rng.normal(size=(50, 1, 2)), rng.normal(size=(50, 1, 2)),
@@ -137,6 +141,10 @@ def drift_between(
     (True, 0.005)
     """
     prompts, states, _ = first.shape
+    if prompts < 2:
+        raise DataError(
+            "drift compares states of different prompts, and there is one prompt; give two or more"
+        )
     x, y = first.reshape(prompts * states, -1), second.reshape(prompts * states, -1)
     pooled = np.concatenate([x, y])
     scale = pooled.std(0)

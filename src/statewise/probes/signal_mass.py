@@ -46,8 +46,9 @@ def signal_mass(
 
     `mass = sum over states of the cell |l| / sum over all |l|`. Edges are fixed numbers, so that
     arms are compared on one scale. Exact at each state; the shares are ratios of sums over prompts
-    (bias of order 1/prompts, error clustered). Cells without a state are left out. Cost: one forward
-    pass of each policy.
+    (bias of order 1/prompts, error clustered). A cell without a state is there with share 0 and an
+    unknown error: left out, a mean over seeds would only be over those that have it, and the grid would
+    sum to more than 1. Cost: one forward pass of each policy.
 
     Source: entropy x divergence as in TIP (Xu et al., 2026, arXiv 2604.14084); the edges are ours.
     Raises DataError where student and teacher agree on every token: no signal has no shares.
@@ -68,18 +69,17 @@ def signal_mass(
         for near, far in pairwise([-inf, *divergences, inf]):
             held = (table.entropy >= low) & (table.entropy < high)
             held &= (table.kl_policy_reference >= near) & (table.kl_policy_reference < far)
-            if held.any():
-                inside = held.astype(np.float64)
-                states = linear_mean(inside, table.prompts)
-                mass = linear_mean(inside, table.prompts, weights=size)
-                cells.append(
-                    Cell(
-                        _range(low, high),
-                        _range(near, far),
-                        states.estimate("share"),
-                        mass.estimate("share"),
-                    )
+            inside = held.astype(np.float64)
+            states = linear_mean(inside, table.prompts)
+            mass = linear_mean(inside, table.prompts, weights=size)
+            cells.append(
+                Cell(
+                    _range(low, high),
+                    _range(near, far),
+                    states.estimate("share"),
+                    mass.estimate("share"),
                 )
+            )
     return tuple(cells)
 
 

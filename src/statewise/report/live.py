@@ -51,17 +51,15 @@ def status(run_dir: Path) -> dict[str, Any]:
     study = yaml.safe_load(path.read_text(encoding="utf-8"))
     seeds = study.get("seeds") or [0]
     seeds = list(range(seeds)) if isinstance(seeds, int) else [int(seed) for seed in seeds]
-    named = [(str(arm["name"]), arm) for arm in study.get("arms") or ()]
     probes = study.get("probes") or {}
     probed = bool(probes.get("after") or probes.get("microscope"))
     arms = [{"name": BASE, "seeds": [_base(run_dir / "arms" / BASE / "seed-0", probed=probed)]}]
-    for name, arm in named:
+    for name, trained_as in _made(study).items():
         if name != BASE:
-            arms.append(
-                {"name": name, "seeds": _seeds(run_dir / "arms" / name, arm, seeds, probed=probed)}
-            )
+            found = _seeds(run_dir / "arms", name, trained_as, seeds, probed=probed)
+            arms.append({"name": name, "seeds": found})
     known = stamp(run_dir)
-    newest = max((changed for _, changed, _ in known), default=0)
+    newest = max((changed for changed, _ in _written(run_dir)), default=0)
     return {
         "study": str(study.get("name", run_dir.name)),
         "question": str(study.get("question") or ""),
@@ -71,27 +69,45 @@ def status(run_dir: Path) -> dict[str, Any]:
     }
 
 
+def _made(study: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | None]:
+    """What the study makes, arms before nulls: each with the arm that trains for it, None where none does."""
+    arms = {str(arm["name"]): arm for arm in study.get("arms") or ()}
+    nulls = {str(null["name"]): arms.get(null.get("of")) for null in study.get("nulls") or ()}
+    return arms | nulls
+
+
+def _written(run_dir: Path) -> list[tuple[int, int]]:
+    """Of every file that a run in progress writes; a probing job keeps its rows apart until all are there."""
+    places = [run_dir / name for name, *_ in stamp(run_dir)]
+    places += run_dir.glob("arms/*/seed-*/probing/*.json")
+    return [known for known in map(_stat, places) if known is not None]
+
+
 def _base(folder: Path, *, probed: bool) -> dict[str, Any]:
-    state = _state(folder, trains=False, probed=probed)
+    state = _state(folder, "evaluating", probed=probed)
     return {"seed": 0, "state": state, "step": None, "steps": None, "curves": {}}
 
 
 def _seeds(
-    folder: Path, arm: Mapping[str, Any], seeds: list[int], *, probed: bool
+    arms: Path,
+    name: str,
+    trained_as: Mapping[str, Any] | None,
+    seeds: list[int],
+    *,
+    probed: bool,
 ) -> list[dict[str, Any]]:
-    """Every seed of an arm. Steps of an arm that counts epochs are known once one seed has ended."""
-    steps = (arm.get("budget") or {}).get("steps")
-    for card in folder.glob("seed-*/policy/statewise.json"):
-        steps = read_json(card)["steps"]
+    """Every seed of an arm or null; one that is made without training has no steps."""
+    steps = _declared_steps(arms, trained_as) if trained_as else None
+    begun = "training" if trained_as else "interpolating"
     found = []
     for seed in seeds:
-        mine = folder / f"seed-{seed}"
+        mine = arms / name / f"seed-{seed}"
         rows = _rows(mine / "metrics.jsonl")
         found.append(
             {
                 "seed": seed,
-                "state": _state(mine, trains=True, probed=probed),
-                "step": rows[-1]["step"] if rows else 0,
+                "state": _state(mine, begun, probed=probed),
+                "step": rows[-1]["step"] if rows else 0 if trained_as else None,
                 "steps": steps,
                 "curves": _curves(rows, _rows(mine / "dev.jsonl")),
             }
@@ -99,17 +115,32 @@ def _seeds(
     return found
 
 
-def _state(folder: Path, *, trains: bool, probed: bool) -> str:
-    """What an arm and seed is at, by the file that each stage leaves; `done` where nothing is left."""
+def _declared_steps(arms: Path, arm: Mapping[str, Any]) -> int | None:
+    """Steps of an arm's budget. Those of one that counts epochs are known once a seed of it has ended.
+
+    Not the steps behind a policy: of an arm at equal budget those are fewer.
+    """
+    if steps := (arm.get("budget") or {}).get("steps"):
+        return int(steps)
+    for card in arms.glob(f"{arm['name']}/seed-*/policy/statewise.json"):
+        return read_json(card).get("steps_declared")
+    return None
+
+
+def _state(folder: Path, begun: str, *, probed: bool) -> str:
+    """What an arm and seed is at, by the file that each stage leaves; `done` where nothing is left.
+
+    `begun` is what is done first: training, interpolating, or for the base evaluating at once.
+    """
     if (folder / "budget.json").is_file():
         return "done" if not probed or (folder / "probes.parquet").is_file() else "probing"
     if (folder / "items.parquet").is_file():
         return "measuring"
     if (folder / "policy" / "statewise.json").is_file():
         return "evaluating"
-    if trains and (folder / "metrics.jsonl").is_file():
-        return "training"
-    return "waiting" if trains or not folder.is_dir() else "evaluating"
+    # A folder is there before its first step, while models are loaded.
+    first = folder / "metrics.jsonl" if begun == "training" else folder
+    return begun if first.exists() else "waiting"
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

@@ -60,7 +60,7 @@ def _table(results: Results) -> list[str]:
         hidden = next((d for d in arm.drift if d.feature == "hidden"), None)
         rows.append(
             [
-                arm.name,
+                f"{arm.name} ({arm.made_of})" if arm.made_of else arm.name,
                 *(_cell(score.quantity if score else None) for score in scores),
                 _cell(arm.forgetting),
                 _cell(arm.retention_ratio),

@@ -12,8 +12,8 @@ from statewise.report.probed import arms_of, cells, counted, depth, select
 from statewise.report.probed import states as called
 from statewise.report.tables import MATCHED_NOTE
 from statewise.report.tables import matched as matched_table
-from statewise.stats import Estimate
-from statewise.study.matched import QUANTITIES
+from statewise.study.controls import SPENT
+from statewise.study.matched import QUANTITIES, missed_estimate
 from statewise.study.rows import Results
 
 
@@ -54,10 +54,17 @@ def matched(results: Results) -> Plate | None:
     look = looks(results)
     rows = [(m.arm, look[m.arm].colour) for m in results.matched]
     marks = [
-        Dot(i, 0, Estimate(100 * m.missed, None, 1, "percent"), f"{m.arm}, percent off the target")
+        Dot(i, 0, missed, f"{m.arm}, percent off the target")
         for i, m in enumerate(results.matched)
-        if m.missed is not None
+        if (missed := missed_estimate(m)) is not None
     ]
+    counted_only = all(m.quantity in SPENT for m in results.matched)
+    intervals = (
+        "No interval: what was spent is counted, and averaged over seeds."
+        if counted_only
+        else "Intervals, 95 %, are of what was measured on a few rollouts or dev items of these checkpoints, "
+        "beside a target that is taken as exact; what is counted (tokens, updates) or exact (update norm) has none."
+    )
     what = " and ".join(dict.fromkeys(QUANTITIES[m.quantity] for m in results.matched))
     title = f"Matched budgets: {what}"
     drawn = dots(
@@ -68,7 +75,7 @@ def matched(results: Results) -> Plate | None:
         "matched",
         title,
         f"By how much each arm missed what it was matched to, spent / target - 1. {MATCHED_NOTE} No test item "
-        "chose anything. No interval: what was spent is counted, and averaged over seeds. "
+        f"chose anything. {intervals} "
         f"n = {max((len(a.seeds) for a in results.arms), default=0)} seeds.",
         tuple(head),
         tuple(map(tuple, table)),

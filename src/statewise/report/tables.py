@@ -7,7 +7,7 @@ from typing import Any
 
 from statewise import words
 from statewise.study.claims import TARGET
-from statewise.study.matched import QUANTITIES, missed_text, weights_text
+from statewise.study.matched import QUANTITIES, error_text, missed_text, weights_text
 from statewise.study.rows import ArmResult, Quantity, Results
 
 BUDGET_COLUMNS = (
@@ -39,13 +39,14 @@ MATCHED_NOTE = (
 
 def matched(results: Results) -> list[list[str]]:
     """Head and rows of the table of what was matched."""
-    head = ["arm", "quantity", "target", "spent", "missed", "weights"]
+    head = ["arm", "quantity", "target", "spent", "95 %", "missed", "weights"]
     return [head] + [
         [
             row.arm,
             QUANTITIES[row.quantity],
             words.amount(row.target),
             words.amount(row.spent),
+            error_text(row),
             missed_text(row),
             weights_text(row),
         ]

@@ -34,11 +34,18 @@ from statewise.stats.estimate import (
     share,
     two_level_bootstrap,
 )
-from statewise.stats.explained import MINIMUM_SEEDS, Explained, explained, shortfall
+from statewise.stats.explained import (
+    MINIMUM_SEEDS,
+    Explained,
+    explained,
+    nothing_to_explain,
+    shortfall,
+)
 from statewise.stats.family import Adjusted, holm, intersection_union
 from statewise.stats.power import (
     POWER,
     detectable_beyond,
+    part_power,
     smallest_detectable_items,
     smallest_detectable_seeds,
 )
@@ -61,11 +68,13 @@ __all__ = [
     "item_effect",
     "item_mean",
     "mcnemar_exact",
+    "nothing_to_explain",
     "p_above",
     "p_below",
     "p_equivalent",
     "paired_bootstrap",
     "paired_effect",
+    "part_power",
     "seed_mean",
     "share",
     "shortfall",

@@ -10,10 +10,7 @@ import numpy as np
 from scipy import stats
 
 from statewise.errors import DataError
-from statewise.stats.estimate import finite_values
-
-ROUNDING = 1e-12
-"""Spread below this is floating-point rounding of values that are equal."""
+from statewise.stats.estimate import ROUNDING, finite_values
 
 
 @dataclass(frozen=True, slots=True)

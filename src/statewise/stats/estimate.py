@@ -16,6 +16,10 @@ MINIMUM_BOOTSTRAP_SEEDS = 8
 """Below 8 seeds a bootstrap over seeds undercovers: 3 seeds have only 10 distinct resamples."""
 
 
+ROUNDING = 1e-12
+"""Spread below this is floating-point rounding of values that are equal."""
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """A value, its standard error and an interval. Unknown uncertainty is None, never 0.
@@ -65,7 +69,7 @@ def seed_mean(
 
     `mean +- t_{(1+level)/2, S-1} * s / sqrt(S)`. The mean is unbiased; the interval is exact where
     seeds are normal (simulated coverage with 3 seeds: 0.95, tests/test_stats.py). With one seed the
-    standard error and the interval are None.
+    standard error and the interval are None, and so they are where all seeds agree: t would make a certainty of it.
 
     Source: Student (1908). By hand: mean 0.5, s = 0.1, t_{.975,2} = 4.303, so the half width is
     4.303*0.1/sqrt(3) = 0.248.
@@ -73,14 +77,14 @@ def seed_mean(
     >>> e = seed_mean([0.4, 0.5, 0.6])
     >>> round(e.value, 3), round(e.stderr, 4), round(e.low, 3), round(e.high, 3), e.n
     (0.5, 0.0577, 0.252, 0.748, 3)
-    >>> seed_mean([0.4]).low is None
-    True
+    >>> seed_mean([0.4]).low is None, seed_mean([0.4, 0.4]).stderr is None
+    (True, True)
     """
     array = finite_values(values, "seeds")
     n = len(array)
     mean = float(array.mean())
-    if n == 1:
-        return Estimate(mean, None, 1, unit)
+    if float(np.ptp(array)) <= ROUNDING * float(np.abs(array).max()):
+        return Estimate(mean, None, n, unit)
     stderr = float(array.std(ddof=1) / sqrt(n))
     half = float(stats.t.ppf((1 + level) / 2, n - 1)) * stderr
     return Estimate(mean, stderr, n, unit, mean - half, mean + half)

@@ -8,9 +8,11 @@ from itertools import permutations as orders_of
 from math import exp, factorial, log, sqrt
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from statewise.errors import DataError
-from statewise.stats.effects import ROUNDING, Effect, Scale, interval
+from statewise.stats.effects import Effect, Scale, interval
+from statewise.stats.estimate import ROUNDING
 
 MINIMUM_METHODS, MINIMUM_DOSES, MINIMUM_SEEDS = 6, 4, 2
 """Below this spread a regression over runs says which runs there were, and nothing of methods."""
@@ -70,9 +72,39 @@ with at least 1 dose of at least 3 seeds'
     )
 
 
+def nothing_to_explain(
+    forgetting: Mapping[str, Float[np.ndarray, "D S"]],
+    stress: Mapping[str, Sequence[bool]] | None = None,
+) -> str | None:
+    """Where forgetting is the same in every run of a part that `explained` looks at, in words; or None.
+
+    `forgetting` [doses, seeds] by method and `stress` as for `explained`. Parts are all methods and, for the
+    jackknife, all but one; each with the stress doses, and without them where enough methods are left.
+
+    >>> flat = {name: np.zeros((4, 2)) for name in "abcdef"}
+    >>> nothing_to_explain(flat | {"b": np.arange(8.0).reshape(4, 2)})
+    "forgetting is the same in every run of all methods but 'b'"
+    """
+    names = list(forgetting)
+    y, kept = (
+        np.stack([part[name] for name in names]) for part in (forgetting, _kept(forgetting, stress))
+    )
+    for runs, where in ((np.ones(y.shape, bool), ""), (kept, ", without the stress arms")):
+        present = np.flatnonzero(runs.any(axis=(1, 2)))
+        if len(present) < MINIMUM_METHODS:
+            continue
+        for out in (None, *present):
+            part = runs.copy()
+            part[[] if out is None else out] = False
+            if float(np.ptp(y[part])) <= ROUNDING:
+                but = "" if out is None else f" but {names[out]!r}"
+                return f"forgetting is the same in every run of all methods{but}{where}"
+    return None
+
+
 def explained(
-    drift: Mapping[str, np.ndarray],
-    forgetting: Mapping[str, np.ndarray],
+    drift: Mapping[str, Float[np.ndarray, "_ _"]],
+    forgetting: Mapping[str, Float[np.ndarray, "_ _"]],
     stress: Mapping[str, Sequence[bool]] | None = None,
     *,
     seed: int = 0,
@@ -80,9 +112,9 @@ def explained(
 ) -> Explained:
     """Regress forgetting on drift over runs, and predict each method from all the others.
 
-    `drift` and `forgetting` map a method to a table [doses, seeds]; `stress` says which of its doses are
-    stress arms. With `e_m` the mean squared error of method m's points under the line of least squares
-    through the other methods' points, and `b_m` under their mean,
+    `drift` and `forgetting` map a method to a table [doses, seeds], all of one shape; `stress` says which of
+    its doses are stress arms. With `e_m` the mean squared error of method m's points under the line of least
+    squares through the other methods' points, and `b_m` under their mean,
 
         skill = 1 - sum_m e_m / sum_m b_m
 
@@ -94,7 +126,7 @@ def explained(
     staying in their order, all ways up to 6 methods, else 999 drawn; None where they are not asked for.
 
     Raises DataError for fewer than 6 methods x 4 doses x 2 seeds, for tables of different shapes, and where
-    nothing differs.
+    forgetting does not differ, in all methods or all but one (`nothing_to_explain`).
 
     By hand, with two of three methods on the line y = x and the third off it, see tests/test_explained.py.
     """
@@ -114,10 +146,10 @@ def explained(
     y = np.stack([np.asarray(forgetting[name], np.float64) for name in names])
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise DataError("drift and forgetting must be finite")
+    if same := nothing_to_explain(forgetting, stress):
+        raise DataError(f"{same}: there is nothing to explain")
     every = np.ones(x.shape, bool)
-    kept = every.copy()
-    for m, name in enumerate(names):
-        kept[m, list(stress[name]) if stress else []] = False
+    kept = np.stack(list(_kept(forgetting, stress).values()))
     errors, means = held_out_errors(x, y, every)
     count = float(every.sum())
     rest = kept.any(axis=(1, 2)).sum() >= MINIMUM_METHODS
@@ -136,11 +168,14 @@ def explained(
 
 
 def held_out_errors(
-    x: np.ndarray, y: np.ndarray, kept: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    x: Float[np.ndarray, "M D S"], y: Float[np.ndarray, "M D S"], kept: Bool[np.ndarray, "M D S"]
+) -> tuple[Float[np.ndarray, " P"], Float[np.ndarray, " P"]]:
     """Mean squared errors of each method's points: by the others' line, and by the others' mean.
 
-    Arrays are [methods, doses, seeds]. Methods of which nothing is kept have no entry.
+    Arrays are [methods, doses, seeds]; `kept` says which runs take part. Returns two vectors, one entry for each of
+    the P methods of which anything is kept.
+
+    Source: Stone (1974), cross-validation, a method at a time.
 
     >>> x = np.array([[[0.0, 1.0]], [[1.0, 2.0]], [[2.0, 4.0]]])
     >>> line, mean = held_out_errors(x, x, np.ones(x.shape, bool))
@@ -159,11 +194,37 @@ def held_out_errors(
     return np.array(errors), np.array(means)
 
 
-def r_squared(x: np.ndarray, y: np.ndarray, kept: np.ndarray) -> float:
-    """In-sample R^2 of one line through all points: the squared correlation; 0 where either is constant."""
+def r_squared(
+    x: Float[np.ndarray, "M D S"], y: Float[np.ndarray, "M D S"], kept: Bool[np.ndarray, "M D S"]
+) -> float:
+    """In-sample R^2 of one line through all points: the squared correlation; 0 where either is constant.
+
+    Arrays are [methods, doses, seeds]; `kept` says which runs take part.
+
+    Source: Pearson (1896), the square of r. By hand, x 0, 1, 2 and y 0, 1, 0 deviate by (-1, 0, 1) and
+    (-1/3, 2/3, -1/3), whose product sums to 0; without the last run two points lie on their line.
+
+    >>> x, y = np.array([[[0.0, 1.0, 2.0]]]), np.array([[[0.0, 1.0, 0.0]]])
+    >>> kept = np.ones(x.shape, bool)
+    >>> r_squared(x, y, kept)
+    0.0
+    >>> kept[0, 0, 2] = False
+    >>> r_squared(x, y, kept)
+    1.0
+    """
     a, b = x[kept] - x[kept].mean(), y[kept] - y[kept].mean()
     scale = float((a @ a) * (b @ b))
     return float((a @ b) ** 2 / scale) if scale > 0 else 0.0
+
+
+def _kept(
+    forgetting: Mapping[str, np.ndarray], stress: Mapping[str, Sequence[bool]] | None
+) -> dict[str, np.ndarray]:
+    """Runs that are no stress, [doses, seeds] by method."""
+    kept = {name: np.ones(np.shape(table), bool) for name, table in forgetting.items()}
+    for name, runs in kept.items():
+        runs[list(stress[name]) if stress else []] = False
+    return kept
 
 
 def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
@@ -178,8 +239,6 @@ def _log_error(x: np.ndarray, y: np.ndarray, kept: np.ndarray) -> Effect:
 
     def ratio(methods: np.ndarray) -> float:
         errors, means = held_out_errors(x[methods], y[methods], kept[methods])
-        if not means.sum() > 0:
-            raise DataError("forgetting is the same everywhere: there is nothing to explain")
         # A line that misses nothing at all would be known for certain on this scale.
         return log(max(float(errors.sum() / means.sum()), ROUNDING))
 

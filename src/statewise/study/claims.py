@@ -14,6 +14,7 @@ from math import isfinite
 from typing import ClassVar, Literal
 
 from statewise.errors import ConfigError, nearest
+from statewise.stats import MINIMUM_SEEDS, shortfall
 
 BASE = "base"
 """The name of the policy that every arm starts from unless it says otherwise."""
@@ -143,11 +144,17 @@ def own_arms(claim: Claim) -> tuple[str, ...]:
     return (claim.arm,)
 
 
-def check(claim: Claim, roles: Mapping[str, str], arms: Collection[str] | None = None) -> None:
+def check(
+    claim: Claim,
+    roles: Mapping[str, str],
+    arms: Collection[str] | None = None,
+    *,
+    drift: bool = True,
+) -> None:
     """Refuse a claim that no data could decide.
 
     `roles` maps a task's name to its role; `arms` are the names that may be compared, None where
-    they are not known. Raises ConfigError with the path of what is wrong.
+    they are not known; `drift` says that the study measures it. Raises ConfigError with the path of what is wrong.
     """
     where = f"claims.{claim.name}"
     for name in (*own_arms(claim), *rivals(claim)):
@@ -158,7 +165,7 @@ def check(claim: Claim, roles: Mapping[str, str], arms: Collection[str] | None =
     if isinstance(claim, Retains) and claim.margin == 0:
         raise ConfigError(f"{where}.margin: an equivalence test needs a margin above 0")
     if isinstance(claim, Unexplained):
-        _check_unexplained(claim, where)
+        _check_unexplained(claim, where, drift=drift)
     if isinstance(claim, Exceeds):
         if not claim.over:
             raise ConfigError(f"{where}.over: names no arm to exceed")
@@ -169,13 +176,26 @@ def check(claim: Claim, roles: Mapping[str, str], arms: Collection[str] | None =
         raise ConfigError(f"{where}: the study has no {wanted} task")
 
 
-def _check_unexplained(claim: Unexplained, where: str) -> None:
+def _check_unexplained(claim: Unexplained, where: str, *, drift: bool) -> None:
+    if not drift and claim.drift != "update_norm":
+        raise ConfigError(
+            f"{where}.drift: {claim.drift} is measured on drift's prompts; give the study a `drift`, "
+            "or leave the claim out"
+        )
     own = own_arms(claim)
     if not own:
         raise ConfigError(f"{where}.methods: names no arm")
     if doubled := sorted({arm for arm in own if own.count(arm) > 1}):
         raise ConfigError(
             f"{where}.methods: {doubled[0]!r} stands twice; an arm is one dose of one method"
+        )
+    design = {m: dict.fromkeys(doses, MINIMUM_SEEDS) for m, doses in claim.methods.items()}
+    counts = {method: len(doses) for method, doses in claim.methods.items()}
+    # A smaller design is left undecided for its size, which is said then.
+    if len(set(counts.values())) > 1 and shortfall(design) is None:
+        raise ConfigError(
+            f"{where}.methods: a regression over methods needs as many doses of each, found "
+            f"{', '.join(f'{count} of {method}' for method, count in counts.items())}"
         )
     for name in claim.stress:
         if name not in own:

@@ -45,7 +45,7 @@ class Match:
 
     >>> Match("updates", target=0.0)
     Traceback (most recent call last):
-    statewise.errors.ConfigError: match.target: 0.0 updates are no budget; give a number above 0
+    statewise.errors.ConfigError: target: 0.0 updates are no budget; give a number above 0
     """
 
     by: Literal["tokens_trained", "tokens_sampled", "updates", "kl_to_base", "update_norm", "target_gain"]  # fmt: skip
@@ -58,12 +58,12 @@ class Match:
     def __post_init__(self) -> None:
         at_least_one(self, "every_steps", "prompts_limit")
         if not 0 < self.tolerance < 1:
-            raise ConfigError(f"match.tolerance: a share between 0 and 1, found {self.tolerance}")
+            raise ConfigError(f"tolerance: a share between 0 and 1, found {self.tolerance}")
         if isinstance(self.target, float) and not isfinite(self.target):
-            raise ConfigError(f"match.target: {self.target} is not a finite number")
+            raise ConfigError(f"target: {self.target} is not a finite number")
         if isinstance(self.target, float) and self.by != "target_gain" and self.target <= 0:
             raise ConfigError(
-                f"match.target: {self.target} {self.by} are no budget; give a number above 0"
+                f"target: {self.target} {self.by} are no budget; give a number above 0"
             )
 
 
@@ -137,11 +137,17 @@ Null = Interpolation | EarlyStop
 
 
 def check_match(
-    match: Match, needs: Mapping[str, Collection[str]], *, drift: bool, dev: bool
+    match: Match,
+    needs: Mapping[str, Collection[str]],
+    *,
+    drift: bool,
+    dev: bool,
+    samples_nothing: Collection[str] = (),
 ) -> None:
-    """Refuse a rule that names no arm, waits for itself or has nothing to measure on.
+    """Refuse a rule that names no arm, waits for itself, has nothing to measure on or is a budget of 0.
 
-    `needs` are the arms of the study, each with all the arms that it cannot do without.
+    `needs` are the arms of the study, each with all the arms that it cannot do without; arms in
+    `samples_nothing` are known to train on texts that are there.
     """
     if isinstance(match.target, str) and match.target not in needs:
         raise ConfigError(f"match.target: no arm {match.target!r}; {nearest(match.target, needs)}")
@@ -154,13 +160,28 @@ def check_match(
                 f"match.arms: {name!r} is trained before its target {match.target!r} is known; "
                 "match other arms, or to another target"
             )
+    if match.by == "tokens_sampled" and match.target in samples_nothing:
+        raise ConfigError(
+            f"match.target: {match.target} spends no tokens_sampled, it trains on texts that are there; "
+            "match by another quantity"
+        )
     _check_measurable("match.by", match.by, drift=drift, dev=dev)
 
 
-def check_null(null: Null, names: Collection[str], *, base: str, drift: bool, dev: bool) -> None:
+def check_null(
+    null: Null,
+    names: Collection[str],
+    *,
+    base: str,
+    drift: bool,
+    dev: bool,
+    matched: Collection[str] = (),
+) -> None:
     """Refuse a null of arms that are not there, or one that has nothing to measure on.
 
-    `names` are the study's arms. A null of nulls is refused: it would say nothing new.
+    `names` are the study's arms, `matched` those that `match` matches. A null of nulls is refused: it
+    would say nothing new. So is an early stop of an arm at equal budget: that arm's own policy is an
+    earlier checkpoint, and the null's could be a later one.
     """
     where = f"nulls.{null.name}"
     known = [base, *names]
@@ -174,6 +195,15 @@ def check_null(null: Null, names: Collection[str], *, base: str, drift: bool, de
         raise ConfigError(f"{where}.between: {null.between[0]!r} twice; nothing lies between")
     if isinstance(null, EarlyStop) and null.of not in names:
         raise ConfigError(f"{where}.of: no arm {null.of!r}; {nearest(null.of, names)}")
+    if isinstance(null, EarlyStop) and null.of == null.matched_to:
+        raise ConfigError(
+            f"{where}.matched_to: {null.of!r} is the arm itself, whose end is nearest; name another arm"
+        )
+    if isinstance(null, EarlyStop) and null.of in matched:
+        raise ConfigError(
+            f"{where}.of: {null.of!r} is stopped by `match` already, and this checkpoint could be a later "
+            "one; name an arm that match.arms leaves out"
+        )
     by = "kl_to_base" if isinstance(null, Interpolation) else null.by
     _check_measurable(where, by, drift=drift, dev=dev)
 

@@ -6,10 +6,11 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,14 @@ from statewise.plain import differences, to_plain
 from statewise.policy import Ema, Policy, PolicyRef
 from statewise.seeding import seed_for
 from statewise.store import RunFolder, read_rows
+from statewise.store import environment as machine_here
 from statewise.study.controls import Interpolation
-from statewise.study.folder import threads
+from statewise.study.folder import hardware, threads
 from statewise.study.jobs import load_arm
+from statewise.study.likeness import environment_of, likeness, other_hardware
 from statewise.study.models import base_location, best_device, root_of
 from statewise.study.planning import Size
+from statewise.study.probe_results import asked_at_the_end
 from statewise.study.spec import BASE, Study
 from statewise.train import train
 
@@ -50,28 +54,33 @@ class Seconds:
 
 @dataclass(frozen=True, slots=True)
 class ArmCost:
-    """One arm and seed: `training` where it is known; `source` says how."""
+    """One arm and seed: its training with the dev curve, and how that is known."""
 
     arm: str
     steps: int
-    training: Seconds | None
+    training: Seconds
     source: str
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """The whole study on this machine. `elapsed` is None where an arm's training time is unknown.
+    """The whole study on this machine.
 
-    In `elapsed`: training and evaluation. Not in it: drift's features, probes, the checkpoints that matching asks,
-    loading, and what workers take from each other (each part was measured alone).
+    In `elapsed`: training, dev curves and evaluation, and of jobs that a run has timed all that they did.
+    `left_out` names the rest.
     """
 
     arms: tuple[ArmCost, ...]
     evaluation: Seconds
     workers: int
-    elapsed: Seconds | None
-    memory_gib: float
-    """Peak of this process: all that one worker holds at a time."""
+    elapsed: Seconds
+    left_out: tuple[str, ...]
+    memory_gib: float | None
+    """Peak of this process, of what was measured here; None where an arm was read from a run and not executed."""
+
+
+Jobs = Mapping[tuple[str, str], Seconds]
+"""Seconds of whole jobs that a run has timed, by kind of job (`train`, `measure`, `probe`) and policy."""
 
 
 def sizes(tasks: Sequence[Task]) -> dict[str, Size]:
@@ -105,26 +114,70 @@ def measure_costs(
 
     An arm takes `steps` steps behind one that does not count; a teacher that is not trained yet is stood in
     for by what its arm starts from, of the same size. Arms that a run holds just so (`stored` is its
-    plain study) are read from its timing instead. Nothing is written beside a temporary folder.
+    plain study) are read from its timing instead, and so are its measuring and probing. Nothing is written
+    beside a temporary folder.
+
+    Raises:
+        ConfigError: an arm, its data or a task that cannot be loaded as the study says.
+        DataError: data that is not there, or not as its kind should be.
+        ModelError: a base or teacher that cannot be loaded.
     """
-    known = {} if run is None else _timed(study, run, stored)
+    seen = None if run is None else _Seen(run, stored, environment_of(run), study)
     with _threads(threads(workers) if workers else torch.get_num_threads()):
+        tell("measuring evaluation")
+        location = base_location(study)
+        evaluation = _evaluation(study.tasks, location)
+        dev = _evaluation([study.dev.task], location, sampled=False) if study.dev else None
+        jobs = {} if seen is None else _job_times(study, seen)
+        known = {} if seen is None else _timed(study, seen, jobs, workers, dev)
         arms = []
         for arm in study.arms:
             if arm.name in known:
                 arms.append(known[arm.name])
             else:
                 tell(f"measuring {arm.name}")
-                arms.append(_measured(study, arm, steps))
-        tell("measuring evaluation")
-        evaluation = _evaluation(study.tasks, base_location(study))
+                arms.append(_measured(study, arm, steps, dev))
     return Costs(
         arms=tuple(arms),
         evaluation=evaluation,
         workers=max(1, workers),
-        elapsed=_elapsed(study, arms, evaluation, max(1, workers)),
-        memory_gib=peak_gib(),
+        elapsed=_elapsed(study, arms, evaluation, max(1, workers), jobs),
+        left_out=tuple(_left_out(study, jobs, max(1, workers))),
+        memory_gib=None if known else peak_gib(),
     )
+
+
+def _curve(study: Study, steps: int, dev: Seconds | None) -> Seconds:
+    """The dev curve of one arm and seed: a point before the first step, after so many, and after the last."""
+    if study.dev is None or dev is None:
+        return Seconds(0.0, 0.0)
+    return dev * float(1 + ceil(steps / study.dev.every_steps))
+
+
+def _left_out(study: Study, jobs: Jobs, workers: int) -> Iterator[str]:
+    """What `elapsed` does not hold, by name."""
+    untimed = {
+        kind: [name for name in names if (kind, name) not in jobs]
+        for kind, names in (
+            ("train", study.names),
+            ("measure", [BASE, *study.names]),
+            ("probe", [BASE, *study.names]),
+        )
+    }
+    if study.drift and untimed["measure"]:
+        yield "drift"
+    if study.probes and study.probes.during and untimed["train"]:
+        yield "probes while arms train"
+    if asked_at_the_end(to_plain(study)) and untimed["probe"]:
+        yield "probes at the end"
+    if any(study.goal(name) for name in untimed["train"]):
+        yield "checkpoints that matching asks"
+    if any(isinstance(study.null(name), Interpolation) for name in untimed["train"]):
+        yield "the search for interpolations"
+    if untimed["train"] or untimed["measure"]:
+        yield "loading and saving"
+    if workers > 1:
+        yield "what workers take from each other"
 
 
 def peak_gib() -> float:
@@ -135,7 +188,7 @@ def peak_gib() -> float:
     return peak / (2**30 if sys.platform == "darwin" else 2**20)
 
 
-def _measured(study: Study, arm: Arm, steps: int) -> ArmCost:
+def _measured(study: Study, arm: Arm, steps: int, dev: Seconds | None) -> ArmCost:
     """Steps of an arm on its own, timed; the first one warms up and does not count."""
     alone = replace(
         study,
@@ -147,6 +200,7 @@ def _measured(study: Study, arm: Arm, steps: int) -> ArmCost:
         match=None,
         nulls=(),
         dev=None,
+        probes=None,
     )
     with tempfile.TemporaryDirectory() as place:
         student, optimizer, bound = load_arm(
@@ -159,6 +213,7 @@ def _measured(study: Study, arm: Arm, steps: int) -> ArmCost:
                 break
     counted = seconds[1:] or seconds
     span = Seconds(min(counted), max(counted)) * float(bound.steps)
+    span = span + _curve(study, bound.steps, dev)
     return ArmCost(arm.name, bound.steps, span, f"{len(counted)} steps measured here")
 
 
@@ -173,27 +228,80 @@ def _standing(study: Study, arm: Arm) -> Arm:
     return replace(stood, start=PolicyRef(roots.get(arm.start.name, arm.start.name)))
 
 
-def _timed(study: Study, run: RunFolder, stored: Any) -> dict[str, ArmCost]:
-    """Arms whose training a run has timed, if it is the same training; the range is over its seeds."""
-    theirs = {plain["name"]: plain for plain in stored["arms"]} if stored else {}
-    found = {}
-    for arm in study.arms:
-        same = arm.name in theirs and not differences(theirs[arm.name], to_plain(arm))
-        totals = []
-        for folder in sorted((run.root / "arms" / arm.name).glob("seed-*")) if same else ():
-            rows = read_rows(folder / "timing.jsonl")
-            if rows and (folder / "policy").is_dir():
-                totals.append((len(rows), sum(row["seconds"] for row in rows)))
-        if totals:
-            seconds = [total for _, total in totals]
-            source = f"{len(totals)} seeds of {run.root}"
-            found[arm.name] = ArmCost(
-                arm.name, totals[0][0], Seconds(min(seconds), max(seconds)), source
-            )
+class _Seen:
+    """A run that is learned from, and in what it is another than the study."""
+
+    def __init__(self, run: RunFolder, stored: Any, environment: Any, study: Study) -> None:
+        self.run, self.stored, self.environment = run, stored, environment
+        self.likeness = likeness(study, stored, environment)
+
+    def folders(self, name: str) -> list[Path]:
+        """One a seed."""
+        return sorted((self.run.root / "arms" / name).glob("seed-*"))
+
+
+SAME_FOR: Mapping[str, tuple[str, ...]] = {
+    "train": ("dev", "probes"),
+    "measure": ("tasks", "drift"),
+    "probe": ("probes", "drift", "tasks"),
+}
+"""Parts of a study that a kind of job spends its time on."""
+
+
+def _job_times(study: Study, seen: _Seen) -> Jobs:
+    """Whole jobs that a run has timed of the same policies and work; each range is over its seeds."""
+    mine, found = to_plain(study), {}
+    for kind, parts in SAME_FOR.items():
+        if any(differences(seen.stored.get(part), mine[part]) for part in parts):
+            continue
+        for name in [BASE, *study.names]:
+            if seen.likeness.differences(name):
+                continue
+            spent = [
+                sum(row["seconds"] for row in rows)
+                for folder in seen.folders(name)
+                if (rows := _job_rows(folder, kind))
+            ]
+            if spent:
+                found[kind, name] = Seconds(min(spent), max(spent))
     return found
 
 
-def _evaluation(tasks: Sequence[Task], location: str) -> Seconds:
+def _job_rows(folder: Path, kind: str) -> list[dict[str, Any]]:
+    return [row for row in read_rows(folder / "jobs.timing.jsonl") if row["job"] == kind]
+
+
+def _timed(
+    study: Study, seen: _Seen, jobs: Jobs, workers: int, dev: Seconds | None
+) -> dict[str, ArmCost]:
+    """Arms whose training a run has timed, if it is the same arm on the same base; the range is over its seeds.
+
+    Where its whole job is no measure (another dev curve, other probes) its steps are.
+    """
+    machine = other_hardware(seen.environment, machine_here() | hardware(workers))
+    found = {}
+    for arm in study.arms:
+        if not seen.likeness.same(arm.name):
+            continue
+        totals = []
+        for folder in seen.folders(arm.name):
+            rows = read_rows(folder / "timing.jsonl")
+            if rows and (folder / "policy").is_dir():
+                totals.append((len(rows), sum(row["seconds"] for row in rows)))
+        if not totals:
+            continue
+        seconds = [total for _, total in totals]
+        stepped = Seconds(min(seconds), max(seconds)) + _curve(study, arm.steps, dev)
+        whole = jobs.get(("train", arm.name))
+        source = f"{len(totals)} seeds of {seen.run.root}" + ("" if whole else ", its steps alone")
+        other = seen.likeness.differences(arm.name)
+        other += [f"hardware: {', '.join(machine)}"] if machine else []
+        source += f"; other there: {', '.join(other)}" if other else ""
+        found[arm.name] = ArmCost(arm.name, totals[0][0], whole or stepped, source)
+    return found
+
+
+def _evaluation(tasks: Sequence[Task], location: str, *, sampled: bool = True) -> Seconds:
     """One policy on every task: the cost of a further item (low), and of an item of the first few (high)."""
     policy = Policy.load(location, name="student", device=best_device(), trainable=False)
     sized, total = sizes(tasks), Seconds(0.0, 0.0)
@@ -203,7 +311,7 @@ def _evaluation(tasks: Sequence[Task], location: str) -> Seconds:
             few = replace(task, limit=limit if task.limit is None else min(limit, task.limit))
             items = sizes([few])[task.key].items
             began = time.perf_counter()
-            evaluate(policy, [few], arm="plan", seed=0)
+            evaluate(policy, [few], arm="plan", seed=0, sampled=sampled)
             spent.append((items, time.perf_counter() - began))
         (_, first), (few_items, warm), (more_items, longer) = spent
         mean = max(first, warm) / few_items
@@ -216,30 +324,32 @@ def _evaluation(tasks: Sequence[Task], location: str) -> Seconds:
 
 
 def _elapsed(
-    study: Study, arms: Sequence[ArmCost], evaluation: Seconds, workers: int
-) -> Seconds | None:
+    study: Study, arms: Sequence[ArmCost], evaluation: Seconds, workers: int, jobs: Jobs
+) -> Seconds:
     """Of all jobs on so many workers: at least the work shared out and the longest chain; at most Graham's bound.
 
     `work / w <= time <= work / w + (1 - 1/w) * longest chain` for any order that respects the needs
-    (Graham, 1969).
+    (Graham, 1969). A policy is evaluated, or measured and probed as `jobs` has it of a run.
     """
-    spent = {cost.arm: cost.training for cost in arms}
-    if any(span is None for span in spent.values()):
-        return None
     nothing = Seconds(0.0, 0.0)
-    work, chain = evaluation, {BASE: evaluation}  # the base is measured once
+    spent = {cost.arm: cost.training for cost in arms}
+    for null in study.nulls:
+        stopped = nothing if isinstance(null, Interpolation) else spent[null.of]
+        spent[null.name] = jobs.get(("train", null.name), stopped)
+    behind = {
+        name: jobs.get(("measure", name), evaluation) + jobs.get(("probe", name), nothing)
+        for name in (BASE, *study.names)
+    }
+    work, chain = behind[BASE], {BASE: nothing}  # the base is measured once
     for name in TopologicalSorter({n: study.needs(n) for n in study.names}).static_order():
-        null = study.null(name)
-        source = name if null is None else "" if isinstance(null, Interpolation) else null.of
-        training = spent.get(source) or nothing
         before = [chain[need] for need in study.needs(name)]
         longest = Seconds(
             max((b.low for b in before), default=0.0), max((b.high for b in before), default=0.0)
         )
-        chain[name] = longest + training
-        work = work + (training + evaluation) * float(len(study.seeds))
-    longest = Seconds(max(c.low for c in chain.values()), max(c.high for c in chain.values()))
-    longest = longest + evaluation
+        chain[name] = longest + spent[name]
+        work = work + (spent[name] + behind[name]) * float(len(study.seeds))
+    whole = [chain[name] + behind[name] for name in chain]
+    longest = Seconds(max(c.low for c in whole), max(c.high for c in whole))
     return Seconds(
         max(work.low / workers, longest.low),
         work.high / workers + (1 - 1 / workers) * longest.high,

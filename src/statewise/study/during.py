@@ -87,7 +87,7 @@ def _scene(
         teachers={policy.name.removeprefix("teacher:"): policy for policy in taught},
         samples=samples,
         several={},
-        trained=trained_role(arm),
+        trained=trained_role(arm.streams[0].source),
         tokens=tokens,
         depths_tokens=probing.depths_tokens,
         seed=seed_for("probes", seed),

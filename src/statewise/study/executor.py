@@ -26,6 +26,7 @@ from statewise.study.jobs import is_measured, measure_arm, train_arm
 from statewise.study.models import BASE_SEED, is_trained
 from statewise.study.nulls import make_interpolation
 from statewise.study.probe_jobs import is_probed, probe_arm
+from statewise.study.probe_results import asked_at_the_end
 from statewise.study.spec import BASE, Study
 
 
@@ -67,7 +68,7 @@ def plan(study: Study, run: RunFolder) -> dict[Job, set[Job]]:
     for name, seed in product(study.order(), study.seeds):
         needs |= _training(study, name, seed)
         needs[Job("measure", name, seed)] = {Job("train", name, seed), base}
-    if study.probes and study.probes.asks_at_the_end:
+    if asked_at_the_end(to_plain(study)):
         needs |= _probing(study)
     return _unfinished(needs, run)
 

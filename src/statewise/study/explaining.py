@@ -128,11 +128,9 @@ def explain(
     def table(values: Mapping[tuple[str, int], float], doses: tuple[str, ...]) -> np.ndarray:
         return np.array([[values[arm, seed] for seed in seeds] for arm in doses])
 
-    return Explanation(
-        stats.explained(
-            {method: table(drift, doses) for method, doses in claim.methods.items()},
-            {method: table(loss, doses) for method, doses in claim.methods.items()},
-            {m: [arm in claim.stress for arm in doses] for m, doses in claim.methods.items()},
-        ),
-        n_items,
-    )
+    lost = {method: table(loss, doses) for method, doses in claim.methods.items()}
+    stress = {m: [arm in claim.stress for arm in doses] for m, doses in claim.methods.items()}
+    if same := stats.nothing_to_explain(lost, stress):
+        return f"Claim {claim.name}: {same}, so there is nothing for drift to explain."
+    moved = {method: table(drift, doses) for method, doses in claim.methods.items()}
+    return Explanation(stats.explained(moved, lost, stress), n_items)

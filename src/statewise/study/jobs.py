@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from statewise.arms import Arm, bind, policies
-from statewise.data import Prompts, load
+from statewise.data import Prompts
 from statewise.evaluate import evaluate, write_items
 from statewise.memory import memories
 from statewise.policy import LIVE, Ema, Policy, PolicyRef
@@ -28,6 +28,7 @@ from statewise.probes import (
 from statewise.probes.drift import prefixes
 from statewise.seeding import seed_for
 from statewise.states import read_states, write_states
+from statewise.stats import item_mean
 from statewise.store import (
     RunFolder,
     append_rows,
@@ -53,7 +54,7 @@ from statewise.study.models import (
     load_role,
     marker,
 )
-from statewise.study.preflight import load_prompts
+from statewise.study.preflight import drift_prompts, load_prompts
 from statewise.study.spec import BASE, DevCurve, Study
 from statewise.train import Row, make_optimizer, train
 from statewise.trajectory import Sampling, Trajectory
@@ -194,14 +195,13 @@ def _measure_dev(
 ) -> None:
     """One point of the dev curve."""
     items = evaluate(student, [dev.task], arm=name, seed=seed, sampled=False)
-    scores = np.array([item.score for item in items])
-    stderr = None if len(scores) < 2 else float(scores.std(ddof=1) / len(scores) ** 0.5)
+    found = item_mean([item.score for item in items])
     row = {
         "step": step,
         "task": dev.task.key,
-        "score": float(scores.mean()),
-        "n": len(scores),
-        "stderr": stderr,
+        "score": found.value,
+        "n": found.n,
+        "stderr": found.stderr,
     }
     append_rows(folder / "dev.jsonl", [row])
 
@@ -239,7 +239,7 @@ def _card(study: Study, arm: Arm, seed: int) -> dict[str, object]:
         "study": study.name,
         "arm": arm.name,
         "seed": seed,
-        "steps": arm.steps,
+        "steps_declared": arm.steps,
         "teachers": [policy.name for policy in policies(arm.streams)],
         "prompts": [len(p) for p in loaded],
         "prompts_dropped": sum(p.dropped for p in loaded),
@@ -326,15 +326,8 @@ def _measure_drift(
 
 
 def _rollouts(drift: Drift, policy: Policy, seed: int) -> list[Trajectory]:
-    prompts = load(
-        drift.prompts,
-        policy.to_ids,
-        context_tokens=policy.context_tokens,
-        max_new_tokens=drift.max_new_tokens,
-        prefix_ids=policy.prefix_ids,
-    )
     return policy.sample(
-        prompts.items,
+        drift_prompts(drift, policy),
         sampling=Sampling(drift.temperature),
         max_new_tokens=drift.max_new_tokens,
         seed=seed,

@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from statewise import words
+from statewise.stats import Estimate
 from statewise.store import read_json
 from statewise.study.rows import MatchRow
 
@@ -20,6 +21,8 @@ QUANTITIES = {
     "target_gain": "dev gain over base",
 }
 """A quantity as a table writes it."""
+Z_95 = 1.959964
+"""97.5 % point of the normal distribution."""
 
 
 def matched_rows(
@@ -49,7 +52,64 @@ def _row(name: str, stored: Sequence[Mapping[str, Any]]) -> MatchRow:
         missed=_missed(target, spent),
         step=fmean(found["step"] for found in stored),
         share=fmean(shares) if shares else None,
+        stderr=_stderr([found.get("stderr") for found in stored]),
     )
+
+
+def _stderr(each: Sequence[float | None]) -> float | None:
+    """Of a mean over checkpoints whose errors are independent: `sqrt(sum of squares) / n`; None where one is.
+
+    >>> _stderr([0.3, 0.4]), _stderr([0.3, None])
+    (0.25, None)
+    """
+    known = [e for e in each if e is not None]
+    return sum(e**2 for e in known) ** 0.5 / len(known) if len(known) == len(each) else None
+
+
+def spent_estimate(row: MatchRow) -> Estimate:
+    """What was spent, with its normal 95 % interval where it was measured and not counted.
+
+    >>> e = spent_estimate(MatchRow("a", "kl_to_base", 0.1, 0.1, 0.0, 20.0, stderr=0.01))
+    >>> round(e.low, 4), round(e.high, 4)
+    (0.0804, 0.1196)
+    """
+    if row.stderr is None:
+        return Estimate(row.spent, None, 1, row.quantity)
+    low, high = (row.spent + side * Z_95 * row.stderr for side in (-1, 1))
+    return Estimate(row.spent, row.stderr, 1, row.quantity, low, high)
+
+
+def missed_estimate(row: MatchRow) -> Estimate | None:
+    """The miss in percent, with the error of what was spent; None where the target is 0.
+
+    >>> e = missed_estimate(MatchRow("a", "kl_to_base", 0.1, 0.1, 0.0, 20.0, stderr=0.01))
+    >>> round(e.low, 1), round(e.high, 1)
+    (-19.6, 19.6)
+    """
+    if row.missed is None:
+        return None
+    spent, scale = spent_estimate(row), 100 / abs(row.target)
+    if spent.stderr is None or spent.low is None or spent.high is None:
+        return Estimate(100 * row.missed, None, 1, "percent")
+    # Ends keep their order where the target is negative, a loss that is matched.
+    off = sorted(100 * (end / row.target - 1) for end in (spent.low, spent.high))
+    return Estimate(100 * row.missed, scale * spent.stderr, 1, "percent", *off)
+
+
+def error_text(row: MatchRow) -> str:
+    """The interval of what was spent; a dash where it was counted, or where its error is unknown.
+
+    >>> error_text(MatchRow("a", "kl_to_base", 0.1, 0.1, 0.0, 20.0, stderr=0.01))
+    '[0.0804, 0.1196]'
+    """
+    spent = spent_estimate(row)
+    if spent.low is None or spent.high is None:
+        return words.DASH
+    ends = (
+        f"{words.MINUS if end < 0 else ''}{words.amount(abs(end))}"
+        for end in (spent.low, spent.high)
+    )
+    return f"[{', '.join(ends)}]"
 
 
 def _missed(target: float, spent: float) -> float | None:

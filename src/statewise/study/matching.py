@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from statewise.data import load
 from statewise.errors import RunError
 from statewise.evaluate import evaluate
 from statewise.policy import Policy, PolicyRef
 from statewise.probes import mean_kl, update_norm
 from statewise.seeding import seed_for
+from statewise.stats import item_effect
 from statewise.store import (
     RunFolder,
     append_rows,
@@ -34,9 +34,10 @@ from statewise.store import (
 )
 from statewise.study.controls import SPENT, Match
 from statewise.study.models import load_role, marker
+from statewise.study.preflight import drift_prompts
 from statewise.study.spec import BASE, Study
 from statewise.train import Row
-from statewise.trajectory import Prompt, Sampling
+from statewise.trajectory import Sampling
 
 Measure = Callable[[Policy], tuple[float, float | None]]
 """A quantity of a checkpoint and its standard error over prompts or items; None where it has none."""
@@ -85,17 +86,22 @@ class Goal:
         """Write the policy that is measured, and what it spent; returns its step. `step` is the last one."""
         if self.measure is None:
             student.save(beside)
-            spent = total(self.folder, self.match.by, step)
+            spent, stderr = total(self.folder, self.match.by, step), None
         else:
             rows = read_rows(self.folder / "match.jsonl")
             step = nearest_step(rows, self.target)
-            spent = next(row["value"] for row in rows if row["step"] == step)
+            row = next(row for row in rows if row["step"] == step)
+            spent, stderr = row["value"], row["stderr"]
             place = self.nearest / f"step-{step}"
             if not place.is_dir():
-                raise RunError(f"{place} is missing; delete {self.folder} and run again")
+                raise RunError(
+                    f"{place}, the weights that were chosen, is missing; delete {self.folder} and run again: "
+                    "the arm then trains anew, from its first step"
+                )
             shutil.copytree(place, beside, dirs_exist_ok=True)
         known = read_json(self.folder / "match.json")
-        write_json(self.folder / "match.json", known | {"spent": spent, "step": step})
+        found = {"spent": spent, "stderr": stderr, "step": step}
+        write_json(self.folder / "match.json", known | found)
         return step
 
     def _kept(self) -> dict[int, Path]:
@@ -133,13 +139,19 @@ def begin_record(
 
 
 def target_of(study: Study, run: RunFolder, match: Match, seed: int) -> float:
-    """The number itself, or the total of the arm that the rule names, under the same seed."""
+    """The number itself, or the total of the arm that the rule names, under the same seed.
+
+    Raises RunError where that arm spent nothing of the quantity.
+    """
     if not isinstance(match.target, str):
         return float(match.target)
     name = match.target
     if match.by in SPENT:
         steps = marker(str(run.arm(name, seed) / "policy"))["steps"]
-        return total(run.arm(name, seed), match.by, steps)
+        spent = total(run.arm(name, seed), match.by, steps)
+        if spent <= 0:  # every arm would end with its first step
+            raise RunError(f"match.target: {name} spent no {match.by}; match by another quantity")
+        return spent
     policy = load_role("student", PolicyRef(name), study, run, seed=seed)
     return measure_of(study, run, match, name, seed)(policy)[0]
 
@@ -202,7 +214,7 @@ def kl_to_base(study: Study, run: RunFolder, seed: int, prompts_limit: int) -> M
     drift = study.drift
     assert drift is not None
     base = load_role(BASE, PolicyRef(BASE), study, run, seed=seed)
-    prompts = _prompts(study, base)[:prompts_limit]
+    prompts = drift_prompts(drift, base)[:prompts_limit]
 
     def measure(policy: Policy) -> tuple[float, float | None]:
         states = policy.sample(
@@ -212,25 +224,13 @@ def kl_to_base(study: Study, run: RunFolder, seed: int, prompts_limit: int) -> M
             seed=seed_for("match", seed),
         )
         found = mean_kl(policy, base, states)
-        return found.value, found.stderr
+        return found.value, found.stderr or None  # no rollout differs: unknown, not 0
 
     return measure
 
 
-def _prompts(study: Study, policy: Policy) -> Sequence[Prompt]:
-    drift = study.drift
-    assert drift is not None
-    return load(
-        drift.prompts,
-        policy.to_ids,
-        context_tokens=policy.context_tokens,
-        max_new_tokens=drift.max_new_tokens,
-        prefix_ids=policy.prefix_ids,
-    ).items
-
-
 def _target_gain(study: Study, run: RunFolder, seed: int) -> Measure:
-    """Dev accuracy minus the base's, paired by item."""
+    """Dev accuracy minus the base's, paired by item; where no item differs the error has a floor of 2/n."""
     dev = study.dev
     assert dev is not None
 
@@ -241,8 +241,7 @@ def _target_gain(study: Study, run: RunFolder, seed: int) -> Measure:
     before = scores(load_role(BASE, PolicyRef(BASE), study, run, seed=seed))
 
     def measure(policy: Policy) -> tuple[float, float | None]:
-        gain = scores(policy) - before
-        stderr = None if len(gain) < 2 else float(gain.std(ddof=1) / len(gain) ** 0.5)
-        return float(gain.mean()), stderr
+        gain = item_effect([scores(policy) - before])
+        return gain.value, gain.scales[0].stderr if gain.scales else None
 
     return measure

@@ -141,6 +141,20 @@ def refuse_foreign(directory: Path, key: str) -> None:
         )
 
 
+def check_ends(first: Policy, second: Policy) -> None:
+    """Refuse two policies with nothing between them: other weights, or other tokens, than each other.
+
+    Adapters do not count: an interpolation merges them. Raises ModelError.
+    """
+    check_same_encoding(first, second)
+    shapes = [{n: p.shape for n, p in end.module.named_parameters()} for end in (first, second)]
+    if shapes[0] != shapes[1]:
+        raise ModelError(
+            "nothing lies between two policies with other weights than each other (layers, widths or "
+            "vocabulary differ); interpolate between an arm and what it started from"
+        )
+
+
 def check_same_encoding(student: Policy, teacher: Policy) -> None:
     """Refuse a teacher that reads other tokens. Equal width proves nothing; equal encodings do.
 

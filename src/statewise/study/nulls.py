@@ -10,14 +10,14 @@ from collections.abc import Callable
 
 import torch
 
-from statewise.errors import ModelError
 from statewise.policy import Policy, PolicyRef
 from statewise.store import RunFolder, exclusive, read_json, whole_directory, write_json, write_text
 from statewise.study.card import model_card
 from statewise.study.controls import Interpolation
 from statewise.study.jobs import Progress, is_trained
 from statewise.study.matching import begin_record, kl_to_base
-from statewise.study.models import MARKER, base_location, check_same_encoding, load_role
+from statewise.study.models import MARKER, base_location, check_ends, load_role
+from statewise.study.preflight import placed
 from statewise.study.spec import Study
 
 MOST = 12
@@ -41,22 +41,23 @@ def make_interpolation(
             load_role("student", PolicyRef(end), study, run, seed=seed).merged()
             for end in null.between
         )
-        check_same_encoding(first, second)
+        with placed(f"nulls.{name}.between"):
+            check_ends(first, second)
         between = first.snapshot("student")
-        tried: dict[float, float] = {}
+        tried: dict[float, tuple[float, float | None]] = {}
 
         def kl_at(share: float) -> float:
             progress("interpolating", len(tried), MOST + 2, 0.0)
             interpolate(between, first, second, share)
-            tried[share] = measure(between)[0]
-            return tried[share]
+            tried[share] = measure(between)
+            return tried[share][0]
 
         share = solve(kl_at, target, tolerance=null.tolerance)
         interpolate(between, first, second, share)
         known = read_json(folder / "match.json")
-        write_json(
-            folder / "match.json", known | {"spent": tried[share], "step": 0, "share": share}
-        )
+        spent, stderr = tried[share]
+        reached = {"spent": spent, "stderr": stderr, "step": 0, "share": share}
+        write_json(folder / "match.json", known | reached)
         facts = {
             "study": study.name,
             "arm": name,
@@ -77,15 +78,9 @@ def make_interpolation(
 def interpolate(into: Policy, first: Policy, second: Policy, share: float) -> None:
     """Set every weight of `into` to `(1 - share) * first + share * second`; exactly theirs at 0 and 1.
 
-    Raises ModelError where the two have other weights than each other.
+    `check_ends` says whether anything lies between the two.
     """
     ends = [dict(policy.module.named_parameters()) for policy in (first, second)]
-    shapes = [{name: p.shape for name, p in end.items()} for end in ends]
-    if shapes[0] != shapes[1]:
-        raise ModelError(
-            "nothing lies between two policies with other weights than each other (layers, widths or "
-            "vocabulary differ); interpolate between an arm and what it started from"
-        )
     for name, p in into.module.named_parameters():
         p.copy_(torch.lerp(ends[0][name], ends[1][name], share))
 

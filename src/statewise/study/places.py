@@ -40,7 +40,7 @@ def find_policies(
 ) -> Places:
     """Resolve what a command line names; nothing is loaded.
 
-    A place is a run folder (every trained arm of `seed`, or those of `arms`, and the base), a
+    A place is a run folder (every arm and null of `seed` that is there, or those of `arms`), a
     directory or hub name, `world` for the embedded base, or any of the last two as `NAME=PLACE`.
     Raises RunError where a run has nothing to show, ConfigError for a name that is taken or unknown.
     """
@@ -62,7 +62,8 @@ def find_policies(
             run = from_plain(Study, load_yaml(Path(place) / "study.yaml")), RunFolder(Path(place))
             for name, location in _trained(*run, arms, seed).items():
                 add(name, location)
-            teachers = {arm.name: teacher_names(arm) for arm in run[0].arms}
+            made = {name: run[0].trained_as(name) for name in run[0].names}
+            teachers = {name: teacher_names(arm) if arm else () for name, arm in made.items()}
         else:
             name, equals, location = place.partition("=")
             location = location if equals else place
@@ -96,8 +97,8 @@ def version_of(location: str) -> int:
 
 
 def _trained(study: Study, run: RunFolder, arms: Sequence[str], seed: int | None) -> dict[str, str]:
-    """Places of the arms that are trained to the end, under the first seed unless one is given."""
-    names = [arm.name for arm in study.arms]
+    """Places of the arms and nulls that are made whole, under the first seed unless one is given."""
+    names = study.names
     for name in arms:
         if name not in names:
             raise ConfigError(f"--arm: no arm {name!r}; {nearest(name, names)}")

@@ -76,9 +76,10 @@ def _claims(name: str, claims: tuple[ClaimPlan, ...]) -> Table:
 
 def _legend(assumed: Assumed) -> str:
     return (
-        "sees: true effect that this design calls supported 8 times in 10, at the strictest level that Holm asks "
-        "for (of `retains`: the margin at which no change is). for: true effect that the needed items (at these "
-        "seeds) and seeds (at these items) would decide so. The least favourable comparison of each claim. "
+        "sees: true effect that this design calls supported at least 8 times in 10, all comparisons of the claim "
+        "together, at the strictest level that Holm asks for (of `retains`: the margin at which no change is). "
+        "for: true effect that the needed items (at these seeds) and seeds (at these items) would decide so. Each "
+        "number is that of the comparison of a claim that asks most. "
         f"Where no run says better: {assumed.discordance:g} of items differ between two arms, the same for every "
         f"seed, and an arm's score has standard deviation {assumed.seed_sd:g} over seeds. Both are assumptions."
     )
@@ -90,18 +91,22 @@ def _costs(costs: Costs) -> Table:
     for head in ("steps", "training", "from"):
         table.add_column(head, justify="left" if head == "from" else "right")
     for arm in costs.arms:
-        span = DASH if arm.training is None else _span(arm.training)
+        span = _span(arm.training)
         table.add_row(escape(arm.arm), f"{arm.steps:,}", span, escape(arm.source))
     return table
 
 
 def _spent(costs: Costs) -> str:
-    whole = "unknown" if costs.elapsed is None else _span(costs.elapsed)
     workers = f"{costs.workers} worker{'s' * (costs.workers != 1)}"
+    without = f", without {', '.join(costs.left_out)}" if costs.left_out else ""
+    memory = (
+        "unknown: arms that were read from the run were not executed"
+        if costs.memory_gib is None
+        else f"{costs.memory_gib:.1f} GiB a worker, the peak of what was measured here"
+    )
     return (
-        f"Evaluation of one policy on all tasks: {_span(costs.evaluation)}. The whole study on {workers}: {whole}, "
-        "without drift's features, probes, matching's checkpoints, and what workers take from each other. "
-        f"Memory: {costs.memory_gib:.1f} GiB a worker, the peak of these measurements."
+        f"Evaluation of one policy on all tasks: {_span(costs.evaluation)}. The whole study on {workers}: "
+        f"{_span(costs.elapsed)}{without}. Memory: {memory}."
     )
 
 

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import ceil, inf, sqrt
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -31,10 +33,13 @@ from statewise.study.claims import (
     Exceeds,
     Retains,
     Unexplained,
+    Unit,
     rivals,
 )
 from statewise.study.items import differences
 from statewise.study.verdicts import ALPHA
+
+Number = TypeVar("Number", int, float)
 
 MOST_SEEDS = 200
 MOST_ITEMS = 10_000
@@ -62,12 +67,15 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class ClaimPlan:
-    """What one claim could see. Numbers are those of its least favourable comparison.
+    """What one claim could see. Each number is that of the comparison which asks most for it.
 
-    `smallest_detectable` is the true effect that the study calls supported 8 times in 10; for `retains` the
-    margin at which no effect is called so. `aim` is the true effect that `items_needed` (all of its tasks
-    together, in the study's proportions, at the study's seeds) and `seeds_needed` (at its items) are for.
-    None where no number would do, and `note` says why.
+    `comparison`, its items, clusters and variances are those of the one that sees least.
+
+    `smallest_detectable` is the true effect, the same in every comparison, that the study calls supported at
+    least 8 times in 10: all comparisons must pass, and share the misses. For `retains` it is the margin at
+    which no effect is called so. `aim` is the true effect that `items_needed` (all of its tasks together, in
+    the study's proportions, at the study's seeds) and `seeds_needed` (at its items) are for. None where no
+    number would do, and `note` says why.
     """
 
     name: str
@@ -114,6 +122,7 @@ def plan_claims(
     seeds: int,
     assumed: Assumed,
     scores: pd.DataFrame | None = None,
+    unlike: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[ClaimPlan, ...]:
     """What each claim could see at this design.
 
@@ -124,6 +133,10 @@ def plan_claims(
         seeds: training seeds.
         assumed: where nothing is known.
         scores: item-level rows of a run like the planned one (see `verdicts.decide`), if there is one.
+        unlike: by arm, in what that run is another; said beside what was learned from it.
+
+    Raises:
+        DataError: scores that cannot be paired.
     """
     primary = max(1, sum(claim.primary for claim in claims))
     found = []
@@ -132,13 +145,87 @@ def plan_claims(
         if isinstance(claim, Unexplained):
             found.append(_unexplained(claim, seeds, alpha))
             continue
+        compared = list(product(rivals(claim), _groups(claim, roles)))
+        # All must pass, and of an equivalence both sides: they share the misses.
+        power = stats.part_power(len(compared), sides=2 if isinstance(claim, Retains) else 1)
         parts = [
-            _part(claim, rival, tasks, sizes, seeds, alpha, assumed, scores)
-            for rival in rivals(claim)
-            for tasks in _groups(claim, roles)
+            _part(claim, rival, tasks, sizes, seeds, alpha, power, assumed, scores, unlike or {})
+            for rival, tasks in compared
         ]
-        found.append(max(parts, key=lambda part: part.smallest_detectable or inf))
+        found.append(_joined(claim, parts, seeds, alpha, assumed))
     return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One comparison: how far beyond its margin it sees, and what it would need.
+
+    `more` is so many times the study's items, `enough` seeds; None where no number would do.
+    """
+
+    comparison: str
+    items: int
+    clusters: int
+    assumed: str
+    reach: float | None
+    more: float | None
+    enough: int | None
+    note: str
+
+
+def _joined(
+    claim: Comparison, parts: Sequence[_Part], seeds: int, alpha: float, assumed: Assumed
+) -> ClaimPlan:
+    """The plan of a claim: each number is that of the comparison which asks most, and None beats any."""
+    shown = max(parts, key=lambda part: inf if part.reach is None else part.reach)
+    equivalence, one = isinstance(claim, Retains), claim.unit == "items"
+    more = _largest([part.more for part in parts])
+    return ClaimPlan(
+        name=claim.name,
+        kind=claim.kind,
+        primary=claim.primary,
+        margin=claim.margin,
+        level=1 - 2 * alpha,
+        comparison=shown.comparison,
+        seeds=1 if one else seeds,
+        items=shown.items,
+        clusters=shown.clusters,
+        assumed=shown.assumed,
+        smallest_detectable=(
+            shown.reach if shown.reach is None or equivalence else claim.margin + shown.reach
+        ),
+        aim=0.0 if equivalence else claim.margin + assumed.beyond,
+        items_needed=None if more is None else ceil(more * shown.items),
+        seeds_needed=None if one else _largest([part.enough for part in parts]),
+        note=_note(parts, shown),
+    )
+
+
+def _largest(needs: Sequence[Number | None]) -> Number | None:
+    known = [need for need in needs if need is not None]
+    return max(known) if len(known) == len(needs) else None
+
+
+def _note(parts: Sequence[_Part], shown: _Part) -> str:
+    """Why numbers are missing, and which other comparison than the one that is shown asks most."""
+    said: dict[str, list[str]] = {}
+    for part in parts:
+        said.setdefault(part.note, []).append(part.comparison)
+    notes = [
+        note if len(names) == len(parts) else f"{', '.join(names)}: {note}"
+        for note, names in said.items()
+        if note
+    ]
+    at = parts.index(shown)
+    asked: dict[str, list[float | None]] = {
+        "items": [part.more for part in parts],
+        "seeds": [part.enough for part in parts],
+    }
+    for what, needs in asked.items():
+        most = _largest(needs)
+        if most is not None and most != needs[at]:
+            notes.append(f"{parts[needs.index(most)].comparison} needs most {what}")
+    return "; ".join(notes)
 
 
 def _groups(claim: Comparison, roles: Mapping[str, str]) -> list[list[str]]:
@@ -156,66 +243,62 @@ def _part(
     sizes: Mapping[str, Size],
     seeds: int,
     alpha: float,
+    power: float,
     assumed: Assumed,
     scores: pd.DataFrame | None,
-) -> ClaimPlan:
-    spread = None if scores is None else learned(scores, claim.arm, rival, tasks)
+    unlike: Mapping[str, Sequence[str]],
+) -> _Part:
+    equivalence, one = isinstance(claim, Retains), claim.unit == "items"
+    spread = None if scores is None else learned(scores, claim.arm, rival, tasks, claim.unit)
     clusters = [float(sizes[name].clusters) for name in tasks]
     if spread is None:
-        arms = 1 if rival == BASE else 2
+        arms = len({claim.arm, rival} - {BASE})
         spread = Spread(
             arms * assumed.seed_sd**2,
             (assumed.discordance,) * len(tasks),
             (0.0,) * len(tasks),
             learned=False,
         )
-    equivalence, one = isinstance(claim, Retains), claim.unit == "items"
-    # No change at all must pass two one-sided tests; each gets half of the misses.
-    power = 1 - (1 - stats.POWER) / 2 if equivalence else stats.POWER
 
     def reach(n_seeds: int, scale: float = 1.0) -> float | None:
-        sized = [max(2.0, scale * n) for n in clusters]
+        sized = [scale * n for n in clusters]
         scales = checkpoint_scales(spread, sized) if one else scales_of(spread, n_seeds, sized)
         if not scales:
             return None
         return max(stats.detectable_beyond(s.stderr, s.df, alpha, power) for s in scales)
 
     goal = claim.margin if equivalence else assumed.beyond
-    items = sum(sizes[name].items for name in tasks)
-    now = reach(seeds)
-    more = None if now is None else _items(lambda k: reach(seeds, k) or inf, goal)
-    enough = None if one else _seeds(lambda s: reach(s) or inf, goal)
-    note = ""
-    if now is None:
-        note = "one seed cannot speak about a method"
+    alone = min(clusters) < 2
+    # Of fewer than two clusters of a task nothing is known: no advice goes below.
+    more = _items(lambda k: reach(seeds, k) or inf, goal, least=2 / min(clusters))
+    enough = None if one or alone else _seeds(lambda s: reach(s) or inf, goal)
+    notes = []
+    if seeds < 2 and not one:
+        notes.append("one seed cannot speak about a method")
     elif more is None:
-        note = "no number of items decides it at these seeds"
+        notes.append("no number of items decides it at these seeds")
+    if alone:
+        notes.append("a task with a single item, or cluster of items, leaves its error unknown")
     elif enough is None and not one:
-        note = "no number of seeds decides it at these items"
-    label = f"{claim.arm} on {tasks[0]}" if equivalence else f"{claim.arm} vs {rival}"
-    return ClaimPlan(
-        name=claim.name,
-        kind=claim.kind,
-        primary=claim.primary,
-        margin=claim.margin,
-        level=1 - 2 * alpha,
-        comparison=label,
-        seeds=1 if one else seeds,
-        items=items,
+        notes.append("no number of seeds decides it at these items")
+    return _Part(
+        comparison=f"{claim.arm} on {tasks[0]}" if equivalence else f"{claim.arm} vs {rival}",
+        items=sum(sizes[name].items for name in tasks),
         clusters=int(sum(clusters)),
-        assumed=_words(spread, len(tasks)),
-        smallest_detectable=None if now is None else now if equivalence else claim.margin + now,
-        aim=0.0 if equivalence else claim.margin + assumed.beyond,
-        items_needed=None if more is None else ceil(more * items),
-        seeds_needed=enough,
-        note=note,
+        assumed=_words(spread, claim.unit, [*unlike.get(claim.arm, ()), *unlike.get(rival, ())]),
+        reach=None if alone else reach(seeds),
+        more=more,
+        enough=enough,
+        note=", and ".join(notes),
     )
 
 
-def _words(spread: Spread, tasks: int) -> str:
-    source = "from the run" if spread.learned else "assumed"
-    differ = sum(i + e for i, e in zip(spread.items, spread.rest, strict=True)) / tasks
-    return f"{source}: items {differ:.3f}, seeds {sqrt(spread.seeds):.3f}"
+def _words(spread: Spread, unit: Unit, unlike: Sequence[str]) -> str:
+    other = f" (other there: {', '.join(dict.fromkeys(unlike))})" if unlike else ""
+    source = f"from the run{other}" if spread.learned else "assumed"
+    differ = sum(i + e for i, e in zip(spread.items, spread.rest, strict=True)) / len(spread.items)
+    seeds = f", seeds {sqrt(spread.seeds):.3f}" if unit == "seeds" else ""
+    return f"{source}: items {differ:.3f}{seeds}"
 
 
 def _unexplained(claim: Unexplained, seeds: int, alpha: float) -> ClaimPlan:
@@ -284,18 +367,25 @@ def checkpoint_scales(spread: Spread, clusters: Sequence[float]) -> tuple[stats.
     return (stats.Scale(sqrt(variance) / len(clusters), inf),)
 
 
-def learned(scores: pd.DataFrame, arm: str, rival: str, tasks: Sequence[str]) -> Spread | None:
+def learned(
+    scores: pd.DataFrame, arm: str, rival: str, tasks: Sequence[str], unit: Unit = "seeds"
+) -> Spread | None:
     """The variances in a run's own item differences, by the method of moments; None where it lacks them.
 
     `e^2 = MS_res`, `i^2 = var(columns) - e^2/S`, `s^2 = var(seeds' means) - sum e_t^2/n_t / T^2`, each at
     least 0. From 3 seeds s^2 is rough: a factor 2 either way, and more. With one seed nothing says how
-    seeds differ, and the run is not used.
+    seeds differ, and the run is not used; of checkpoints (`unit` items) one a side is enough.
     """
     if not {arm, rival} <= set(scores["arm"]):
         return None
     fixed = frozenset({BASE})
     tables = [differences(scores, arm, rival, name, fixed).values for name in tasks]
-    if any(not table.size or min(table.shape) < 2 for table in tables):
+    if any(not table.size or table.shape[1] < 2 for table in tables):
+        return None
+    if unit == "items":
+        items = tuple(float(table.var(axis=1, ddof=1).mean()) for table in tables)
+        return Spread(0.0, items, (0.0,) * len(items), learned=True)
+    if any(len(table) < 2 for table in tables):
         return None
     seeds, count = len(tables[0]), len(tables)
     by_seed = np.mean([table.mean(axis=1) for table in tables], axis=0)
@@ -316,11 +406,13 @@ def learned(scores: pd.DataFrame, arm: str, rival: str, tasks: Sequence[str]) ->
 # ---- how much would do --------------------------------------------------------------------------------
 
 
-def _items(reach: Callable[[float], float], goal: float) -> float | None:
-    """The smallest multiple of the study's items at which `reach` is no more than `goal`."""
-    low, high = 1 / MOST_ITEMS, float(MOST_ITEMS)
+def _items(reach: Callable[[float], float], goal: float, least: float) -> float | None:
+    """The smallest multiple of the study's items, from `least`, at which `reach` is no more than `goal`."""
+    low, high = least, float(MOST_ITEMS)
     if reach(high) > goal:
         return None
+    if reach(low) <= goal:
+        return low
     for _ in range(60):
         middle = sqrt(low * high)
         low, high = (low, middle) if reach(middle) <= goal else (middle, high)

@@ -6,7 +6,7 @@ What is not tried: whether everything fits into memory, and whether the hub stay
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,11 +16,14 @@ from statewise.errors import ConfigError, StatewiseError, nearest
 from statewise.evaluate import Task
 from statewise.evaluate.tasks import load as load_task
 from statewise.policy import LIVE, Ema, Policy, PolicyRef
+from statewise.probes import Drift
 from statewise.sources import longest_completion
 from statewise.store import RunFolder, check_folder
+from statewise.study.controls import Interpolation
 from statewise.study.models import (
     base_location,
     best_device,
+    check_ends,
     check_same_encoding,
     external_refs,
     root_of,
@@ -28,6 +31,7 @@ from statewise.study.models import (
 from statewise.study.probe_samples import probe_prompts
 from statewise.study.spec import BASE, Study
 from statewise.supervision import Context
+from statewise.trajectory import Prompt
 
 
 def load_prompts(stream: Stream, student: Policy) -> Prompts:
@@ -44,6 +48,17 @@ def load_prompts(stream: Stream, student: Policy) -> Prompts:
     )
 
 
+def drift_prompts(drift: Drift, reader: Policy) -> Sequence[Prompt]:
+    """The prompts that drift is measured on, tokenised for whoever completes them."""
+    return load(
+        drift.prompts,
+        reader.to_ids,
+        context_tokens=reader.context_tokens,
+        max_new_tokens=drift.max_new_tokens,
+        prefix_ids=reader.prefix_ids,
+    ).items
+
+
 def mark(run: RunFolder) -> Path:
     """The file that says that this folder's study has passed; whoever claims the folder writes it."""
     return run.root / ".preflight-passed"
@@ -53,7 +68,8 @@ def preflight(study: Study, run: RunFolder) -> None:
     """Load every model, set of prompts and task of a study once; skipped where it has passed before.
 
     Checks besides: every outside teacher and start reads the student's tokens, a teacher's own
-    prompts and drift's leave room, and a task's `cluster` is a field of its data. Writes nothing.
+    prompts and drift's leave room, an interpolation's ends have the same weights, and a task's
+    `cluster` is a field of its data. Writes nothing.
 
     Raises ModelError, DataError, ConfigError or RunError, naming the arm or the task.
     """
@@ -64,7 +80,7 @@ def preflight(study: Study, run: RunFolder) -> None:
     for arm in study.arms:
         for ref in external_refs(study, arm):
             if ref.name not in models:
-                with _place(f"arms.{arm.name}"):
+                with placed(f"arms.{arm.name}"):
                     models[ref.name] = _load(ref.name)
     roots = {arm.name: models[root_of(study, arm)] for arm in study.arms} | models
     for arm in study.arms:
@@ -72,28 +88,25 @@ def preflight(study: Study, run: RunFolder) -> None:
         known = roots | {LIVE: student}
         for ref in references(arm):
             if known[ref.name] is not student:
-                with _place(f"arms.{arm.name}"):
+                with placed(f"arms.{arm.name}"):
                     check_same_encoding(student, known[ref.name])
         for place, stream in enumerate(arm.streams):
-            with _place(f"arms.{arm.name}.streams[{place}].prompts"):
+            with placed(f"arms.{arm.name}.streams[{place}].prompts"):
                 prompts = load_prompts(stream, student)
             for number, term in enumerate(stream.terms):
-                with _place(
+                with placed(
                     f"arms.{arm.name}.streams[{place}].terms[{number}].supervision.context"
                 ):
                     check_context(stream, term, prompts, student, known)
     if study.drift:
-        with _place("drift.prompts"):
-            base = models[BASE]
-            load(
-                study.drift.prompts,
-                base.to_ids,
-                context_tokens=base.context_tokens,
-                max_new_tokens=study.drift.max_new_tokens,
-                prefix_ids=base.prefix_ids,
-            )
+        with placed("drift.prompts"):
+            drift_prompts(study.drift, models[BASE])
+    for null in study.nulls:
+        if isinstance(null, Interpolation):
+            with placed(f"nulls.{null.name}.between"):
+                check_ends(*(roots[end].merged() for end in null.between))
     if study.probes:
-        with _place("probes.prompts"):
+        with placed("probes.prompts"):
             probe_prompts(study, models[BASE])
     rules = (study.dev, study.search)
     for task in (*study.tasks, *(rule.task for rule in rules if rule)):
@@ -134,7 +147,7 @@ def _check_task(task: Task) -> None:
 
 
 @contextmanager
-def _place(where: str) -> Iterator[None]:
+def placed(where: str) -> Iterator[None]:
     """Put the path in front of what is raised inside."""
     try:
         yield

@@ -25,6 +25,7 @@ from statewise.study.jobs import Progress
 from statewise.study.microscope import write_microscope
 from statewise.study.models import BASE_SEED, load_role, teacher_names
 from statewise.study.probe_samples import (
+    AGAIN,
     DATASET,
     LEARNER,
     RETENTION,
@@ -107,7 +108,8 @@ def _kept(path: Path, probe: str, scene: Scene) -> dict[str, Any]:
         rows: list[Row] = []
         reason, kind = applies(probe, scene), "does not apply"
         if reason is None:
-            (rows, reason), kind = answers(probe, scene), "no answer"
+            rows, reason = answers(probe, scene)
+            kind = "in part" if rows else "no answer"
         kept = {
             "rows": [asdict(row) for row in rows],
             "skipped": None if reason is None else {"kind": kind, "reason": reason},
@@ -137,7 +139,9 @@ def _scene(study: Study, run: RunFolder, name: str, seed: int) -> tuple[Scene, l
     teachers: dict[str, Policy] = {}
     samples: dict[str, list[Trajectory]] = {DATASET: gold(prompts, base), BASE: of_base.learner}
     several = {BASE: of_base.several}
-    if name != BASE:
+    if name == BASE:
+        several[AGAIN] = of_base.several_again
+    else:
         samples[LEARNER], several[LEARNER] = mine.learner, mine.several
         for teacher in teacher_names(arm) if arm else ():
             if teacher == BASE:
@@ -157,7 +161,7 @@ def _scene(study: Study, run: RunFolder, name: str, seed: int) -> tuple[Scene, l
         teachers=teachers,
         samples={role: rows for role, rows in samples.items() if rows},
         several=several,
-        trained=trained_role(arm) if arm else None,
+        trained=trained_role(arm.streams[0].source) if arm else None,
         tokens=tokens_of(study),
         depths_tokens=probing.depths_tokens,
         # Not the arm's name: what two arms have in common (a teacher, the base) answers both alike.

@@ -23,7 +23,13 @@ WITHIN_ONE = ("share", "probability", "percentile", "AUC")
 
 
 def asked_at_the_end(study: Mapping[str, Any]) -> bool:
-    """True where the resolved study has a probing job for every arm."""
+    """True where a study as `to_plain` writes it has a probing job for every arm.
+
+    >>> asked_at_the_end({"probes": {"after": [], "microscope": 4}}), asked_at_the_end({"probes": None})
+    (True, False)
+    >>> asked_at_the_end({"probes": {"after": [], "during": ["audit"], "microscope": 0}})
+    False
+    """
     probes = study.get("probes") or {}
     return bool(probes.get("after") or probes.get("microscope"))
 
@@ -60,7 +66,7 @@ def probe_notes(folders: Folders) -> list[str]:
     """What a reader must know of probes that have no figure.
 
     A probe that does not apply to some arm says so in the arm's file alone; it is a note where it applies to
-    none. One that applied and had no answer is a note of its own.
+    none. One that applied and had no answer, or lacks a part of it, is a note of its own.
     """
     skipped = {
         (arm, seed): {row["probe"]: row for row in read_json(folder / "probes.skipped.json")}
@@ -74,14 +80,14 @@ def probe_notes(folders: Folders) -> list[str]:
         if all(row is not None and row["kind"] == "does not apply" for row in rows):
             reason = next(row["reason"] for row in rows if row)
             notes.append(f"Probe {probe} applies to no arm of this study: {reason}.")
-        silent: dict[str, list[int]] = {}
+        silent: dict[tuple[str, str, str], list[int]] = {}
         for (arm, seed), row in zip(skipped, rows, strict=True):
-            if row and row["kind"] == "no answer":
-                silent.setdefault(f"{arm}: {row['reason']}", []).append(seed)
-        for what, seeds in silent.items():
-            arm, reason = what.split(": ", 1)
+            if row and row["kind"] != "does not apply":
+                silent.setdefault((row["kind"], arm, row["reason"]), []).append(seed)
+        for (kind, arm, reason), seeds in silent.items():
+            had = "no answer" if kind == "no answer" else "an answer in part"
             where = ", ".join(map(str, seeds))
-            notes.append(f"Probe {probe} has no answer for {arm}, seed {where}: {reason}")
+            notes.append(f"Probe {probe} has {had} for {arm}, seed {where}: {reason}")
     return notes
 
 
@@ -126,7 +132,7 @@ def _quantity(rows: Sequence[Mapping[str, Any]]) -> Quantity:
     if (of_base or len(rows) == 1) and rows[0]["n"] is not None:
         return Quantity(_own(rows[0]), "items")
     values = [row["value"] for row in (rows[:1] if of_base else rows)]
-    return Quantity(_honest(stats.seed_mean(values, rows[0]["unit"])), "seeds only")
+    return Quantity(_within(stats.seed_mean(values, rows[0]["unit"])), "seeds only")
 
 
 def _own(row: Mapping[str, Any]) -> Estimate:
@@ -135,10 +141,8 @@ def _own(row: Mapping[str, Any]) -> Estimate:
     return Estimate(**{name: row[name] for name in names}, n=1 if row["n"] is None else row["n"])
 
 
-def _honest(estimate: Estimate) -> Estimate:
-    """Ends of a share's interval inside [0, 1]; no certainty where every seed has the same number."""
-    if estimate.stderr == 0:
-        return replace(estimate, stderr=None, low=None, high=None)
+def _within(estimate: Estimate) -> Estimate:
+    """Ends of a share's interval inside [0, 1]."""
     if estimate.unit not in WITHIN_ONE or estimate.low is None or estimate.high is None:
         return estimate
     return replace(estimate, low=max(estimate.low, 0.0), high=min(estimate.high, 1.0))

@@ -7,6 +7,7 @@
         retention           its continuations of the retention tasks' questions; weights 0
         teacher:<name>      those of a teacher that is no arm of the study and has no folder of its own
         again               of the base alone: a second draw, the null of what compares two samples
+        several_again       of the base alone: a second `several`, the null of precision and recall
 
 The gold completions are no file: they are the prompts' own. Everything is drawn at temperature 1, from
 seeds of names and numbers.
@@ -15,7 +16,7 @@ seeds of names and numbers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +27,20 @@ from statewise.seeding import seed_for
 from statewise.sources import Dataset
 from statewise.states import About, read_states, sample_names, write_states
 from statewise.store import RunFolder
-from statewise.study.models import BASE_SEED, load_role, teacher_names
-from statewise.study.probe_spec import completion_tokens
+from statewise.study.models import (
+    BASE_SEED,
+    fingerprint,
+    load_role,
+    location_of,
+    teacher_names,
+)
+from statewise.study.probe_spec import completion_tokens, prompts_of
 from statewise.study.samples import DATASET, RETENTION, Drawing, task_prompts
 from statewise.study.spec import BASE, Study
 from statewise.trajectory import Prompt, Sampling, Trajectory
 
 LEARNER, SEVERAL_SAMPLE, AGAIN = "learner", "several", "again"
+SEVERAL_AGAIN = f"{SEVERAL_SAMPLE}_{AGAIN}"
 SEVERAL = 4
 """Completions a prompt where variety is measured: pass@4, entropy of prefixes."""
 RETENTION_TOKENS = 32
@@ -47,6 +55,7 @@ class Drawn:
     several: list[Trajectory]
     retention: list[Trajectory]
     again: list[Trajectory] = field(default_factory=list)
+    several_again: list[Trajectory] = field(default_factory=list)
     teachers: dict[str, list[Trajectory]] = field(default_factory=dict)
 
 
@@ -81,9 +90,7 @@ def probe_prompts(study: Study, policy: Policy) -> list[Prompt]:
 
 def _data(study: Study) -> Data:
     """Whose prompts they are: the probes' own, else drift's."""
-    data = study.probes.prompts if study.probes else None
-    if data is None and study.drift:
-        data = study.drift.prompts
+    data = prompts_of(study.probes, study.drift)
     assert data is not None
     return data
 
@@ -151,6 +158,7 @@ def drawn(
         found[SEVERAL_SAMPLE],
         found.get(RETENTION, []),
         found.get(AGAIN, []),
+        found.get(SEVERAL_AGAIN, []),
         teachers,
     )
 
@@ -166,13 +174,24 @@ def _draw(
 ) -> None:
     assert study.probes is not None
     tokens = tokens_of(study)
-    samples = {LEARNER: _own(study, run, policy, prompts, name, seed, LEARNER)}
-    few = prompts[: -(-len(prompts) // SEVERAL)]
-    samples[SEVERAL_SAMPLE] = completions(
-        policy, few, tokens, name, seed, SEVERAL_SAMPLE, each=SEVERAL
+    # No location: the same draws are the same bytes, wherever the run lies.
+    mine = About(
+        policy=name,
+        fingerprint=fingerprint(location_of(PolicyRef(name), study, run, seed)),
+        seed=seed,
+        max_new_tokens=tokens,
     )
+    samples = {LEARNER: _own(study, run, policy, prompts, name, seed, LEARNER)}
+    about: dict[str, About] = {}
+    few = prompts[: -(-len(prompts) // SEVERAL)]
+
+    def several(sample: str) -> list[Trajectory]:
+        return completions(policy, few, tokens, name, seed, sample, each=SEVERAL)
+
+    samples[SEVERAL_SAMPLE] = several(SEVERAL_SAMPLE)
     if name == BASE:
         samples[AGAIN] = _own(study, run, policy, prompts, name, seed, AGAIN)
+        samples[SEVERAL_AGAIN] = several(SEVERAL_AGAIN)
         questions = retention_prompts(study, policy, study.probes.retention_limit)
     else:
         stored = _base_file(run)
@@ -184,11 +203,11 @@ def _draw(
                 role = teacher_role(teacher)
                 other = load_role(role, PolicyRef(teacher), study, run, seed=seed)
                 samples[role] = completions(other, prompts, tokens, teacher, seed)
+                about[role] = replace(mine, policy=teacher, fingerprint=fingerprint(teacher))
     if questions:
         samples[RETENTION] = continuations(policy, questions, name, seed)
-    # No location: the same draws are the same bytes, wherever the run lies.
-    about = About(policy=name, seed=seed, max_new_tokens=tokens)
-    write_states(path, samples, dict.fromkeys(samples, about))
+        about[RETENTION] = replace(mine, max_new_tokens=RETENTION_TOKENS)
+    write_states(path, samples, dict.fromkeys(samples, mine) | about)
 
 
 def _base_file(run: RunFolder) -> Path:

@@ -96,15 +96,6 @@ reachability, repair, signal_mass, signal_tail, splice
             raise ConfigError(
                 f"depths_tokens must rise and begin above 0, found {list(self.depths_tokens)}"
             )
-        if isinstance(self.prompts, WorldDocuments):
-            raise ConfigError(
-                "prompts: documents have no prompt to complete; give problems, gsm8k or a JSON-lines file"
-            )
-
-    @property
-    def asks_at_the_end(self) -> bool:
-        """True where an arm has a probing job of its own."""
-        return bool(self.after or self.microscope)
 
 
 def completion_tokens(drift: Drift | None, target_tokens: int | None) -> int:
@@ -116,11 +107,33 @@ def completion_tokens(drift: Drift | None, target_tokens: int | None) -> int:
     return drift.max_new_tokens if drift else target_tokens or DEFAULT_TOKENS
 
 
+def prompts_of(probing: Probing | None, drift: Drift | None) -> Data | None:
+    """Whose prompts they are: the probes' own, else drift's.
+
+    >>> prompts_of(Probing(), Drift(WorldDocuments(limit=3), max_new_tokens=8))
+    WorldDocuments(limit=3, world_seed=0)
+    """
+    if probing and probing.prompts is not None:
+        return probing.prompts
+    return drift.prompts if drift else None
+
+
 def check_probes(probing: Probing, drift: Drift | None, target_tokens: int | None) -> None:
-    """Refuse probes that have no prompts, and cuts that no completion reaches."""
-    if probing.prompts is None and drift is None:
+    """Refuse probes that have no prompts to complete, and cuts that no completion reaches."""
+    data = prompts_of(probing, drift)
+    if data is None:
         raise ConfigError(
             "probes.prompts: say which prompts (there is no `drift` to take them from)"
+        )
+    if isinstance(data, WorldDocuments):
+        inherited = (
+            ""
+            if probing.prompts is not None
+            else "those of `drift`, which stand in, are documents: "
+        )
+        raise ConfigError(
+            f"probes.prompts: {inherited}documents have no prompt to complete; give problems, gsm8k or a "
+            "JSON-lines file"
         )
     tokens = completion_tokens(drift, target_tokens)
     cut: Sequence[str] = [name for name in CUTTING if name in probing.after]

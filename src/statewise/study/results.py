@@ -22,6 +22,7 @@ from statewise.plain import from_plain
 from statewise.stats import Estimate
 from statewise.store import read_json, read_rows, write_json
 from statewise.study.claims import BASE, RETENTION, Claim
+from statewise.study.controls import Interpolation
 from statewise.study.items import DECODINGS, grid, ratio_table, where
 from statewise.study.matched import matched_rows
 from statewise.study.probe_results import (
@@ -70,8 +71,8 @@ def summarise(run_dir: Path) -> Results:
     study = _study(run_dir)
     tasks = tuple(_task(entry) for entry in study["tasks"])
     seeds = _seeds(study.get("seeds", ()))
-    names = [str(arm["name"]) for arm in (*study["arms"], *(study.get("nulls") or ()))]
-    names = names if BASE in names else [BASE, *names]  # the base is no arm of a study file
+    kinds = _kinds(study)
+    names = list(kinds)
     folders = {name: _seed_folders(run_dir / "arms" / name) for name in names}
     items = _reported(_items(folders), tasks)
     trained = {n: any(_has_own_seeds(f) for f in folders[n].values()) for n in names}
@@ -100,7 +101,7 @@ def summarise(run_dir: Path) -> Results:
         complete=not gaps,
         notes=tuple(notes),
         tasks=tasks,
-        arms=tuple(_arm(name, trained[name], folders, items, tasks) for name in names),
+        arms=tuple(_arm(n, kinds[n], trained[n], folders, items, tasks) for n in names),
         verdicts=decide(claims, items, roles, fixed, drifts=_drifts(folders)),
         curves=tuple(c for name in names for c in _curves(name, folders[name])),
         examples=_examples(items, names),
@@ -113,8 +114,7 @@ def summarise(run_dir: Path) -> Results:
 def scores_of(run_dir: Path) -> pd.DataFrame:
     """Item-level scores of a run, each task's own metric: what claims are settled on."""
     study = _study(run_dir)
-    names = [BASE, *(str(arm["name"]) for arm in (*study["arms"], *(study.get("nulls") or ())))]
-    folders = {name: _seed_folders(run_dir / "arms" / name) for name in names}
+    folders = {name: _seed_folders(run_dir / "arms" / name) for name in _kinds(study)}
     return _reported(_items(folders), tuple(_task(entry) for entry in study["tasks"]))
 
 
@@ -134,6 +134,26 @@ def _study(run_dir: Path) -> dict[str, Any]:
     if lacking:
         raise RunError(f"{path}: no {', '.join(lacking)}")
     return study
+
+
+def _kinds(study: Mapping[str, Any]) -> dict[str, str]:
+    """Every policy of a study file in a report's order, base first, and what it is."""
+    # The base is no arm of a study file.
+    kinds = {BASE: "base"} | {str(arm["name"]): "arm" for arm in study["arms"]}
+    return kinds | {str(null["name"]): _kind(null) for null in study.get("nulls") or ()}
+
+
+def _kind(null: Mapping[str, Any]) -> str:
+    """What a null is made of, in words.
+
+    >>> _kind({"kind": "interpolation", "between": ["base", "stress_sft"]})
+    'interpolation of base and stress_sft'
+    >>> _kind({"kind": "early_stop", "of": "mild_sft"})
+    'early stop of mild_sft'
+    """
+    if null["kind"] == Interpolation.kind:
+        return f"interpolation of {' and '.join(null['between'])}"
+    return f"early stop of {null['of']}"
 
 
 def _task(entry: Mapping[str, Any]) -> TaskRow:
@@ -235,6 +255,7 @@ def _unmeasured(
 
 def _arm(
     name: str,
+    kind: str,
     trained: bool,
     folders: Mapping[str, Mapping[int, Path]],
     items: pd.DataFrame,
@@ -252,6 +273,7 @@ def _arm(
         forgetting, ratio = _forgetting(name, items, tasks)
     return ArmResult(
         name=name,
+        kind=kind,
         trained=trained,
         seeds=tuple(int(seed) for seed in sorted(set(rows["seed"]))),
         scores=tuple(scores),

@@ -95,7 +95,12 @@ class BudgetRow:
 
 @dataclass(frozen=True, slots=True)
 class ArmResult:
-    """One row of Table 2. `seeds` are those with results; a fixed arm has one and never trains."""
+    """One row of Table 2: an arm, a null, or the base. `seeds` are those with results.
+
+    `kind` says which: `base`, `arm`, or what a null is made of (`interpolation of base and stress_sft`, `early
+    stop of mild_sft`). `trained` is True for what differs from seed to seed: arms that train, and nulls, also an
+    interpolation, which does not train itself and lies between policies that do. A fixed policy has one seed.
+    """
 
     name: str
     trained: bool
@@ -106,6 +111,12 @@ class ArmResult:
     retention_ratio: Quantity | None
     drift: tuple[DriftRow, ...]
     budget: BudgetRow | None
+    kind: str = "arm"
+
+    @property
+    def made_of(self) -> str:
+        """What a null is made of; empty for an arm and the base."""
+        return "" if self.kind in ("arm", "base") else self.kind
 
     def score(self, task: str, decoding: str | None = None) -> Score | None:
         """The score on `task`; without `decoding` the one that claims speak of."""
@@ -194,7 +205,9 @@ class MatchRow:
     """What an arm spent of the quantity that the study matches, beside what it was meant to spend.
 
     `step` is the step whose weights are measured, mean over seeds; `missed` is `spent / target - 1`, None
-    where the target is 0. An interpolation has no step: `share` says how far it went instead.
+    where the target is 0. An interpolation has no step: `share` says how far it went instead. `stderr` is
+    of `spent` where that is measured on a few rollouts or dev items: over them, not over seeds; None where it
+    is counted, or unknown. The error of the target itself is in none of these.
     """
 
     arm: str
@@ -204,6 +217,7 @@ class MatchRow:
     missed: float | None
     step: float
     share: float | None = None
+    stderr: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

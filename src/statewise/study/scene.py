@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from statewise.arms import Arm
 from statewise.errors import ConfigError, DataError
-from statewise.policy import Policy
+from statewise.policy import LIVE, Ema, Policy
+from statewise.sources import Filtered, Mixture, Replay, Source, Stored
 from statewise.states import About
 from statewise.study.asked import Asked, Row
 from statewise.study.probe_samples import AGAIN, DATASET, LEARNER, RETENTION, teacher_role
@@ -56,17 +56,39 @@ class Scene:
         return self.name == BASE
 
 
-def trained_role(arm: Arm) -> str:
-    """The role whose states are nearest to those that the arm's first source visits.
+def trained_role(source: Source) -> str | None:
+    """The role whose states are nearest to those that a source visits; None where no single one is.
 
-    Where the student walks at all the states are the learner's, whoever branches off them.
+    Where the student walks at all the states are the learner's, whoever branches off them. A mixture of
+    roles has none, and a stored sample may be anyone's.
+
+    >>> from statewise.policy import PolicyRef
+    >>> from statewise.rewards import ExactAnswer
+    >>> from statewise.sources import Dataset, Teacher
+    >>> kept = Filtered(Teacher(PolicyRef("base"), max_new_tokens=8), ExactAnswer())
+    >>> trained_role(kept), trained_role(Mixture((kept, Dataset()), (0.5,)))
+    ('base', None)
     """
-    owners = arm.streams[0].source.owners
-    if "student" in owners or "blend" in owners:
+    match source:
+        case Filtered() | Replay():
+            return trained_role(source.source)
+        case Mixture():
+            roles = {trained_role(part) for part in source.sources}
+            return roles.pop() if len(roles) == 1 else None
+        case Stored():
+            return None
+    if "student" in source.owners or "blend" in source.owners:
         return LEARNER
-    teacher = getattr(arm.streams[0].source, "teacher", None)
-    name = getattr(teacher, "name", None)
-    return teacher_role(str(name).removeprefix("teacher:")) if "teacher" in owners else DATASET
+    if "teacher" not in source.owners:
+        return DATASET
+    teacher = getattr(source, "teacher", None)
+    if teacher is None:
+        return None
+    # An average of the student has no name before it is bound.
+    name = str(getattr(teacher, "name", LIVE))
+    if name in (LIVE, f"teacher:{LIVE}", f"teacher:{Ema.kind}"):
+        return LEARNER
+    return teacher_role(name.removeprefix("teacher:"))
 
 
 def applies(probe: str, scene: Scene) -> str | None:
@@ -79,7 +101,7 @@ def applies(probe: str, scene: Scene) -> str | None:
 
 
 def answers(probe: str, scene: Scene) -> tuple[list[Row], str | None]:
-    """The rows of one probe; or why there are none."""
+    """The rows of one probe; and why there are none, or why one is missing."""
     try:
         rows = run_probe(probe, _asked(probe, scene))
     except (ConfigError, DataError) as error:
@@ -88,7 +110,21 @@ def answers(probe: str, scene: Scene) -> tuple[list[Row], str | None]:
         return [], str(error).splitlines()[0]
     named = [replace(row, policy=row.policy or _subject(row, scene)) for row in rows]
     kept = [row for row in named if scene.is_base or row.policy != BASE]
-    return kept, None if kept else "it had nothing to say"
+    if not kept:
+        return [], "it had nothing to say"
+    return kept, _without_index(scene, kept) if probe == "locality" else None
+
+
+def _without_index(scene: Scene, rows: Sequence[Row]) -> str | None:
+    """None where locality has its index, else why not."""
+    if any(row.measure == "index" for row in rows):
+        return None
+    if scene.trained is None:
+        return "no index: no one sample has the states that it was trained on"
+    for sample in (scene.trained, RETENTION):
+        if sample not in scene.samples:
+            return f"no index: there is no sample {sample!r}"
+    return "no index: it did not move at the retention states"
 
 
 def _subject(row: Row, scene: Scene) -> str:

@@ -52,6 +52,7 @@ def search(
                 arms=(*chosen, *variants),
                 seeds=rule.seeds,
                 dev=None,
+                probes=None,
                 search=None,
                 match=None,
                 nulls=(),

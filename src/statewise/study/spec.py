@@ -20,6 +20,7 @@ from statewise.probes import Drift
 from statewise.study.claims import BASE, Claim, check
 from statewise.study.controls import EarlyStop, Interpolation, Match, Null, check_match, check_null
 from statewise.study.probe_spec import Probing, check_probes
+from statewise.trajectory import DATASET
 
 Axis = Literal["prompts", "source", "supervision", "objective", "term", "budget", "start"]
 
@@ -112,7 +113,8 @@ class Study:
         self._check_controls()
         self.order()
         for claim in self.claims:
-            check(claim, {task.key: task.role for task in self.tasks}, [BASE, *names])
+            roles = {task.key: task.role for task in self.tasks}
+            check(claim, roles, [BASE, *names], drift=self.drift is not None)
         self._check_varies()
         arms = [arm.name for arm in self.arms]
         for section, listed in (
@@ -219,9 +221,18 @@ class Study:
         names = [arm.name for arm in self.arms]
         given = {"drift": self.drift is not None, "dev": self.dev is not None}
         if self.match:
-            check_match(self.match, {name: self._ancestors(name) for name in names}, **given)
+            check_match(
+                self.match,
+                {name: self._ancestors(name) for name in names},
+                **given,
+                samples_nothing={
+                    arm.name
+                    for arm in self.arms
+                    if all(set(stream.source.owners) <= {DATASET} for stream in arm.streams)
+                },
+            )
         for null in self.nulls:
-            check_null(null, names, base=BASE, **given)
+            check_null(null, names, base=BASE, **given, matched=self.matched())
 
     def _check_doses(self) -> None:
         for name, dose in self.doses.items():

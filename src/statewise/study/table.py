@@ -6,7 +6,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from statewise.study.matched import QUANTITIES, missed_text, weights_text
+from statewise.study.matched import QUANTITIES, error_text, missed_text, weights_text
 from statewise.study.rows import ArmResult, Quantity, Results, TaskRow
 from statewise.study.terminal import console
 from statewise.words import DASH, amount, value_and_error
@@ -67,7 +67,7 @@ def _table(results: Results) -> Table:
 def _matched(results: Results) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title="matched")
     table.add_column("arm", no_wrap=True)
-    for head in ("quantity", "target", "spent", "missed", "weights"):
+    for head in ("quantity", "target", "spent", "95 %", "missed", "weights"):
         table.add_column(head, justify="left" if head == "quantity" else "right")
     for row in results.matched:
         table.add_row(
@@ -75,6 +75,7 @@ def _matched(results: Results) -> Table:
             QUANTITIES[row.quantity],
             amount(row.target),
             amount(row.spent),
+            escape(error_text(row)),
             missed_text(row),
             weights_text(row),
         )

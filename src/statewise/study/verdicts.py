@@ -69,8 +69,9 @@ class Verdict:
     one whose interval clears the margin by least; its p is the largest of the parts.
 
     `level` is the two-sided confidence level of the intervals. `smallest_detectable_effect` is the
-    smallest true effect that this design would call supported 8 times in 10; for `Retains` it is
-    the smallest margin at which a true effect of 0 would be called so.
+    smallest true effect, the same in every part, that this design would call supported at least 8
+    times in 10; for `Retains` it is the smallest margin at which a true effect of 0 would be called
+    so. None where the error of a part is unknown.
     """
 
     name: str
@@ -260,7 +261,7 @@ def _verdict(
             worst = least
     bounds = worst.bounds(at) if worst else None
     level = 1 - 2 * at
-    detectable = _detectable(worst.effect, claim, at) if worst else None
+    detectable = None if isinstance(found, str) else _detectable(found, claim, at)
     return Verdict(
         name=claim.name,
         kind=claim.kind,
@@ -305,13 +306,15 @@ def _part(part: _Comparison, claim: Claim, alpha: float) -> Part:
     )
 
 
-def _detectable(effect: stats.Effect, claim: Claim, alpha: float) -> float | None:
-    if not effect.scales or isinstance(claim, Unexplained):
+def _detectable(found: Sequence[_Comparison], claim: Claim, alpha: float) -> float | None:
+    if isinstance(claim, Unexplained) or not all(part.effect.scales for part in found):
         return None
-    # At a true effect of 0 both one-sided tests must pass: each gets half of the misses.
-    power = 1 - (1 - stats.POWER) / 2 if isinstance(claim, Retains) else stats.POWER
-    reach = max(stats.detectable_beyond(s.stderr, s.df, alpha, power) for s in effect.scales)
-    return reach if isinstance(claim, Retains) else claim.margin + reach
+    # Every part must pass, and of an equivalence both sides: they share the misses.
+    equivalence = isinstance(claim, Retains)
+    power = stats.part_power(len(found), sides=2 if equivalence else 1)
+    scales = [scale for part in found for scale in part.effect.scales]
+    reach = max(stats.detectable_beyond(s.stderr, s.df, alpha, power) for s in scales)
+    return reach if equivalence else claim.margin + reach
 
 
 def _sentence(
@@ -365,7 +368,7 @@ def _sentence(
     need = (
         f"with no change at all, this design would have shown retention within ±{detectable:.3f}"
         if equivalence
-        else f"this design sees a true effect of {detectable:.3f} or more 8 times in 10"
+        else f"this design sees a true effect of {detectable:.3f} or more at least 8 times in 10"
     )
     return f"{said}: the interval reaches across the margin of {band}; {need}."
 
