@@ -17,7 +17,7 @@ from pathlib import Path
 from statewise.plain import from_plain, to_plain
 from statewise.report import svg
 from statewise.report.material import gather
-from statewise.report.probed import role, select, states
+from statewise.report.probed import role, select, states, teachers
 from statewise.report.sections import plates
 from statewise.report.tables import cell
 from statewise.store import read_json
@@ -146,14 +146,11 @@ def splices(results: Results) -> str:
         tuple(f.policy.split(">")): f for f in select(results, "splice", "score") if f.at == DEPTH
     }
     parts = []
-    for arm in results.arms:
-        teachers = {a for a, b in found if b == arm.name} - {arm.name, "base"}
-        for teacher in sorted(teachers):
-            who = ["base", teacher, arm.name]
-            if not all((a, b) in found for a in who for b in who):
-                continue
+    for arm, known in teachers(results).items():
+        for teacher in known:
+            who = ["base", teacher, arm]
             rows = [[f"first by {a}", *(_bracket(found[a, b], 2) for b in who)] for a in who]
-            parts.append(table([f"{arm.name}", *(f"rest by {b}" for b in who)], rows))
+            parts.append(table([arm, *(f"rest by {b}" for b in who)], rows))
     return "\n\n".join(parts)
 
 
