@@ -18,9 +18,9 @@ import numpy as np
 from scipy.stats import norm
 
 from statewise import stats
-from statewise.probes.c2st import _auc  # pyright: ignore[reportPrivateUsage]
+from statewise.probes.c2st import auc_within_folds
 from statewise.probes.clusters import linear_mean
-from statewise.probes.interference import _jackknife  # pyright: ignore[reportPrivateUsage]
+from statewise.probes.interference import block_jackknife
 from statewise.stats import Effect, Estimate
 from statewise.stats.explained import held_out_errors
 from statewise.study.items import ratio_table
@@ -196,6 +196,15 @@ def clustered(prompts: int) -> Draw:
     return lambda rng: (of(linear_mean(*states(rng, prompts)).estimate("nats")), 1.0)
 
 
+def yes_or_no(prompts: int, p: float) -> Draw:
+    """A completion a prompt that has a property or not, as probes count loops, cuts and answers."""
+    names = [str(i) for i in range(prompts)]
+    return lambda rng: (
+        of(linear_mean((rng.random(prompts) < p).astype(float), names).estimate("share")),
+        p,
+    )
+
+
 def quotient(rng: np.random.Generator) -> tuple[Interval, float]:
     """The locality index: mean on one sample over mean on another."""
     a, b = (linear_mean(*states(rng, 200)) for _ in range(2))
@@ -211,7 +220,7 @@ def separable(rng: np.random.Generator) -> tuple[Interval, float]:
     y = shared + rng.normal(0, 0.5**0.5, 600) + 0.5
     names = [str(i) for i in prompts] * 2
     label = np.r_[np.zeros(600, bool), np.ones(600, bool)]
-    found = _auc(np.r_[x, y], label, np.tile(prompts % 5, 2), names)
+    found = auc_within_folds(np.r_[x, y], label, np.tile(prompts % 5, 2), names)
     return of(found.estimate("AUC")), float(norm.cdf(0.5 / 2**0.5))
 
 
@@ -228,7 +237,7 @@ def cosine(rng: np.random.Generator) -> tuple[Interval, float]:
     def read(gram: np.ndarray) -> float:
         return float(gram[0, 1] / (gram[0, 0] * gram[1, 1]) ** 0.5)
 
-    return of(_jackknife(products, read, "cosine")), 0.5
+    return of(block_jackknife(products, read, "cosine")), 0.5
 
 
 # ---- methods as the unit ----------------------------------------------------------------------------------
@@ -358,27 +367,35 @@ CASES = (
         floor=0.92,
         note="6 methods share each other's lines",
     ),
+    Case("share of 64 prompts, p = 0.03", "clustered_mean", yes_or_no(64, 0.03)),
+    Case("share of 32 prompts, p = 0.03", "clustered_mean", yes_or_no(32, 0.03)),
+    Case("share of 64 prompts, p = 0.5", "clustered_mean", yes_or_no(64, 0.5)),
+    Case("share of 32 prompts, p = 0.5", "clustered_mean", yes_or_no(32, 0.5)),
 )
 
 
-def covered(case: Case, repeats: int, seed: int = 0) -> int:
-    """How many of `repeats` intervals hold the truth; one that is unknown (nothing differs) holds everything."""
+def covered(case: Case, repeats: int, seed: int = 0) -> tuple[int, int]:
+    """How many intervals of `repeats` draws hold the truth, and how many there are: none where nothing differs."""
     rng = np.random.default_rng([seed, CASES.index(case)])
-    hits = 0
+    hits, known = 0, 0
     for _ in range(repeats):
         found, truth = case.draw(rng)
-        hits += found is None or found[0] <= truth <= found[1]
-    return hits
+        if found is not None:
+            known += 1
+            hits += found[0] <= truth <= found[1]
+    return hits, known
 
 
 def rows(repeats: int) -> Iterator[str]:
     """The table, line by line."""
-    yield "| what | computed by | nominal | observed | |\n| --- | --- | --- | --- | --- |\n"
+    yield "| what | computed by | nominal | observed | unknown | |\n| --- | --- | --- | --- | --- | --- |\n"
     for case in CASES:
         began = time.perf_counter()
-        share = covered(case, repeats) / repeats
+        hits, known = covered(case, repeats)
+        share, unknown = hits / known, 1 - known / repeats
         print(f"{share:.3f}  {case.name}  ({time.perf_counter() - began:.0f} s)", file=sys.stderr)
-        yield f"| {case.name} | `{case.function}` | {case.nominal:.3f} | {share:.3f} | {case.note} |\n"
+        figures = f"{case.nominal:.3f} | {share:.3f} | {unknown:.3f}"
+        yield f"| {case.name} | `{case.function}` | {figures} | {case.note} |\n"
 
 
 def main() -> None:

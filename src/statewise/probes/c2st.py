@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from statewise.errors import ConfigError
 from statewise.probes.clusters import Linear
@@ -67,7 +67,7 @@ def two_sample_classifier(
         held = fold == number
         if len(set(label[~held])) == 2:
             scores[held] = _fitted(features[~held], label[~held], features[held])
-    auc = _auc(scores, label, fold, clusters)
+    auc = auc_within_folds(scores, label, fold, clusters)
     # Out of fold: a state is typical where a model that never saw its prompt says so.
     rising = np.argsort(scores[: len(first)], kind="stable")
     falling = np.argsort(-scores[len(first) :], kind="stable")
@@ -91,13 +91,23 @@ def _fitted(
     return model.decision_function((held - mean) / scale).astype(np.float64)
 
 
-def _auc(
+def auc_within_folds(
     scores: Float[np.ndarray, " N"],
     label: Bool[np.ndarray, " N"],
-    fold: np.ndarray,
+    fold: Int[np.ndarray, " N"],
     clusters: Sequence[str],
 ) -> Linear:
-    """Share of the pairs within folds in which the second sample's state scores higher."""
+    """Share of the pairs within folds in which the second sample's state (`label` true) scores higher.
+
+    A tie counts half. The errors of the N states are summed by cluster (Hoeffding's first projection). Raises
+    ConfigError where no fold holds states of both samples.
+
+    By hand, scores 0 and 2 against 1 and 3: 1 beats 0, 3 beats both, 3 of 4 pairs.
+
+    >>> scores, label = np.array([0.0, 2.0, 1.0, 3.0]), np.array([False, False, True, True])
+    >>> auc_within_folds(scores, label, np.zeros(4, int), ["a", "b", "a", "b"]).value
+    0.75
+    """
     wins, pairs = 0.0, 0
     gained, met = np.zeros(len(scores)), np.zeros(len(scores))
     for number in np.unique(fold):
