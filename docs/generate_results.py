@@ -33,6 +33,8 @@ BLOCK = re.compile(r"(<!-- study: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 FIGURES = ("trade-off", "claims", "locality", "splice", "law", "reachability", "drift", "c2st")
 """Plates whose pictures the page shows."""
 ROLES = ("dataset", "base", "learner", "teacher", "retention")
+BAR = r"\|"
+"""A bar inside a cell."""
 DEPTH = "24"
 """The splice matrices of the page are cut here; the report has every depth."""
 
@@ -74,7 +76,8 @@ def page(text: str, results: Results) -> str:
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table: first column text, the others numbers."""
     rule = ["---", *["---:"] * (len(head) - 1)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
+    lines = (head, rule, *rows)
+    return "\n".join(f"| {' | '.join(c.replace('|', BAR) for c in row)} |" for row in lines)
 
 
 def scores(results: Results) -> str:
@@ -168,7 +171,7 @@ def sizes(results: Results) -> str:
     """Seeds and items."""
     target = next(t for t in results.tasks if t.role == TARGET)
     arms = sum(arm.trained for arm in results.arms)
-    most = {s.task: s.n_items for arm in results.arms for s in arm.scores if s.decoding == "greedy"}
+    most = {score.task: score.n_items for arm in results.arms for score in arm.scores}
     others = sorted({n for name, n in most.items() if name != target.name})
     return (
         f"{arms} trained arms and the base, {len(results.seeds)} seeds, {most[target.name]:,} items of "
