@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from statewise.report.serve import serving, site_of
-from statewise.report.visible import NAMED, visible
+from statewise.study.visible import NAMED, visible
 
 CSS = "css selector"
 
@@ -87,7 +87,7 @@ def test_what_a_model_wrote_does_not_run_and_is_there_to_read(opened: Any) -> No
 
 
 def test_script_and_page_agree_on_what_is_visible(opened: Any) -> None:
-    text = "a\x00\x07\x1b\x7f\t\n " + "".join(map(chr, NAMED)) + "ж😀\ufffd"
+    text = "a\x00\x07\x1b\x7f\x9b\t\n " + "".join(map(chr, NAMED)) + "ж😀\ufffd"
     assert opened.execute_script("return visible(arguments[0])", text) == visible(text)
 
 
@@ -265,6 +265,27 @@ def test_tables_and_all_probes_download_as_csv(opened: Any, whole: Any, tmp_path
     assert [r[:3] for r in rows[1:]] == [list(r[:3]) for r in plate.rows]
     press(opened, "[data-name=probes]")
     assert len(taken("probes.csv")) == 1 + len(whole.material.results.probes)
+
+
+def test_numbers_and_ends_of_intervals_are_columns_of_their_own(
+    opened: Any, whole: Any, tmp_path: Path
+) -> None:
+    behaviour = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    opened.execute_cdp_cmd("Browser.setDownloadBehavior", behaviour)
+    press(opened, "[data-csv-of=results]")
+    path = tmp_path / "results.csv"
+    wait_for(lambda: path.exists() and path.stat().st_size)
+    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    row = next(r for r in rows if r["arm"] == "stress_sft")
+    arm = next(a for a in whole.material.results.arms if a.name == "stress_sft")
+    e = arm.score("pocket_gsm", "greedy").quantity.estimate
+    head = "pocket_gsm, target, greedy"
+    found = [float(row[f"{head}{end}"]) for end in ("", ", low", ", high")]
+    assert found == pytest.approx([e.value, e.low, e.high], abs=5e-4)
+    assert float(row["drift, p"]) == 0.001
+    assert float(row["drift, MMD², seeds only"]) == pytest.approx(0.04, abs=0.01)
+    assert row["no answer, cut"].endswith(" %")
+    assert all(None not in r for r in rows)  # as many cells as heads
 
 
 def test_items_won_and_lost_add_up(opened: Any) -> None:

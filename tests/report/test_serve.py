@@ -196,7 +196,7 @@ def test_a_run_in_progress_is_served(synthetic: Any, tmp_path: Path) -> None:
 def test_items_by_page_and_filter(client: Client, name: str) -> None:
     place = f"/runs/{name}/items.json"
     every = client.data(place)
-    assert every["total"] == (6 * 3 + 1) * (60 + 60 + 120 + 120)
+    assert every["total"] == (8 * 3 + 1) * (60 + 60 + 120 + 120)
     assert len(every["rows"]) == 50
     assert every["facets"]["seed"] == ["0", "1", "2"]
     one = client.data(f"{place}?arm=grpo&seed=1&task=pocket_gsm&decoding=greedy")
@@ -229,6 +229,8 @@ def test_runs_of_one_name_are_told_apart(synthetic: Any, tmp_path: Path) -> None
         synthetic.make_run(tmp_path / side / "pocket", arms=())
     found = site_of([tmp_path / "a" / "pocket", tmp_path / "b" / "pocket"]).runs
     assert list(found) == ["pocket", "pocket-2"]
+    synthetic.make_run(tmp_path / "größe Ж", arms=())
+    assert list(site_of([tmp_path / "größe Ж"]).runs) == ["gr--e--"]
 
 
 def test_what_is_no_run_and_a_taken_port_are_refused(whole: Any, tmp_path: Path) -> None:

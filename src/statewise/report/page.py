@@ -22,10 +22,10 @@ from statewise.report.plates import Group, Plate, looks
 from statewise.report.probed import MISSING, NO_MICROSCOPE
 from statewise.report.table_csv import csv
 from statewise.report.tables import BUDGET_COLUMNS, BUDGET_NOTE, cell, failures, flat, form
-from statewise.report.visible import visible
 from statewise.store import whole_file, write_text
 from statewise.study.results import write_results
 from statewise.study.rows import Results
+from statewise.study.visible import visible
 
 OUTCOMES = {
     "supported": ("✓", "Supported"),

@@ -74,7 +74,8 @@ def site_of(run_dirs: list[Path]) -> Site:
         place = run_dir.resolve()
         if not (place / "study.yaml").is_file():
             raise RunError(f"{run_dir} is no run folder: it has no study.yaml")
-        name = re.sub(r"[^\w.-]", "-", place.name) or "run"
+        # ASCII alone: a browser would ask for the others percent-encoded.
+        name = re.sub(r"[^\w.-]", "-", place.name, flags=re.ASCII) or "run"
         count = 1
         while (f"{name}-{count}" if count > 1 else name) in runs:
             count += 1

@@ -9,18 +9,22 @@ from rich.text import Text
 
 from statewise.study.asked import Row
 from statewise.study.terminal import console
+from statewise.study.visible import visible
 from statewise.words import number
 
 NUMBERS = ("value", "95 %", "n")
 
 
 def rows_text(rows: Sequence[Row], *, width: int = 140, colour: bool = False) -> str:
-    """One line a row; columns that say nothing are left out.
+    r"""One line a row; columns that say nothing are left out.
 
     >>> row = Row("locality", "sft", "base", "dataset", "kappa", "", 0.25, 0.1, 0.0, 0.5, 12, "nats")
     >>> for line in rows_text([row]).splitlines(): print(line.rstrip())
     policy  against  sample   measure   value              95 %   n  unit
     sft     base     dataset  kappa    0.2500  [0.0000, 0.5000]  12  nats
+    >>> shown = Row("c2st", "a", "", "", "typical", "", 1.0, None, None, None, None, "", "\x1b[2J")
+    >>> "\x1b" in rows_text([shown]), "⟨ESC⟩[2J" in rows_text([shown])
+    (False, True)
     """
     cells = [_cells(row) for row in rows]
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
@@ -28,8 +32,8 @@ def rows_text(rows: Sequence[Row], *, width: int = 140, colour: bool = False) ->
     for name in shown:
         table.add_column(name, justify="right" if name in NUMBERS else "left", overflow="fold")
     for cell in cells:
-        # Model text is data: it must not be read as markup.
-        table.add_row(*(Text(cell[name]) for name in shown))
+        # Model text is data: it must not be read as markup, and no escape sequence may reach the terminal.
+        table.add_row(*(Text(visible(cell[name])) for name in shown))
     out = console(width=width, colour=colour)
     with out.capture() as capture:
         out.print(table)

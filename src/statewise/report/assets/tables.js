@@ -12,13 +12,38 @@ function csvText(rows) {
   return rows.map((row) => `${row.map((cell) => csvCell(String(cell))).join(",")}\n`).join("");
 }
 
-/** The texts of a table, what stands small in a cell behind what stands large. */
+/** What stands large in a cell, and each thing that stands small. */
+function cellParts(cell) {
+  const parts = [...cell.childNodes].filter((node) => node.nodeName !== "SMALL").map((node) => node.textContent);
+  const small = [...cell.querySelectorAll("small")].map((node) => node.textContent.trim());
+  return [parts.join("").replace(/\s+/g, " ").trim(), small.filter(Boolean)];
+}
+
+/** The texts of a table. What stands small in a cell has columns of its own: the ends of its interval, then the rest. */
 function tableRows(table) {
-  return [...table.rows].map((row) => [...row.cells].map((cell) => {
-    const parts = [...cell.childNodes].filter((node) => node.nodeName !== "SMALL").map((node) => node.textContent);
-    const small = [...cell.querySelectorAll("small")].map((node) => node.textContent).filter(Boolean);
-    return [parts.join("").replace(/\s+/g, " ").trim(), ...small].join(" ").trim();
+  const [head, ...body] = [...table.rows].map((row) => [...row.cells].map(cellParts));
+  const interval = (small) => small.find((text) => text.startsWith("["));
+  const others = (small) => small.filter((text) => !text.startsWith("["));
+  const columns = head.map((_, i) => ({
+    bounded: body.some((row) => row[i] && interval(row[i][1])),
+    more: Math.max(0, ...body.map((row) => (row[i] ? others(row[i][1]).length : 0))),
   }));
+  const spread = ([large, small], { bounded, more }) => {
+    const ends = /^\[(.+), (.+)\]/.exec(interval(small) ?? "") ?? ["", "", ""];
+    const rest = Array.from({ length: more }, (_, k) => (others(small)[k] ?? "").replace(/^[a-z]+ (?=\d)/, ""));
+    return [large, ...(bounded ? ends.slice(1) : []), ...rest];
+  };
+  const named = ([large, small], { bounded, more }) => {
+    const words = small.join(" ").split(", "); // the last say what stands small, the first what stands large
+    const kept = words.slice(0, more ? -more : undefined);
+    const rest = more ? words.slice(-more) : [];
+    const name = [large, ...kept].filter(Boolean).join(", ");
+    return [name, ...(bounded ? [`${name}, low`, `${name}, high`] : []), ...rest.map((word) => `${large}, ${word}`)];
+  };
+  return [
+    head.flatMap((cell, i) => named(cell, columns[i])),
+    ...body.map((row) => row.flatMap((cell, i) => spread(cell, columns[i] ?? { bounded: false, more: 0 }))),
+  ];
 }
 
 /** A button that hands `rows()` over as a file. */

@@ -17,7 +17,7 @@ function embedded(id) {
   return block ? JSON.parse(block.textContent) : null;
 }
 
-// Marks that show nothing, by name. `report/visible.py` has the same table.
+// Marks that show nothing, by name. `study/visible.py` has the same table.
 const NAMED = new Map([
   [0x00, "NUL"], [0x0d, "CR"], [0x1b, "ESC"], [0x7f, "DEL"],
   [0x00ad, "SHY"], [0x061c, "ALM"], [0x180e, "MVS"], [0x200b, "ZWSP"], [0x200c, "ZWNJ"], [0x200d, "ZWJ"],
@@ -32,7 +32,7 @@ function visible(text) {
   for (const character of text) {
     const code = character.codePointAt(0);
     if (NAMED.has(code)) shown += `⟨${NAMED.get(code)}⟩`;
-    else if (code < 0x20 && code !== 0x09 && code !== 0x0a) shown += `⟨U+${code.toString(16).toUpperCase().padStart(4, "0")}⟩`;
+    else if ((code < 0x20 || (code > 0x7f && code < 0xa0)) && code !== 0x09 && code !== 0x0a) shown += `⟨U+${code.toString(16).toUpperCase().padStart(4, "0")}⟩`;
     else shown += character;
   }
   return shown;

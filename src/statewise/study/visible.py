@@ -1,6 +1,8 @@
 """What a model wrote, so that a reader sees all of it: marks that show nothing get a name.
 
-`assets/text.js` does the same in the page; `tests/report/test_browser.py` compares the two.
+Terminals and the page both show it so: an escape sequence would drive the one, a mark that turns the writing
+round would mislead in the other. `report/assets/text.js` does the same in the page, and
+`tests/report/test_browser.py` compares the two.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ NAMED = {
     0x2069: "PDI",
     0xFEFF: "BOM",
 }
-_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f" + "".join(map(chr, NAMED)) + "]")
+_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f" + "".join(map(chr, NAMED)) + "]")
 
 
 def visible(text: str) -> str:
