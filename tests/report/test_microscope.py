@@ -117,6 +117,15 @@ def test_two_tokens_of_one_text_stay_two() -> None:
     assert unpacked(walk["top"]["base"], 1)[0::3][:2] == [1, 0]
 
 
+def test_the_seed_shown_is_that_of_the_arms() -> None:
+    """The base has seed 0, whichever seeds the study has."""
+    empty = {"teacher": None, "vocabulary": {}, "prompts": []}
+    base = {"arm": "base", "seed": 0, "trains": False, **empty}
+    found = document([base, {"arm": "a", "seed": 5, "trains": True, **empty}], 1)
+    assert found["seed"] == 5
+    assert document([base], 1)["seed"] == 0
+
+
 def test_nothing_in_the_data_ends_its_block() -> None:
     text = script_json({"a": '</script><!--<script>&amp;\u2028\u2029\x00"'})
     assert not re.search(r"[<>&\u2028\u2029\x00]", text)
@@ -142,6 +151,7 @@ def test_prompts_give_way_from_the_end_where_the_page_would_grow_too_large(whole
         "3 of the run&#39;s 4 prompts stand here" in less
         or "3 of the run's 4 prompts stand here" in less
     )
+    assert "the others were left out to keep this page below 5 MB" in less
     none = page(whole.material, whole.plates, largest_bytes=full // 10)
     assert 'id="scope-data"' not in none
     assert "larger than 5 MB" in none
@@ -167,6 +177,8 @@ def test_the_pocket_study_fits_with_all_its_prompts(tmp_path: Path, whole_run: A
     assert len(html.encode()) <= LARGEST_BYTES
     assert len(embedded(html, "scope-data")["prompts"]) == PROMPTS
     assert f"{PROMPTS} of the run" in html
+    assert f"a page shows {PROMPTS} at most" in html
+    assert "below 5 MB" not in html
 
 
 def test_items_stand_in_the_page_with_the_score_that_they_had(whole: Any) -> None:

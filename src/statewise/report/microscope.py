@@ -40,6 +40,13 @@ class Embedded:
     prompts: int
     available: int
 
+    @property
+    def left_out(self) -> str:
+        """Which limit left prompts out."""
+        if self.prompts == PROMPTS:
+            return f"a page shows {PROMPTS} at most"
+        return "the others were left out to keep this page below 5 MB"
+
 
 def embed(microscopes: Sequence[Mapping[str, Any]], room_bytes: int) -> Embedded | None:
     """The longest run of first prompts that fits `room_bytes`; None without data or room for one."""
@@ -102,7 +109,8 @@ def document(microscopes: Sequence[Mapping[str, Any]], prompts: int) -> dict[str
                 _packed_walk(walk, places, width) for walk in prompt["walks"]
             ]
     return {
-        "seed": microscopes[0]["seed"],
+        # The base has a seed of its own, 0, whichever seeds the arms have.
+        "seed": next((m["seed"] for m in microscopes if m["trains"]), microscopes[0]["seed"]),
         "trains": {m["arm"]: m["trains"] for m in microscopes},
         "teachers": {m["arm"]: m["teacher"] for m in microscopes},
         "vocabulary": texts,
