@@ -15,9 +15,10 @@ from xml.etree import ElementTree as ET
 import pytest
 from matplotlib import image as plt_image
 
-from statewise.report import theme, write_report
+from statewise.report import citations, theme, write_report
 from statewise.report.citations import CITATIONS, cited
 from statewise.report.page import STYLES, asset
+from statewise.study.probe_spec import KINDS
 from statewise.study.results import summarise
 
 spec = importlib.util.spec_from_file_location(
@@ -111,11 +112,17 @@ def test_every_figure_has_a_data_table_a_caption_and_labelled_marks(html: str) -
     for figure in figures:
         assert "<figcaption>" in figure
         assert "Data of this figure" in figure
-        assert re.search(r"n = \d|all seeds are compared|adjustment over the primary", figure)
+        assert re.search(r"n = \d", figure)
         assert figure.count("<tr>") > 5
         marks = [a for _, a in Page(figure).tags if a.get("class") == "mark"]
         assert marks
         assert all(a["aria-label"] and a["tabindex"] == "0" for a in marks)
+
+
+def test_a_dev_curve_counts_dev_items(html: str) -> None:
+    (caption,) = re.findall(r"a single point is rough.*?</figcaption>", html, re.DOTALL)
+    assert "n = 100 dev items, 3 seeds." in caption
+    assert "pocket_mmlu" not in caption
 
 
 def test_figures_stand_alone_and_repeat(run: Path) -> None:
@@ -246,7 +253,13 @@ def test_a_label_keeps_every_digit_that_its_table_has(html: str) -> None:
 def test_works_are_cited_by_the_arms_that_rest_on_them(html: str) -> None:
     bibtex = re.findall(r'<pre id="bibtex">(.*?)</pre>', html, re.DOTALL)[0]
     keys = re.findall(r"@misc\{([^,]+),", bibtex)
-    assert keys == ["nie2026states", "gao2024harness", "shao2024grpo", "schulman2017ppo"]
+    assert keys == [
+        "nie2026states",
+        "gao2024harness",
+        "shao2024grpo",
+        "schulman2017ppo",
+        "gretton2012kernel",
+    ]
     arm = {
         "name": "kd",
         "streams": [
@@ -266,6 +279,35 @@ def test_works_are_cited_by_the_arms_that_rest_on_them(html: str) -> None:
         ("hu2021lora", ("kd",)),
     ]
     assert len({work.key for work in CITATIONS}) == len(CITATIONS)
+    null = {"kind": "interpolation", "name": "half", "between": ["base", "kd"], "matched_to": "kd"}
+    probes = {"after": ["behaviour"], "during": ["forgetting"]}
+    found = [(work.key, arms) for work, arms in cited({"nulls": [null], "probes": probes})]
+    assert found[2:] == [
+        ("wortsman2022wiseft", ("half",)),
+        ("shenfeld2025razor", ("probe forgetting",)),
+        ("amini2025kl", ("probe forgetting",)),
+        ("chen2021codex", ("probe behaviour",)),
+    ]
+
+
+def test_every_paper_that_a_probe_or_null_names_has_its_bibtex() -> None:
+    source = Path(citations.__file__).parents[1]
+    files = [*(source / "probes").glob("*.py"), source / "study" / "controls.py"]
+    named = {
+        number
+        for path in files
+        for number in re.findall(r"arXiv\s+(\d{4}\.\d{4,5})", path.read_text("utf-8"))
+    }
+    assert len(named) > 10
+    assert named <= {work.arxiv for work in CITATIONS}
+    probes = {
+        need.removeprefix("probe=")
+        for w in CITATIONS
+        for n in w.needs
+        for need in n
+        if "probe=" in need
+    }
+    assert probes <= set(KINDS)
 
 
 def test_every_paper_that_a_method_names_has_its_bibtex() -> None:

@@ -1,7 +1,8 @@
-"""The papers behind the methods that this package has, as BibTeX, and which study uses which.
+"""The papers behind the methods and probes that this package has, as BibTeX, and which study uses which.
 
 `needs` names what one stream of an arm must hold: the kinds on its axes, and `key=value` for a setting
-that makes the difference. An entry without `needs` belongs to every study.
+that makes the difference; `null=KIND` and `probe=NAME` stand for a null and a probe of the study. An entry
+without `needs` belongs to every study.
 """
 
 from __future__ import annotations
@@ -269,14 +270,154 @@ CITATIONS = (
         "2106.09685",
         needs=_any("adapter"),
     ),
+    Citation(
+        "wortsman2022wiseft",
+        "interpolation between two policies",
+        "Mitchell Wortsman and Gabriel Ilharco and Jong Wook Kim and Mike Li and Simon Kornblith and Rebecca "
+        "Roelofs and Raphael Gontijo Lopes and Hannaneh Hajishirzi and Ali Farhadi and Hongseok Namkoong and Ludwig "
+        "Schmidt",
+        "Robust fine-tuning of zero-shot models",
+        2022,
+        "2109.01903",
+        needs=_any("null=interpolation"),
+    ),
+    Citation(
+        "gretton2012kernel",
+        "the kernel two-sample test",
+        'Arthur Gretton and Karsten M. Borgwardt and Malte J. Rasch and Bernhard Sch\\"olkopf and Alexander Smola',
+        "A Kernel Two-Sample Test",
+        2012,
+        extra=(
+            ("journal", "Journal of Machine Learning Research"),
+            ("volume", "13"),
+            ("pages", "723--773"),
+        ),
+        needs=_any("probe=drift"),
+    ),
+    Citation(
+        "lopezpaz2017c2st",
+        "the classifier two-sample test",
+        "David Lopez-Paz and Maxime Oquab",
+        "Revisiting Classifier Two-Sample Tests",
+        2017,
+        "1610.06545",
+        needs=_any("probe=c2st"),
+    ),
+    Citation(
+        "kynkaanniemi2019precision",
+        "precision and recall of samples",
+        'Tuomas Kynk\\"a\\"anniemi and Tero Karras and Samuli Laine and Jaakko Lehtinen and Timo Aila',
+        "Improved Precision and Recall Metric for Assessing Generative Models",
+        2019,
+        "1904.06991",
+        needs=_any("probe=coverage"),
+    ),
+    Citation(
+        "li2016diversity",
+        "distinct-n",
+        "Jiwei Li and Michel Galley and Chris Brockett and Jianfeng Gao and Bill Dolan",
+        "A Diversity-Promoting Objective Function for Neural Conversation Models",
+        2016,
+        "1510.03055",
+        needs=_any("probe=coverage"),
+    ),
+    Citation(
+        "shenfeld2025razor",
+        "the forgetting law",
+        "Idan Shenfeld and Jyothish Pari and Pulkit Agrawal",
+        "RL's Razor: Why Online Reinforcement Learning Forgets Less",
+        2025,
+        "2509.04259",
+        needs=_any("probe=forgetting", "probe=locality"),
+    ),
+    Citation(
+        "amini2025kl",
+        "estimating the KL of completions",
+        "Afra Amini and Tim Vieira and Ryan Cotterell",
+        "Better Estimation of the KL Divergence Between Language Models",
+        2025,
+        "2504.10637",
+        needs=_any("probe=forgetting"),
+    ),
+    Citation(
+        "yu2020surgery",
+        "gradient conflict",
+        "Tianhe Yu and Saurabh Kumar and Abhishek Gupta and Sergey Levine and Karol Hausman and Chelsea Finn",
+        "Gradient Surgery for Multi-Task Learning",
+        2020,
+        "2001.06782",
+        needs=_any("probe=gradients"),
+    ),
+    Citation(
+        "chen2021codex",
+        "pass@k",
+        "Mark Chen and Jerry Tworek and Heewoo Jun and Qiming Yuan and others",
+        "Evaluating Large Language Models Trained on Code",
+        2021,
+        "2107.03374",
+        needs=_any("probe=behaviour"),
+    ),
+    Citation(
+        "mukherjee2025subnetworks",
+        "the share of weights that changed",
+        "Sagnik Mukherjee and Lifan Yuan and Dilek Hakkani-Tur and Hao Peng",
+        "Reinforcement Learning Finetunes Small Subnetworks in Large Language Models",
+        2025,
+        "2505.11711",
+        needs=_any("probe=geometry"),
+    ),
+    Citation(
+        "arxiv2604.13016",
+        "top-k overlap and the decay of supervision",
+        "",  # as above: nothing is written down that we have not read ourselves
+        "",
+        2026,
+        "2604.13016",
+        needs=_any("probe=overlap", "probe=fidelity"),
+    ),
+    Citation(
+        "arxiv2604.14084",
+        "the mass of a signal by entropy and divergence",
+        "",
+        "",
+        2026,
+        "2604.14084",
+        needs=_any("probe=signal_mass"),
+    ),
+    Citation(
+        "arora2022exposure",
+        "accumulated exposure error",
+        "Kushal Arora and Layla El Asri and Hareesh Bahuleyan and Jackie Chi Kit Cheung",
+        "Why Exposure Bias Matters: An Imitation Learning Perspective of Error Accumulation in Language Generation",
+        2022,
+        "2204.01171",
+        needs=_any("probe=exposure"),
+    ),
+    Citation(
+        "ross2014aggrevate",
+        "the expert's value at the learner's states",
+        "St\\'ephane Ross and J. Andrew Bagnell",
+        "Reinforcement and Imitation Learning via Interactive No-Regret Learning",
+        2014,
+        "1406.5979",
+        needs=_any("probe=repair"),
+    ),
 )
 
 
 def cited(study: Mapping[str, Any]) -> list[tuple[Citation, tuple[str, ...]]]:
-    """The works that a study's arms rest on, each with the arms that call for it; () = the study itself."""
+    """The works that a study rests on, each with the arms, nulls and probes that call for it; () = all of it."""
     holdings = {
         str(arm["name"]): [frozenset(h) for h in _holdings(arm)] for arm in study.get("arms") or ()
     }
+    for null in study.get("nulls") or ():
+        holdings[str(null["name"])] = [frozenset({f"null={null['kind']}"})]
+    probing = study.get("probes") or {}
+    drift = ["drift"] if study.get("drift") else []
+    for probe in dict.fromkeys(
+        [*drift, *(probing.get("after") or ()), *(probing.get("during") or ())]
+    ):
+        holdings[f"probe {probe}"] = [frozenset({f"probe={probe}"})]
     found = []
     for citation in CITATIONS:
         arms = tuple(
