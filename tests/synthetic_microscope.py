@@ -62,7 +62,7 @@ def write(
         "arm": arm,
         "seed": seed,
         "teacher": teacher,
-        "trains": arm != "base",
+        "trains": arm not in ("base", "stress_in_part"),
         "vocabulary": {str(token): text for text, token in used.items()},
         "prompts": shown,
     }

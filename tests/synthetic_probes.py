@@ -13,10 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from statewise import stats
-from statewise.stats import Estimate
 from statewise.study.asked import Row
-from statewise.study.rows import MatchRow, ProbeFigure, Quantity, Results
+from statewise.study.rows import MatchRow, Results
 
 BINS = ("0-3", "4-7", "8-15", "16-31", "32-63", "64-127")
 CUTS = (8, 24, 48)
@@ -100,6 +98,16 @@ def _rows(arm: str, teacher: str | None, far: float, rng: np.random.Generator) -
     yield row("c2st", "base", "learner", "auc", "", 0.5 + min(0.45, far / 2), "share")
     for rank, text in enumerate(TYPICAL, start=1):
         yield row("c2st", "base", "learner", "typical of learner", "", float(rank), "", text)
+    for measure, value in {"precision": 0.8, "recall": 0.72}.items():
+        yield row("coverage", "base", "learner", measure, "", value - min(0.5, far / 2), "share")
+    for gram, value in (("1", 0.2), ("2", 0.5), ("3", 0.7)):
+        yield row("coverage", "", "learner", "distinct", gram, value, "share")
+    for depth in CUTS:
+        yield row("coverage", "", "learner", "prefix_entropy", str(depth), 0.3, "nats")
+    for measure, value in {"gap": 2e-3, "k3": 1e-3, "ess_share": 0.97}.items():
+        yield row("audit", "", "learner", measure, "", value, "nats")
+    for measure, value in {"changed_share": 0.6, "top_mass": 0.12, "norm": 1.9}.items():
+        yield row("geometry", "base", "", measure, "", value, "share")
     names = ["base", *([teacher] if teacher else []), arm]
     for depth in CUTS:
         for first in names:
@@ -152,31 +160,6 @@ def _rows(arm: str, teacher: str | None, far: float, rng: np.random.Generator) -
             )
     for measure, value in {"ratio": 0.61, "student_mass": 0.97, "teacher_mass": 0.93}.items():
         yield row("overlap", teacher, "learner", measure, "16", value, "share")
-
-
-def over_seeds(run: Path, arms: list[str]) -> tuple[ProbeFigure, ...]:
-    """Means over seeds of what stands in the arms' `probes.parquet`."""
-    keys = ["probe", "policy", "reference", "sample", "measure", "at", "unit", "text"]
-    found: dict[tuple[str, ...], ProbeFigure] = {}
-    for arm in arms:
-        paths = sorted((run / "arms" / arm).glob("seed-*/probes.parquet"))
-        if not paths:
-            continue
-        rows = pd.concat([pd.read_parquet(path) for path in paths])
-        for key, group in rows.groupby(keys, sort=False):
-            probe, policy, reference, sample, measure, at, unit, text = map(str, key)
-            if len(group) > 1:
-                quantity = Quantity(stats.seed_mean(group["value"].to_numpy(), unit), "seeds only")
-            else:
-                r = group.iloc[0]
-                quantity = Quantity(
-                    Estimate(r.value, r.stderr, int(r.n), unit, r.low, r.high), "items"
-                )
-            at_all = (probe, policy, reference, sample, measure, at, text)
-            found[at_all] = ProbeFigure(
-                probe, policy, reference, sample, measure, at, quantity, unit, text
-            )
-    return tuple(found.values())
 
 
 def matched(results: Results) -> tuple[MatchRow, ...]:

@@ -62,6 +62,14 @@ ARMS = {
     "grpo": Planted(0.48, 0.598, 0.642, 0.03, 0.01, 0.0021, -0.01),
 }
 
+NULLS = {
+    "stress_in_part": Planted(0.36, 0.49, 0.53, 0.05, 0.03, 0.0119),
+    "stress_early": Planted(0.38, 0.50, 0.55, 0.05, 0.03, 0.0105, 0.05),
+}
+"""What moving alone does: an interpolation and an early stop, in a run with `nulls`."""
+EARLY_STEP = 60
+PLANTED = ARMS | NULLS
+
 CLAIMS: list[dict[str, Any]] = [
     {
         "kind": "forgets",
@@ -159,8 +167,9 @@ def make_run(
     probes: bool = False,
     microscope: int = 0,
     texts: tuple[str, ...] = (),
+    nulls: bool = False,
 ) -> Path:
-    """Write a run folder. `arms` and `seeds` say what has been run of the whole study.
+    """Write a run folder. `arms` and `seeds` say what has been run of the whole study, `nulls` adds both.
 
     `microscope` prompts are written token by token; `texts` are planted among their tokens.
     """
@@ -179,22 +188,28 @@ def make_run(
         "claims": CLAIMS,
         "drift": {"prompts": {"kind": "world_problems", "split": "dev"}},
     }
+    matched_to = {"matched_to": "opd_from_stress"}
+    between = {"kind": "interpolation", "name": "stress_in_part", "between": ["base", "stress_sft"]}
+    early = {"kind": "early_stop", "name": "stress_early", "of": "stress_sft", "by": "kl_to_base"}
+    study |= {"nulls": [between | matched_to, early | matched_to]} if nulls else {}
     (folder / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     environment = {"statewise": "0.1.0", "torch": "2.13.0", "cpu": {"model": "x", "cores": 2}}
     (folder / "environment.json").write_text(json.dumps(environment))
     difficulty = np.random.default_rng(7).normal(size=(3, 2 * items))
-    for name in arms:
+    for name in (*arms, *(NULLS if nulls else ())):
         for seed in (0,) if name == "base" else seeds:
             where = folder / "arms" / name / f"seed-{seed}"
             where.mkdir(parents=True, exist_ok=True)
-            rng = np.random.default_rng([list(ARMS).index(name), seed])
+            rng = np.random.default_rng([list(PLANTED).index(name), seed])
             _write_items(where, name, seed, rng, items, difficulty, responses or {})
             _write_rest(where, name, rng)
             if probes and name != "base":
-                synthetic_probes.write(where, name, seed, TEACHERS.get(name), ARMS[name].mmd2)
+                synthetic_probes.write(where, name, seed, TEACHERS.get(name), PLANTED[name].mmd2)
+            if name == "stress_in_part":  # nothing was probed while it trained, for it did not
+                (where / "probes.jsonl").unlink(missing_ok=True)
             if microscope and seed == seeds[0]:
                 synthetic_microscope.write(
-                    where, name, seed, TEACHERS.get(name), microscope, ARMS[name].target, texts
+                    where, name, seed, TEACHERS.get(name), microscope, PLANTED[name].target, texts
                 )
     return folder
 
@@ -208,7 +223,7 @@ def _write_items(
     difficulty: np.ndarray,
     responses: dict[str, str],
 ) -> None:
-    planted = ARMS[arm]
+    planted = PLANTED[arm]
     wobble = 0.0 if arm == "base" else rng.normal(0, 0.008)
     rows = []
     for task, (name, accuracy, n, decodings) in enumerate(
@@ -247,8 +262,13 @@ def _write_items(
 
 
 def _write_rest(where: Path, arm: str, rng: np.random.Generator) -> None:
-    planted, base = ARMS[arm], ARMS["base"]
-    if arm != "base":
+    planted, base = PLANTED[arm], ARMS["base"]
+    if arm in NULLS:
+        found = {"quantity": "kl_to_base", "target_arm": "opd_from_stress", "target": 0.21}
+        step = {"step": EARLY_STEP} if arm == "stress_early" else {"step": 0, "share": 0.44}
+        found |= {"tolerance": 0.1, "spent": 0.205, **step}
+        (where / "match.json").write_text(json.dumps(found))
+    if arm not in ("base", "stress_in_part"):
         loss = planted.mean_loss + 0.8 * np.exp(-np.arange(STEPS) / 40) * (arm != "grpo")
         loss = loss + rng.normal(0, 0.05, STEPS)
         long = 45 + 10 * np.exp(-np.arange(STEPS) / 50) + rng.normal(0, 1.5, STEPS)

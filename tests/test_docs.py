@@ -192,10 +192,8 @@ def shown_of_probes(folder: Path) -> set[str]:
     sys.modules[spec.name] = synthetic
     spec.loader.exec_module(synthetic)
     run = synthetic.make_run(folder, items=20, probes=True)
-    probed = synthetic.synthetic_probes
     results = summarise(run)
-    probes = results.probes or probed.over_seeds(run, list(synthetic.ARMS))
-    results = replace(results, probes=probes, matched=probed.matched(results))
+    results = replace(results, matched=synthetic.synthetic_probes.matched(results))
     heads = {head for plate in plates(gather(run, results)) for head in plate.head}
     return {head.replace(synthetic.TARGET, "<task>") for head in heads}
 

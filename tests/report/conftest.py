@@ -55,11 +55,8 @@ class Whole:
 def make_whole(folder: Path, **options: Any) -> tuple[Path, Material]:
     """A synthetic run with probes and microscope, and what its page is made of."""
     synthetic = load_synthetic()
-    run = synthetic.make_run(folder, probes=True, **options)
+    run = synthetic.make_run(folder, probes=True, nulls=True, **options)
     results = summarise(run)
-    if not results.probes:
-        probes = synthetic.synthetic_probes.over_seeds(run, list(synthetic.ARMS))
-        results = replace(results, probes=probes)
     results = replace(results, matched=synthetic.synthetic_probes.matched(results))
     return run, gather(run, results)
 
@@ -77,7 +74,7 @@ def whole_run() -> Callable[..., tuple[Path, Material]]:
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     synthetic = load_synthetic()
-    responses = dict.fromkeys(synthetic.ARMS, f"{SCRIPT}\u202eabc\x00</script>")
+    responses = dict.fromkeys(synthetic.PLANTED, f"{SCRIPT}\u202eabc\x00</script>")
     run, material = make_whole(
         tmp_path_factory.mktemp("whole"),
         items=60,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from statewise.report import svg
 from statewise.report.material import Material
-from statewise.report.plates import Plate, counts, looks
+from statewise.report.plates import Plate, looks
 from statewise.stats import seed_mean
 from statewise.study.rows import Curve, Results
 from statewise.words import interval_words, number
@@ -32,8 +33,9 @@ class Drawing:
 
 BAND = (
     "Thin lines are seeds, the thick line their mean, the band its 95 % t interval over seeds at each "
-    "step (none where there is one seed)."
+    "step (none where there is one seed, or where all agree)."
 )
+CHOSEN = " Triangle: the step whose weights are measured, where a matched budget chose it."
 
 
 def learning(material: Material) -> Plate | None:
@@ -48,15 +50,16 @@ def learning(material: Material) -> Plate | None:
     score = base.score(target.name) if base else None
     level = score.quantity.estimate.value if score else None
     guide = " Dashed: the base's test score." if level is not None else ""
+    curves = [c for c in results.curves if c.quantity == quantity]
     drawing = Drawing(
         "learning",
         f"{target.name} on the dev split while training",
         f"One panel an arm; grey behind it, the others. {BAND} Dev items are few, so a single point "
-        f"is rough.{guide} {counts(results)}.",
+        f"is rough.{guide} n = {_items(curves)}{_seeds(results)}.",
         shared=True,
         level=level,
     )
-    return _panels(results, [c for c in results.curves if c.quantity == quantity], drawing)
+    return _panels(material, curves, drawing)
 
 
 def loss(material: Material) -> Plate | None:
@@ -70,7 +73,7 @@ def loss(material: Material) -> Plate | None:
         shared=False,
     )
     curves = [c for c in material.results.curves if c.quantity == "loss"]
-    return _panels(material.results, curves, drawing)
+    return _panels(material, curves, drawing)
 
 
 def lengths(material: Material) -> Plate | None:
@@ -83,14 +86,14 @@ def lengths(material: Material) -> Plate | None:
         shared=True,
         digits=1,
     )
-    return _panels(material.results, material.lengths, drawing)
+    return _panels(material, material.lengths, drawing)
 
 
 def while_training(material: Material) -> Plate | None:
     """What cheap probes said while training: one panel a number, one line an arm."""
     results, look = material.results, looks(material.results)
     names = list(dict.fromkeys(curve.quantity for curve in material.during))
-    panels, rows = [], []
+    panels, rows, marked = [], [], False
     for i, name in enumerate(names):
         figure, axes = svg.canvas(*PANEL)
         for arm in results.arms:
@@ -103,6 +106,7 @@ def while_training(material: Material) -> Plate | None:
             line = axes.plot(steps, mean, look[arm.name].marker, ls="-", ms=4, color=colour, lw=1.6)
             text = f"{arm.name}: {number(mean[0])} → {number(mean[-1])} over {steps[-1]:g} steps"
             svg.label(line, f"{name}, {text}, {_count(len(curves), 'seed')}")
+            marked |= _mark_chosen(axes, curves, material.chosen.get(arm.name, {}), colour)
             last = seed_mean([curve.values[-1] for curve in curves])
             cells = (number(mean[0]), number(last.value), interval_words(last), str(len(curves)))
             rows.append((arm.name, name, *cells))
@@ -119,7 +123,8 @@ def while_training(material: Material) -> Plate | None:
         "during",
         "Probes while training",
         "One panel a number of a probe (probe, measure, states, where), one line an arm in its colour and "
-        f"marker; the band is the 95 % t interval over seeds. n = {_seeds(results)}.{more}",
+        "marker; the band is the 95 % t interval over seeds (none where there is one seed, or where all "
+        f"agree).{CHOSEN if marked else ''} n = {_seeds(results)}.{more}",
         ("arm", "measure", "first", "last", "last, 95 % over seeds", "seeds"),
         tuple(rows),
         group="arms",
@@ -140,7 +145,8 @@ def _words(name: str) -> str:
     return f"{probe} {measure}: {place}" if place else name
 
 
-def _panels(results: Results, curves: Sequence[Curve], drawing: Drawing) -> Plate | None:
+def _panels(material: Material, curves: Sequence[Curve], drawing: Drawing) -> Plate | None:
+    results = material.results
     by_arm: dict[str, list[Curve]] = {}
     for curve in curves:
         by_arm.setdefault(curve.arm, []).append(curve)
@@ -152,7 +158,7 @@ def _panels(results: Results, curves: Sequence[Curve], drawing: Drawing) -> Plat
     every += [drawing.level] if drawing.level is not None else []
     room = 0.06 * (max(every) - min(every)) or 0.5
     limits = (min(every) - room, max(every) + room)
-    look, panels, rows = looks(results), [], []
+    look, panels, rows, marked = looks(results), [], [], False
     for arm in arms:
         figure, axes = svg.canvas(*PANEL)
         colour = look[arm.name].colour
@@ -177,6 +183,7 @@ def _panels(results: Results, curves: Sequence[Curve], drawing: Drawing) -> Plat
         first, final = number(mean[0], drawing.digits), number(last.value, drawing.digits)
         text = f"{first} → {final} over {steps[-1]:g} steps, {_count(len(seeds), 'seed')}"
         svg.label(line, f"{arm.name}: {text}")
+        marked |= _mark_chosen(axes, by_arm[arm.name], material.chosen.get(arm.name, {}), colour)
         axes.set_title(arm.name, loc="left", color=colour, fontsize=11, fontweight="bold")
         axes.set_xlabel("step")
         axes.locator_params(nbins=4)
@@ -184,20 +191,42 @@ def _panels(results: Results, curves: Sequence[Curve], drawing: Drawing) -> Plat
         panels.append(svg.themed(figure, f"{drawing.name}-{arm.name}", title))
         rows.append((arm.name, first, final, interval_words(last, drawing.digits), str(len(seeds))))
     head = ("arm", "first", "last", "last, 95 % over seeds", "seeds")
-    name, title, caption = drawing.name, drawing.title, drawing.caption
+    name, title, caption = drawing.name, drawing.title, drawing.caption + (CHOSEN if marked else "")
     return Plate(name, title, caption, head, tuple(rows), group="arms", panels=tuple(panels))
 
 
+def _mark_chosen(
+    axes: Axes, curves: Sequence[Curve], chosen: Mapping[int, int], colour: str
+) -> bool:
+    """A triangle on each seed's curve at the step whose weights are measured; True where there was one."""
+    there = [curve for curve in curves if curve.seed in chosen]
+    for curve in there:
+        step = chosen[curve.seed]
+        value = float(np.interp(step, curve.steps, curve.values))
+        mark = axes.plot(step, value, "v", mfc=svg.SURFACE, mec=colour, ms=8, mew=1.6, zorder=6)
+        svg.label(mark, f"{curve.arm}, seed {curve.seed}: measured at step {step}")
+    return bool(there)
+
+
+def _items(curves: Sequence[Curve]) -> str:
+    """How many dev items stand behind each point, before the number of seeds."""
+    known = sorted({curve.n for curve in curves if curve.n is not None})
+    if not known:
+        return ""
+    least = "" if len(known) == 1 else f"{known[0]:,} to "
+    return f"{least}{known[-1]:,} dev item{'s' * (known[-1] != 1)}, "
+
+
 def _mean_curve(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Steps that every seed has; there the mean over seeds and its 95 % t interval (empty for one seed)."""
+    """Steps that every seed has; there the mean over seeds and its 95 % t interval (nan: none known)."""
     steps = sorted(set.intersection(*(set(curve.steps) for curve in curves)))
     if not steps:
         curves, steps = curves[:1], list(curves[0].steps)
     at = [dict(zip(curve.steps, curve.values, strict=True)) for curve in curves]
     means = [seed_mean([seed[step] for seed in at]) for step in steps]
     value = np.array([m.value for m in means])
-    low = np.array([m.value if m.low is None else m.low for m in means])
-    high = np.array([m.value if m.high is None else m.high for m in means])
+    low = np.array([np.nan if m.low is None else m.low for m in means])
+    high = np.array([np.nan if m.high is None else m.high for m in means])
     return np.array(steps), value, low, high
 
 

@@ -192,7 +192,7 @@ def claims(results: Results) -> Plate | None:
         "arm ran; a claim is supported where the bar lies wholly beyond it (for “retains”: "
         "between the two). Bars are intervals over seeds and items, each at the level that Holm's "
         "adjustment over the primary claims leaves it. Circle: supported; cross: contradicted; "
-        "diamond: undecided.",
+        f"diamond: undecided. {counts(results)}.",
         ("claim", "comparison", "effect", "interval", "margin", "p", "verdict"),
         tuple(
             (
@@ -253,6 +253,7 @@ def drift(results: Results) -> Plate | None:
         axes.locator_params(axis="x", nbins=8 if width == WIDE else 4)
         axes.set_xlabel("unbiased MMD² against the base")
         drawn.append(svg.themed(figure, name, title))
+    seeds = max(d.mmd2.estimate.n for arm in arms for d in arm.drift)
     rows = tuple(
         (
             arm.name,
@@ -274,7 +275,7 @@ def drift(results: Results) -> Plate | None:
         "where no drift at all may lie, and only p says how often. Unbiased, so it may fall below "
         "0; the biased value stands in the table. Bars are 95 % t intervals over seeds only: all "
         "seeds are compared with one sample of the base, whose luck they share; p by permutation "
-        "within prompts, the largest over seeds.",
+        f"within prompts, the largest over seeds. n = {seeds} seed{'s' * (seeds != 1)}.",
         ("arm", "features", "MMD²", "95 %, seeds only", NULL_NOTE, "p", "biased"),
         rows,
         wide=drawn[0],

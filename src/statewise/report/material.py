@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from statewise.report.wins import Scores, item_scores
 from statewise.store import read_json, read_rows
-from statewise.study.rows import Curve, Results
+from statewise.study.rows import Curve, Results, curve
 
-CURVE_POINTS = 200
-LENGTH, STOPPED = "completion_tokens_mean", "stopped_share"
+LENGTH = "completion_tokens_mean"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,7 +22,8 @@ class Material:
 
     `lengths` are curves of the completions' length while training, `during` those of probes that ran
     while training (`quantity` is "probe measure sample at"), `microscopes` the documents of the arms'
-    `microscope.json`, `scores` the items' scores by task and arm.
+    `microscope.json`, `scores` the items' scores by task and arm. `chosen` is the step whose weights are
+    measured, by arm and seed, where a matched budget chose it and training may have gone on.
     """
 
     results: Results
@@ -33,6 +32,7 @@ class Material:
     during: tuple[Curve, ...] = ()
     microscopes: tuple[Mapping[str, Any], ...] = ()
     scores: tuple[Scores, ...] = ()
+    chosen: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
 
 
 def gather(run_dir: Path, results: Results) -> Material:
@@ -41,11 +41,15 @@ def gather(run_dir: Path, results: Results) -> Material:
     lengths: list[Curve] = []
     during: list[Curve] = []
     microscopes = []
+    chosen: dict[str, dict[int, int]] = {}
     for arm in results.arms:
         folders = sorted((run_dir / "arms" / arm.name).glob("seed-*"), key=_seed)
         for folder in folders:
             rows = read_rows(folder / "metrics.jsonl")
-            lengths += _curve(arm.name, _seed(folder), LENGTH, rows, lambda row: row.get(LENGTH))
+            lengths += curve(arm.name, _seed(folder), LENGTH, rows, LENGTH)
+            step = _chosen(folder / "match.json")
+            if step is not None:
+                chosen.setdefault(arm.name, {})[_seed(folder)] = step
             during += _probes(arm.name, _seed(folder), read_rows(folder / "probes.jsonl"))
         stored = [f / "microscope.json" for f in folders if (f / "microscope.json").is_file()]
         if stored:
@@ -57,7 +61,14 @@ def gather(run_dir: Path, results: Results) -> Material:
         tuple(during),
         tuple(microscopes),
         item_scores(run_dir, results),
+        chosen,
     )
+
+
+def _chosen(path: Path) -> int | None:
+    """The step of a finished `match.json`; None for an interpolation, which has no steps."""
+    found = read_json(path) if path.is_file() else {}
+    return None if "share" in found else found.get("step")
 
 
 def _seed(folder: Path) -> int:
@@ -73,23 +84,5 @@ def _probes(arm: str, seed: int, rows: Sequence[Mapping[str, Any]]) -> list[Curv
         )
         groups.setdefault(name, []).append(row)
     return [
-        curve
-        for name, group in groups.items()
-        for curve in _curve(arm, seed, name, group, lambda row: row.get("value"))
+        found for name, group in groups.items() for found in curve(arm, seed, name, group, "value")
     ]
-
-
-def _curve(
-    arm: str,
-    seed: int,
-    quantity: str,
-    rows: Sequence[Mapping[str, Any]],
-    value: Callable[[Mapping[str, Any]], Any],
-) -> list[Curve]:
-    """Means of equal runs of steps, as `study/results.py` thins its own curves."""
-    known = [(float(r["step"]), float(v)) for r in rows if (v := value(r)) is not None]
-    if not known:
-        return []
-    blocks = np.array_split(np.array(known), min(CURVE_POINTS, len(known)))
-    steps = tuple(float(block[-1, 0]) for block in blocks)
-    return [Curve(arm, seed, quantity, steps, tuple(float(b[:, 1].mean()) for b in blocks))]

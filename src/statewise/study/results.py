@@ -6,7 +6,7 @@ Nothing is invented for what a run lacks: an arm, a seed or a file that is not t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from math import isfinite
 from pathlib import Path
@@ -41,10 +41,10 @@ from statewise.study.rows import (
     Results,
     Score,
     TaskRow,
+    curve,
 )
 from statewise.study.verdicts import decide
 
-CURVE_POINTS = 200
 RANDOM_BASE = (
     "The base model is randomly initialised and was never pretrained: every score of this run is that "
     "of a model that knows nothing. This run shows that the machinery works, and nothing else."
@@ -387,29 +387,12 @@ def _curves(arm: str, folders: Mapping[int, Path]) -> list[Curve]:
     curves: list[Curve] = []
     for seed, folder in folders.items():
         loss = read_rows(folder / "metrics.jsonl")
-        curves += _curve(arm, seed, "loss", loss, lambda row: row.get("loss"))
+        curves += curve(arm, seed, "loss", loss, "loss")
         dev = read_rows(folder / "dev.jsonl")
         for task in dict.fromkeys(str(row["task"]) for row in dev):
             rows = [row for row in dev if row["task"] == task]
-            curves += _curve(arm, seed, task, rows, lambda row: row.get("score"))
+            curves += curve(arm, seed, task, rows, "score")
     return curves
-
-
-def _curve(
-    arm: str,
-    seed: int,
-    quantity: str,
-    rows: Sequence[Mapping[str, Any]],
-    value: Callable[[Mapping[str, Any]], Any],
-) -> list[Curve]:
-    points = [(float(row["step"]), value(row)) for row in rows]
-    known = [(step, float(v)) for step, v in points if v is not None and isfinite(v)]
-    if not known:
-        return []
-    # Means of equal runs of steps: a thinned curve keeps its level, every k-th point would not.
-    blocks = np.array_split(np.array(known), min(CURVE_POINTS, len(known)))
-    steps = tuple(float(block[-1, 0]) for block in blocks)
-    return [Curve(arm, seed, quantity, steps, tuple(float(b[:, 1].mean()) for b in blocks))]
 
 
 def _examples(items: pd.DataFrame, names: Sequence[str]) -> tuple[Example, ...]:

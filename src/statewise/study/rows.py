@@ -10,15 +10,19 @@ Which 95 % interval stands where is written beside it (`over`):
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Literal
+
+import numpy as np
 
 from statewise.stats import Estimate
 from statewise.study.claims import TARGET
 from statewise.study.items import DECODINGS
 from statewise.study.verdicts import Verdict
 
+CURVE_POINTS = 200
 Over = Literal["seeds", "items", "seeds only"]
 
 
@@ -112,13 +116,46 @@ class ArmResult:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One number over training, at most `CURVE_POINTS` points: `quantity` is `loss` or a task."""
+    """One number over training, at most `CURVE_POINTS` points: `quantity` is `loss` or a task.
+
+    `n` stand behind each value: items of a dev task, states of a probe; None for the loss.
+    """
 
     arm: str
     seed: int
     quantity: str
     steps: tuple[float, ...]
     values: tuple[float, ...]
+    n: int | None = None
+
+
+def thinned(
+    points: Iterable[tuple[float, float]], most: int = CURVE_POINTS
+) -> list[tuple[float, float]]:
+    """Means of at most so many equal runs of (step, value), each at its last step; only what is finite.
+
+    A thinned curve keeps its level, every k-th point would not.
+
+    >>> thinned([(1.0, 0.0), (2.0, 1.0), (3.0, float("nan")), (4.0, 4.0)], most=2)
+    [(2.0, 0.5), (4.0, 4.0)]
+    """
+    known = [(float(step), float(value)) for step, value in points if isfinite(value)]
+    if not known:
+        return []
+    blocks = np.array_split(np.array(known), min(most, len(known)))
+    return [(float(block[-1, 0]), float(block[:, 1].mean())) for block in blocks]
+
+
+def curve(
+    arm: str, seed: int, quantity: str, rows: Sequence[Mapping[str, Any]], key: str
+) -> list[Curve]:
+    """The curve of what stands under `key` in rows with a `step`, thinned; none where no row has it."""
+    points = thinned((row["step"], row[key]) for row in rows if row.get(key) is not None)
+    if not points:
+        return []
+    steps, values = zip(*points, strict=True)
+    items = [int(row["n"]) for row in rows if row.get("n") is not None]
+    return [Curve(arm, seed, quantity, steps, values, max(items, default=None))]
 
 
 @dataclass(frozen=True, slots=True)
