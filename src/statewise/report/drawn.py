@@ -181,12 +181,13 @@ def legend(series: Sequence[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One arm along depth."""
+    """One arm along depth; `dash` as Matplotlib has it."""
 
     name: str
     colour: str
     marker: str
     points: Sequence[tuple[int, Estimate]]
+    dash: str | tuple[int, tuple[float, ...]] = "-"
 
 
 DEPTH = "depth, tokens of the completion before the state"
@@ -206,7 +207,9 @@ def along_depth(
     for i, line in enumerate(lines):
         nudge = (i - (len(lines) - 1) / 2) * 0.07  # intervals of several arms stand side by side
         x = [at + nudge for at, _ in line.points]
-        axes.plot(x, [e.value for _, e in line.points], color=line.colour, lw=1.5, zorder=3)
+        axes.plot(
+            x, [e.value for _, e in line.points], color=line.colour, lw=1.5, ls=line.dash, zorder=3
+        )
         for (at, e), place in zip(line.points, x, strict=True):
             if e.low is not None and e.high is not None:
                 axes.plot([place] * 2, _ends(e), color=line.colour, lw=1.4, alpha=0.5)

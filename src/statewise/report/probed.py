@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from statewise.study.rows import ProbeFigure, Results
 from statewise.words import interval_words, number
@@ -51,19 +51,35 @@ def role(sample: str) -> str:
     return sample.split(":", 1)[0] if sample.startswith("teacher:") else sample
 
 
-def roles(figures: Iterable[ProbeFigure]) -> list[str]:
-    """The roles that occur, in the order dataset, base, learner, teacher, retention, then others."""
-    found = dict.fromkeys(role(figure.sample) for figure in figures)
-    return [r for r in ROLES if r in found] + [r for r in found if r not in ROLES]
+def places(samples: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Samples of (arm, sample), each with its column: the role, in the order of `ROLES`, then others.
+
+    Teachers of different arms share a column, unless some arm has several: then each has its own.
+
+    >>> places([("a", "teacher:t"), ("b", "teacher:u"), ("a", "base")])
+    {'base': 'base', 'teacher:t': 'teacher', 'teacher:u': 'teacher'}
+    >>> places([("a", "teacher:t"), ("a", "teacher:u")])
+    {'teacher:t': 'teacher:t', 'teacher:u': 'teacher:u'}
+    """
+    known = list(dict.fromkeys(samples))
+    taught = [arm for arm, sample in known if role(sample) == "teacher"]
+    apart = len(set(taught)) < len(taught)
+    order = {name: i for i, name in enumerate(ROLES)}
+    found = sorted(
+        dict.fromkeys(sample for _, sample in known), key=lambda s: order.get(role(s), len(order))
+    )
+    return {sample: sample if apart else role(sample) for sample in found}
 
 
 def states(sample: str) -> str:
-    """A sample's name for a reader.
+    """A column's name for a reader; a teacher that is not alone has its own.
 
-    >>> states("learner"), states("teacher:mild_sft")
-    ("the arm's own", "its teacher's")
+    >>> states("learner"), states("teacher"), states("teacher:mild_sft")
+    ("the arm's own", "its teacher's", "mild_sft's")
     """
-    return NAMES.get(role(sample), sample)
+    return NAMES.get(sample) or (
+        f"{sample.removeprefix('teacher:')}'s" if sample.startswith("teacher:") else sample
+    )
 
 
 def arms_of(results: Results, figures: Sequence[ProbeFigure]) -> list[str]:
@@ -71,6 +87,53 @@ def arms_of(results: Results, figures: Sequence[ProbeFigure]) -> list[str]:
     present = {figure.policy for figure in figures}
     known = [arm.name for arm in results.arms if arm.name in present]
     return known + sorted(present - set(known))
+
+
+TAUGHT = ("fidelity", "repair", "signal_tail", "signal_mass", "overlap", "exposure")
+"""Probes of a student and its teacher: `reference` is the teacher."""
+
+
+def teachers(results: Results) -> dict[str, list[str]]:
+    """The teachers of every arm that a probe asked about one, in the order of their numbers."""
+    found: dict[str, list[str]] = {}
+    for figure in results.probes:
+        if figure.probe in TAUGHT and figure.policy != figure.reference:
+            known = found.setdefault(figure.policy, [])
+            if figure.reference and figure.reference not in known:
+                known.append(figure.reference)
+    return found
+
+
+def pair(figure: ProbeFigure) -> tuple[str, str]:
+    """Whom a number of a student and its teacher is about."""
+    return figure.policy, figure.reference
+
+
+def pairs(
+    results: Results, figures: Sequence[ProbeFigure]
+) -> dict[tuple[str, str], tuple[str, int]]:
+    """Students and teachers in the order of the study: how a pair is called, and the teacher's place.
+
+    A pair is called by its student; where that has several teachers, by both.
+    """
+    found: dict[str, list[str]] = {arm: [] for arm in arms_of(results, figures)}
+    for figure in figures:
+        if figure.reference not in found[figure.policy]:
+            found[figure.policy].append(figure.reference)
+    return {
+        (arm, teacher): (f"{arm} ({teacher})" if len(known) > 1 else arm, place)
+        for arm, known in found.items()
+        for place, teacher in enumerate(known)
+    }
+
+
+def taught_cells(
+    named: Mapping[tuple[str, str], tuple[str, int]],
+) -> tuple[tuple[str, ...], Callable[[ProbeFigure], tuple[str, ...]]]:
+    """First columns of a table: the arm, and its teacher where some arm has several."""
+    if not any(place for _, place in named.values()):
+        return ("arm",), lambda figure: (figure.policy,)
+    return ("arm", "teacher"), pair
 
 
 def depth(at: str) -> int:

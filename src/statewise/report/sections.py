@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from statewise.report import curves, figures, signals, states, svg, walks
-from statewise.report.drawn import Dot, Line, along_depth, dots
+from statewise.report.drawn import Dot, Line, along_depth, dots, legend
 from statewise.report.material import Material
 from statewise.report.plates import Plate, looks
 from statewise.report.probed import arms_of, cells, counted, depth, select
+from statewise.report.probed import states as called
 from statewise.report.tables import MATCHED_NOTE
 from statewise.report.tables import matched as matched_table
 from statewise.stats import Estimate
@@ -30,6 +33,7 @@ def plates(material: Material) -> tuple[Plate, ...]:
         states.reachability(results),
         figures.drift(results),
         signals.separable(results),
+        coverage(results),
         walks.splice(results),
         walks.profiles(results),
         states.forgetting(results),
@@ -37,6 +41,8 @@ def plates(material: Material) -> tuple[Plate, ...]:
         signals.mass(results),
         signals.overlap(results),
         states.gradients(results),
+        audit(results),
+        geometry(results),
     )
     return tuple(plate for plate in made if plate is not None)
 
@@ -119,4 +125,121 @@ def behaviour(results: Results) -> Plate | None:
         panels=(picture,),
         large=True,
         legend=tuple(arms_of(results, found)),
+    )
+
+
+def _shares(
+    results: Results,
+    probe: str,
+    kinds: Mapping[tuple[str, str], str],
+    *,
+    name: str,
+    title: str,
+    caption: str,
+    across: str,
+    of: str,
+) -> Plate | None:
+    """Rows of dots, one kind of dot for each (measure, where); every other number of the probe in the table."""
+    every = select(results, probe)
+    found = [f for f in every if (f.measure, f.at) in kinds]
+    if not found:
+        return None
+    look, names = looks(results), arms_of(results, every)
+    drawn_kinds = [kind for kind in kinds if any((f.measure, f.at) == kind for f in found)]
+    marks = [
+        Dot(
+            names.index(f.policy),
+            drawn_kinds.index((f.measure, f.at)),
+            f.quantity.estimate,
+            f"{f.policy}, {kinds[f.measure, f.at]}",
+        )
+        for f in found
+    ]
+    rows = [(arm, look[arm].colour if arm in look else svg.INK) for arm in names]
+    drawn = dots(rows, marks, name=name, title=title, across=across)
+    return Plate(
+        name,
+        title,
+        f"{caption} {legend([kinds[kind] for kind in drawn_kinds])} {counted(found, of=of)}.",
+        ("arm", "states", "measure", "value", "95 %", "n"),
+        tuple(
+            (
+                f.policy,
+                called(f.sample),
+                kinds.get((f.measure, f.at)) or f"{f.measure.replace('_', ' ')} {f.at}".strip(),
+                *cells(f),
+            )
+            for f in every
+        ),
+        wide=drawn[0],
+        narrow=drawn[1],
+    )
+
+
+COVERED = {
+    ("precision", ""): "precision",
+    ("recall", ""): "recall",
+    ("distinct", "1"): "distinct-1",
+    ("distinct", "2"): "distinct-2",
+    ("distinct", "3"): "distinct-3",
+}
+
+
+def coverage(results: Results) -> Plate | None:
+    """How much of the base's states an arm still visits, and how varied its completions are."""
+    return _shares(
+        results,
+        "coverage",
+        COVERED,
+        name="coverage",
+        title="What is still covered, and how varied it is",
+        caption="Precision: share of the arm's states that lie among the base's; recall: share of the base's that lie "
+        "among the arm's, by nearest neighbours of hidden states; two samples of one policy do not reach 1. "
+        "Distinct-n: different n-grams over all n-grams, without an error, for samples of equal size alone. "
+        "Entropy of prefixes by depth, length and share that stopped stand in the table.",
+        across="share",
+        of="states",
+    )
+
+
+AUDITED = {("gap", ""): "|log pi - log mu|", ("k3", ""): "k3, kl(mu || pi)"}
+
+
+def audit(results: Results) -> Plate | None:
+    """Is what was sampled the policy's own?"""
+    return _shares(
+        results,
+        "audit",
+        AUDITED,
+        name="audit",
+        title="Are the states on-policy?",
+        caption="What the sampler said of its tokens against what the policy says of them now, mean over tokens: 0 "
+        "where sampler and trainer are one. The largest gap, chi-squared and effective sample size of whole "
+        "completions and the share of tokens without a log-prob stand in the table.",
+        across="nats a token",
+        of="tokens",
+    )
+
+
+MOVED = {
+    ("changed_share", ""): "weights changed",
+    ("top_mass", ""): "update in the top 1 % of weights",
+    ("effective_rank_share", ""): "effective rank over the largest",
+}
+
+
+def geometry(results: Results) -> Plate | None:
+    """The update as a whole: how many weights it changed, how concentrated it is."""
+    return _shares(
+        results,
+        "geometry",
+        MOVED,
+        name="geometry",
+        title="What kind of update it was",
+        caption="Of all weights, the share that changed by more than 1e-5; of the squared norm of the update, the "
+        "share in the 1 % of the weights that moved most (0.01 where all move alike); effective rank of the change of "
+        "a matrix over the largest that it could have. Exact for one checkpoint: there is no sample. Norms and the "
+        "rank itself stand in the table.",
+        across="share",
+        of="checkpoints",
     )

@@ -5,7 +5,16 @@ from __future__ import annotations
 from statewise.report import svg
 from statewise.report.drawn import Cell, Dot, dots, grid, legend, linear
 from statewise.report.plates import Plate, looks
-from statewise.report.probed import IN_TABLE, arms_of, cells, counted, select, states
+from statewise.report.probed import (
+    IN_TABLE,
+    cells,
+    counted,
+    pair,
+    pairs,
+    select,
+    states,
+    taught_cells,
+)
 from statewise.study.rows import ProbeFigure, Results
 from statewise.words import interval_words, number
 
@@ -23,30 +32,32 @@ def tail(results: Results) -> Plate | None:
     positive = [f for f in found if f.quantity.estimate.value > 0]
     if not positive:
         return None
-    look, names = looks(results), arms_of(results, positive)
+    look, rest = looks(results), [f for f in select(results, "signal_tail") if f.measure in REST]
+    named = pairs(results, [*found, *rest])
+    head, who = taught_cells(named)
+    shown = [p for p in named if any(pair(f) == p for f in positive)]
     kinds = list(TAIL)
     marks = [
         Dot(
-            names.index(f.policy),
+            shown.index(pair(f)),
             kinds.index(f.measure),
             f.quantity.estimate,
-            f"{f.policy}, {TAIL[f.measure]}",
+            f"{named[pair(f)][0]}, {TAIL[f.measure]}",
         )
         for f in positive
     ]
     title = "How loud the teacher's signal is"
-    rows = [(n, look[n].colour if n in look else svg.INK) for n in names]
+    rows = [(named[p][0], look[p[0]].colour if p[0] in look else svg.INK) for p in shown]
     across = "|log pi_T - log pi_S| of the sampled token, nats"
     drawn = dots(rows, marks, name="tail", title=title, across=across, logarithm=True)
-    rest = [f for f in select(results, "signal_tail") if f.measure in REST]
     return Plate(
         "tail",
         title,
         "Quantiles over the student's own states of the size of the teacher's log-ratio, on a logarithmic scale: "
         "few loud tokens can steer a whole update, and a long tail is the early sign of collapse. "
         f"{legend(list(TAIL.values()))} {counted(found)}.",
-        ("arm", "measure", "value", "95 %", "n"),
-        tuple((f.policy, (TAIL | REST)[f.measure], *cells(f)) for f in [*found, *rest]),
+        (*head, "measure", "value", "95 %", "n"),
+        tuple((*who(f), (TAIL | REST)[f.measure], *cells(f)) for f in [*found, *rest]),
         wide=drawn[0],
         narrow=drawn[1],
     )
@@ -59,10 +70,13 @@ def mass(results: Results) -> Plate | None:
         return None
     rows = list(dict.fromkeys(f.at.split(" ", 1)[0] for f in found))
     columns = list(dict.fromkeys(f.at.split(" ", 1)[1] for f in found))
+    part = select(results, "signal_mass", "states")
+    named = pairs(results, [*found, *part])
+    head, who = taught_cells(named)
     panels = []
-    for name in arms_of(results, found):
+    for whom, (name, _) in named.items():
         placed = {}
-        for f in (f for f in found if f.policy == name):
+        for f in (f for f in found if pair(f) == whom):
             entropy, divergence = f.at.split(" ", 1)
             e = f.quantity.estimate
             said = f"{name}, entropy {entropy}, divergence {divergence}: {number(e.value)} {interval_words(e)}"
@@ -82,16 +96,15 @@ def mass(results: Results) -> Plate | None:
                 across="divergence from the teacher, nats",
             )
         )
-    part = select(results, "signal_mass", "states")
     return Plate(
         "mass",
         "Where the signal is",
         "Share of the summed |log pi_T - log pi_S| by the student's entropy (rows, nats) and its divergence from "
         "the teacher (columns, nats), on the student's own states. The table also has the share of states, which "
         f"is what the mass would be were all tokens alike. {counted(found, IN_TABLE)}.",
-        ("arm", "measure", "entropy and divergence", "value", "95 %", "n"),
+        (*head, "measure", "entropy and divergence", "value", "95 %", "n"),
         tuple(
-            (f.policy, words, f.at, *cells(f))
+            (*who(f), words, f.at, *cells(f))
             for words, group in (("share of the signal", found), ("share of states", part))
             for f in group
         ),
@@ -112,28 +125,31 @@ def overlap(results: Results) -> Plate | None:
     found = [f for f in select(results, "overlap") if f.measure in SHARES]
     if not found:
         return None
-    look, names, kinds = looks(results), arms_of(results, found), list(SHARES)
+    look, kinds = looks(results), list(SHARES)
+    rest = [f for f in select(results, "overlap") if f.measure not in SHARES]
+    named = pairs(results, [*found, *rest])
+    head, who = taught_cells(named)
+    shown = [p for p in named if any(pair(f) == p for f in found)]
     marks = [
         Dot(
-            names.index(f.policy),
+            shown.index(pair(f)),
             kinds.index(f.measure),
             f.quantity.estimate,
-            f"{f.policy}, {SHARES[f.measure]}",
+            f"{named[pair(f)][0]}, {SHARES[f.measure]}",
         )
         for f in found
     ]
     title = "Do student and teacher have the same tokens in mind?"
-    rows = [(n, look[n].colour if n in look else svg.INK) for n in names]
+    rows = [(named[p][0], look[p[0]].colour if p[0] in look else svg.INK) for p in shown]
     drawn = dots(rows, marks, name="overlap", title=title, across="share")
     k = ", ".join(dict.fromkeys(f.at for f in found if f.at))
-    rest = [f for f in select(results, "overlap") if f.measure not in SHARES]
     return Plate(
         "overlap",
         title,
         f"The k = {k or 'top'} likeliest tokens of each policy at the student's own states, probabilities of the "
         f"whole softmax. {legend(list(SHARES.values()))} {counted(found)}.",
-        ("arm", "measure", "value", "95 %", "n"),
-        tuple((f.policy, SHARES.get(f.measure, f.measure), *cells(f)) for f in [*found, *rest]),
+        (*head, "measure", "value", "95 %", "n"),
+        tuple((*who(f), SHARES.get(f.measure, f.measure), *cells(f)) for f in [*found, *rest]),
         wide=drawn[0],
         narrow=drawn[1],
     )
@@ -172,12 +188,22 @@ def _whose(results: Results, figure: ProbeFigure) -> str:
     return figure.policy if figure.policy in known and own else ""
 
 
-def typical(results: Results) -> list[tuple[str, str, list[str]]]:
-    """The most typical states of either side: arm, whose side, texts in order."""
-    found: dict[tuple[str, str], list[tuple[float, str]]] = {}
+def typical(results: Results) -> list[tuple[str, list[str]]]:
+    """The most typical states of either side of every comparison: its title, texts in order.
+
+    The base is compared with several samples, each a classifier of its own.
+    """
+    found: dict[tuple[str, str, str, str], list[tuple[float, str]]] = {}
     for f in select(results, "c2st"):
-        if f.text and f.measure.startswith("typical"):
-            found.setdefault((f.policy, f.measure), []).append((f.quantity.estimate.value, f.text))
+        if f.text and f.measure.startswith("typical of "):
+            side = f.measure.removeprefix("typical of ")
+            other = f.reference if side == f.sample else f.sample
+            key = (f.policy, f.sample, side, other)
+            found.setdefault(key, []).append((f.quantity.estimate.value, f.text))
     return [
-        (arm, side, [text for _, text in sorted(texts)]) for (arm, side), texts in found.items()
+        (
+            f"{arm}: most typical of {states(side)}, against {states(other)}",
+            [text for _, text in sorted(texts)],
+        )
+        for (arm, _, side, other), texts in found.items()
     ]

@@ -6,7 +6,7 @@ from statewise.report import svg
 from statewise.report.drawn import Cell, Dot, dots, grid, legend, linear, logarithmic
 from statewise.report.figures import direct_labels
 from statewise.report.plates import NARROW, WIDE, Plate, looks
-from statewise.report.probed import IN_TABLE, arms_of, cells, counted, role, roles, select, states
+from statewise.report.probed import IN_TABLE, arms_of, cells, counted, places, select, states
 from statewise.study.rows import ProbeFigure, Results
 from statewise.words import interval_words, number
 
@@ -18,8 +18,10 @@ def locality(results: Results) -> Plate | None:
     found = select(results, "locality", "kappa")
     if not found:
         return None
-    look, names, columns = looks(results), arms_of(results, found), roles(found)
-    placed = {(names.index(f.policy), columns.index(role(f.sample))): f for f in found}
+    look, names = looks(results), arms_of(results, found)
+    at = places((f.policy, f.sample) for f in found)
+    columns = list(dict.fromkeys(at.values()))
+    placed = {(names.index(f.policy), columns.index(at[f.sample])): f for f in found}
     scale = logarithmic([f.quantity.estimate.value for f in found])
     title = "Update locality: who moved where"
     drawn = [
@@ -27,12 +29,12 @@ def locality(results: Results) -> Plate | None:
             [(name, look[name].colour if name in look else svg.INK) for name in names],
             [states(c) for c in columns],
             {
-                at: Cell(
+                place: Cell(
                     f.quantity.estimate.value,
                     _three(f.quantity.estimate.value),
                     f"{f.policy} on {f.sample} states: kl to base {_with_interval(f)} nats a state",
                 )
-                for at, f in placed.items()
+                for place, f in placed.items()
             },
             scale,
             name=f"locality-{suffix}",
@@ -42,7 +44,7 @@ def locality(results: Results) -> Plate | None:
         for width, suffix in ((WIDE, "wide"), (NARROW, "narrow"))
     ]
     index = select(results, "locality", "index")
-    rows = [(f.policy, states(f.sample), *cells(f, 4)) for f in found]
+    rows = [(f.policy, states(at[f.sample]), *cells(f, 4)) for f in found]
     rows += [(f.policy, f"index: {f.sample}", *cells(f, 2)) for f in index]
     return Plate(
         "locality",
@@ -78,13 +80,16 @@ def reachability(results: Results) -> Plate | None:
     found = select(results, "reachability", "percentile")
     if not found:
         return None
-    look, names, samples = looks(results), arms_of(results, found), roles(found)
+    look, names = looks(results), arms_of(results, found)
+    hardly = select(results, "reachability", "hardly_visited")
+    at = places((f.policy, f.sample) for f in [*found, *hardly])
+    samples = list(dict.fromkeys(at.values()))
     marks = [
         Dot(
             names.index(f.policy),
-            samples.index(role(f.sample)),
+            samples.index(at[f.sample]),
             f.quantity.estimate,
-            f"{f.policy}, {states(f.sample)} states",
+            f"{f.policy}, {states(at[f.sample])} states",
         )
         for f in found
     ]
@@ -98,7 +103,6 @@ def reachability(results: Results) -> Plate | None:
         across="percentile among own states",
         guide=0.5,
     )
-    hardly = select(results, "reachability", "hardly_visited")
     return Plate(
         "reachability",
         title,
@@ -107,7 +111,7 @@ def reachability(results: Results) -> Plate | None:
         f"{legend([states(s) for s in samples])} {counted(found)}.",
         ("arm", "states", "measure", "value", "95 %", "n"),
         tuple(
-            (f.policy, states(f.sample), words, *cells(f))
+            (f.policy, states(at[f.sample]), words, *cells(f))
             for words, group in (("percentile", found), ("share below the 5th", hardly))
             for f in group
         ),
@@ -124,9 +128,12 @@ def forgetting(results: Results) -> Plate | None:
     if not found:
         return None
     look, panels = looks(results), []
-    for sample in dict.fromkeys(f.sample for f in found):
+    # A logarithmic axis has no 0: an arm that has not moved would vanish, and drag the scale along.
+    still = list(dict.fromkeys(f.policy for f in found if f.quantity.estimate.value <= 0))
+    drawn = [f for f in found if f.policy not in still]
+    for sample in dict.fromkeys(f.sample for f in drawn):
         for measure, words in kinds:
-            points = [f for f in found if f.sample == sample and f.measure == measure]
+            points = [f for f in drawn if f.sample == sample and f.measure == measure]
             if not points:
                 continue
             figure, axes = svg.canvas(330, 250)
@@ -171,21 +178,22 @@ def forgetting(results: Results) -> Plate | None:
             )
             title = f"Forgetting against {words}, {sample} prompts"
             panels.append(svg.themed(figure, f"law-{len(panels)}", title))
-    arms = len({f.policy for f in found})
+    arms = len({f.policy for f in drawn})
+    left_out = f"At 0 and in the table alone: {', '.join(still)}. " if still else ""
     return Plate(
         "law",
         "The forgetting law: which drift goes with forgetting?",
         "Across: divergence of whole completions, the sum over their states of the exact per-state divergence, "
         "on a logarithmic scale. Up: forgetting, the base's score minus the arm's, mean over retention tasks, "
         f"with its own interval. n = {arms} arms, which is a picture and no test: a regression needs many more "
-        f"runs. {counted(found, of='completions')}.",
+        f"runs. {left_out}{counted(found, of='completions')}.",
         ("arm", "states", "measure", "value", "95 %", "n"),
         tuple(
             (f.policy, f.sample, dict(kinds).get(f.measure, f.measure), *cells(f)) for f in found
         ),
         panels=tuple(panels),
         large=True,
-        legend=tuple(arms_of(results, found)),
+        legend=tuple(arms_of(results, drawn)),
     )
 
 
@@ -196,9 +204,8 @@ def gradients(results: Results) -> Plate | None:
         return None
     panels = []
     for name in arms_of(results, found):
-        mine = {
-            tuple(role(part) for part in f.at.split("~", 1)): f for f in found if f.policy == name
-        }
+        at = places((name, end) for f in found if f.policy == name for end in f.at.split("~", 1))
+        mine = {tuple(at[end] for end in f.at.split("~", 1)): f for f in found if f.policy == name}
         ends = list(dict.fromkeys(end for pair in mine for end in pair))
         placed = {}
         for (a, b), f in mine.items():
@@ -224,7 +231,8 @@ def gradients(results: Results) -> Plate | None:
         "Do the sources pull the same way?",
         "Cosine of the gradients of cross-entropy on each sample's own tokens, at the trained policy; blue: the "
         "same way, orange: against each other. "
-        f"{counted(found, IN_TABLE, of='blocks of prompts', error='by jackknife over them')}. Interference in the table is the first-order change of the retention "
+        f"{counted(found, IN_TABLE, of='blocks of prompts', error='by jackknife over them')}. "
+        "Interference in the table is the first-order change of the retention "
         "loss when a step of rate 1 is taken on a source: above 0 it hurts.",
         ("arm", "states", "measure", "value", "95 %", "n"),
         tuple(

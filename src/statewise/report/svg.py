@@ -81,6 +81,10 @@ STYLE: dict[Any, Any] = {
 }
 
 
+DASHES = ("-", (0, (5.0, 2.0)), (0, (1.0, 1.5)))
+"""Lines of one colour that must be told apart."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
     """A drawn figure: themed SVG for the page, and the figure that other formats are made of."""

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from statewise.report import svg
 from statewise.report.drawn import Cell, Line, along_depth, grid, linear
 from statewise.report.plates import Plate, looks
-from statewise.report.probed import IN_TABLE, arms_of, cells, counted, depth, over, select
+from statewise.report.probed import (
+    IN_TABLE,
+    arms_of,
+    cells,
+    counted,
+    depth,
+    over,
+    pair,
+    pairs,
+    select,
+    taught_cells,
+    teachers,
+)
 from statewise.report.svg import Picture
 from statewise.study.claims import BASE
 from statewise.study.rows import ProbeFigure, Results
@@ -23,9 +35,14 @@ def splice(results: Results) -> Plate | None:
     panels: list[Picture] = []
     scores = [f.quantity.estimate.value for f in found]
     scale = linear(min(scores), max(scores))
+    taught = teachers(results)
     for group in _groups(found, order):
         members = [n for n in order if n in group] + sorted(group - set(order))
-        short = _short(members)
+        student, teacher = _pair(members, taught)
+        if student:
+            members = [n for n in members if n not in (student, teacher)] + [teacher, student]
+        short = [_role(n, student, teacher) for n in members]
+        heading = student or ", ".join(n for n in members if n != BASE)
         mine = [f for f in found if set(f.policy.split(">", 1)) <= group]
         for at in sorted({depth(f.at) for f in mine}):
             placed = {}
@@ -45,7 +62,7 @@ def splice(results: Results) -> Plate | None:
                     name=f"splice-{len(panels)}",
                     title=f"Splice matrix at {at} tokens: {', '.join(members)}",
                     width=330,
-                    heading=f"{members[-1]} · {at} tokens",
+                    heading=f"{heading} · {at} tokens",
                 )
             )
     contrasts = select(results, "splice", "states") + select(results, "splice", "behaviour")
@@ -55,7 +72,8 @@ def splice(results: Results) -> Plate | None:
         "Row: who writes the first tokens. Column: who writes the rest. Cell: mean reward of the finished "
         "completion; the darker the better, one scale for all. A column that stays dark down every row says that "
         "its policy repairs any states; a row that stays pale says that its policy's states cannot be repaired. "
-        f"{counted(found, IN_TABLE, of='completions')}. What the states and the behaviour alone are worth stands in the table.",
+        f"{counted(found, IN_TABLE, of='completions')}. "
+        "What the states and the behaviour alone are worth stands in the table.",
         ("pair", "measure", "depth", "value", "95 %", "n"),
         tuple(
             (f.policy.replace(">", " > "), f.measure, f.at, *cells(f)) for f in [*found, *contrasts]
@@ -65,15 +83,21 @@ def splice(results: Results) -> Plate | None:
     )
 
 
-def _short(members: Sequence[str]) -> list[str]:
-    """Roles in place of names, which are too long for a cell: the last is the arm that the panel names.
+def _pair(members: Sequence[str], taught: Mapping[str, Sequence[str]]) -> tuple[str, str]:
+    """Student and teacher among policies, where there is one of each; else nobody, and names stay whole.
 
-    >>> _short(["base", "stress_sft", "opd_from_stress"]), _short(["base", "grpo"])
-    (['base', 'teacher', 'student'], ['base', 'student'])
+    Their order in the study says nothing: a student may be listed before its teacher.
+
+    >>> _pair(["base", "s", "t"], {"s": ["t"]}), _pair(["base", "s"], {"s": ["base"]}), _pair(["a", "b"], {})
+    (('s', 't'), ('s', 'base'), ('', ''))
     """
-    others = [name for name in members[:-1] if name != BASE]
-    names = {members[-1]: "student"} | ({others[0]: "teacher"} if len(others) == 1 else {})
-    return [names.get(name, name) for name in members]
+    pairs = [(s, t) for s in members for t in taught.get(s, ()) if t in members]
+    return pairs[0] if len(pairs) == 1 else ("", "")
+
+
+def _role(name: str, student: str, teacher: str) -> str:
+    """What a row of a splice is called: roles are shorter than names; the base keeps its own."""
+    return "student" if name == student else "teacher" if name == teacher != BASE else name
 
 
 def _groups(found: Sequence[ProbeFigure], order: Sequence[str]) -> list[set[str]]:
@@ -122,6 +146,8 @@ def profiles(results: Results) -> Plate | None:
     look, panels = looks(results), []
     rows: list[tuple[str, ...]] = []
     every: list[ProbeFigure] = []
+    named = pairs(results, [f for p, m, *_ in PANELS.values() for f in select(results, p, m)])
+    head, who = taught_cells(named)
     for probe, measure, words, guide in PANELS.values():
         found = [f for f in select(results, probe, measure) if depth(f.at) >= 0]
         bins = sorted({f.at for f in found}, key=depth)
@@ -129,22 +155,28 @@ def profiles(results: Results) -> Plate | None:
             continue
         lines = [
             Line(
-                name,
-                look[name].colour if name in look else svg.INK,
-                look[name].marker if name in look else "o",
+                called,
+                look[arm].colour if arm in look else svg.INK,
+                look[arm].marker if arm in look else "o",
                 sorted(
-                    ((bins.index(f.at), f.quantity.estimate) for f in found if f.policy == name),
+                    (
+                        (bins.index(f.at), f.quantity.estimate)
+                        for f in found
+                        if pair(f) == (arm, teacher)
+                    ),
                     key=lambda point: point[0],
                 ),
+                svg.DASHES[second % len(svg.DASHES)],
             )
-            for name in arms_of(results, found)
+            for (arm, teacher), (called, second) in named.items()
+            if any(pair(f) == (arm, teacher) for f in found)
         ]
         if not lines:
             continue
         panels.append(
             along_depth(lines, bins, name=f"depth-{len(panels)}", title=words, guide=guide)
         )
-        rows += [(f.policy, words, f.at, *cells(f)) for f in sorted(found, key=_by_arm(results))]
+        rows += [(*who(f), words, f.at, *cells(f)) for f in sorted(found, key=_by_arm(results))]
         every += found
     if not panels:
         return None
@@ -154,13 +186,20 @@ def profiles(results: Results) -> Plate | None:
         "By depth, the tokens of the completion that precede a state: how sure the teacher is at the student's own "
         "states and what it makes of the student's token; the excess of kl(teacher || student) on the student's "
         "states over the teacher's; and V_T - V_S, what is gained where the teacher goes on from a student's state. "
-        f"One line an arm in its colour and marker. {counted(every, of='states (of repair: completions)')}.",
-        ("arm", "measure", "depth", "value", "95 %", "n"),
+        f"One line an arm in its colour and marker{_dashes(named)}. "
+        f"{counted(every, of='states (of repair: completions)')}.",
+        (*head, "measure", "depth", "value", "95 %", "n"),
         tuple(rows),
         panels=tuple(panels),
         large=True,
         legend=tuple(arms_of(results, every)),
     )
+
+
+def _dashes(named: Mapping[tuple[str, str], tuple[str, int]]) -> str:
+    """What tells the lines of an arm with several teachers apart."""
+    found = [called for called, second in named.values() if second]
+    return f"; dashed, of arms with several teachers: {', '.join(found)}" if found else ""
 
 
 def _by_arm(results: Results) -> Callable[[ProbeFigure], tuple[int, int]]:
