@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
 from tests.test_study_page import module
 
 DOCS = Path(__file__).parent.parent / "docs"

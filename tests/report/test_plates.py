@@ -91,10 +91,10 @@ def test_each_comparison_of_the_base_has_its_own_typical_states() -> None:
             f"typical of {side}",
             rank,
             sample=sample,
-            text=f"{sample} {side} {rank}",
+            text=f"{sample} {side} {rank:g}",
         )
         for sample in ("again", "dataset")
-        for rank in (2, 1)
+        for rank in (2.0, 1.0)
         for side in ("base", sample)
     ]
     found = dict(signals.typical(results(BASE, probes=tuple(shown))))

@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from matplotlib import image as plt_image
 
-from statewise.report import theme, write_report
+from statewise.report import citations, theme, write_report
 from statewise.report.citations import CITATIONS, cited
 from statewise.report.page import STYLES, asset
 from statewise.study.probe_spec import KINDS
@@ -291,7 +291,7 @@ def test_works_are_cited_by_the_arms_that_rest_on_them(html: str) -> None:
 
 
 def test_every_paper_that_a_probe_or_null_names_has_its_bibtex() -> None:
-    source = Path(write_report.__code__.co_filename).parents[1]
+    source = Path(citations.__file__).parents[1]
     files = [*(source / "probes").glob("*.py"), source / "study" / "controls.py"]
     named = {
         number

@@ -247,7 +247,7 @@ def test_nulls_stand_beside_arms_and_no_arm_does_more_than_its_budget(
 def test_items_by_page_and_filter(client: Client, name: str) -> None:
     place = f"/runs/{name}/items.json"
     every = client.data(place)
-    assert every["total"] == (6 * 3 + 1) * (60 + 60 + 120 + 120)
+    assert every["total"] == (8 * 3 + 1) * (60 + 60 + 120 + 120)
     assert len(every["rows"]) == 50
     assert every["facets"]["seed"] == ["0", "1", "2"]
     one = client.data(f"{place}?arm=grpo&seed=1&task=pocket_gsm&decoding=greedy")

@@ -81,7 +81,7 @@ STYLE: dict[Any, Any] = {
 }
 
 
-DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)))
+DASHES = ("-", (0, (5.0, 2.0)), (0, (1.0, 1.5)))
 """Lines of one colour that must be told apart."""
 
 

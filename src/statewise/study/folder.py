@@ -49,8 +49,8 @@ def claim_folder(
     other = run.root / ("search.yaml" if purpose == "study" else "study.yaml")
     if other.exists():
         raise RunError(f"{run.root} holds a {other.stem}, this is a {purpose}; give another --out")
-    if claim.exists():
-        stored = load_yaml(claim)
+    stored = load_yaml(claim) if claim.exists() else {}
+    if stored:
         changed = differing(study, run, purpose=purpose)
         if changed:
             raise RunError(
@@ -58,9 +58,9 @@ def claim_folder(
                 "give another --out, or delete the folder to start over"
             )
         resolved["seeds"] = sorted({*stored["seeds"], *study.seeds})
-        if purpose == "study" and study.probes:
-            _ask_again(stored.get("probes"), resolved["probes"], study, run)
     _record_environment(study, run, workers)
+    if purpose == "study" and study.probes:
+        _ask_again(stored.get("probes"), resolved["probes"], study, run)
     write_text(claim, dump_yaml(resolved))
     write_text(mark(run), "")
 

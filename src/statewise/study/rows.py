@@ -147,7 +147,7 @@ def thinned(
 
     A thinned curve keeps its level, every k-th point would not.
 
-    >>> thinned([(1, 0.0), (2, 1.0), (3, float("nan")), (4, 4.0)], most=2)
+    >>> thinned([(1.0, 0.0), (2.0, 1.0), (3.0, float("nan")), (4.0, 4.0)], most=2)
     [(2.0, 0.5), (4.0, 4.0)]
     """
     known = [(float(step), float(value)) for step, value in points if isfinite(value)]
