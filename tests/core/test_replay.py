@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from enumerable import A, prompt, tiny
+from kinds import named
 from scipy.stats import binom
 
 from statewise.errors import ConfigError
@@ -200,7 +201,7 @@ def test_a_replay_is_a_value_in_a_study_file_and_its_store_is_not():
         ({"age_limit": 1, "source": Teacher(TEACHER, 3)}, "no tokens of the student"),
         ({"age_limit": 1, "source": Stored("x", "y")}, "frozen already"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_a_replay_that_cannot_age_or_would_grow_for_ever_is_refused(options, says):
     with pytest.raises(ConfigError, match=says):

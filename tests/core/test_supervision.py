@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from enumerable import EOS, ONE, A, B, ids, prompt, row, tiny, tokenizer
-from kinds import EVERY_SUPERVISION, OPEN, bound
+from kinds import EVERY_SUPERVISION, OPEN, bound, named
 from tokenizers.processors import TemplateProcessing
 
 from statewise.arms.pairing import gives
@@ -108,7 +108,7 @@ def test_the_teachers_distribution_is_read_at_the_state_and_not_beside_it():
         torch.testing.assert_close(found[n], (logits / 2).log_softmax(-1), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("supervision", SUPERVISIONS, ids=str)
+@pytest.mark.parametrize("supervision", SUPERVISIONS, ids=named)
 def test_contract_one_label_a_trajectory_and_a_signal_of_the_declared_type(supervision):
     rows = samples(("g", RIGHT), ("g", WRONG), ("h", WRONG), ("h", WRONG))
     labels = supervision.label(rows)
@@ -121,7 +121,7 @@ def test_contract_one_label_a_trajectory_and_a_signal_of_the_declared_type(super
     assert all(not t.requires_grad for t in tensors(signal))
 
 
-@pytest.mark.parametrize("supervision", SUPERVISIONS, ids=str)
+@pytest.mark.parametrize("supervision", SUPERVISIONS, ids=named)
 def test_contract_a_chunk_of_a_signal_is_the_signal_at_a_chunk(supervision):
     rows = samples(("g", RIGHT), ("g", WRONG))
     states = gather_states(rows)
