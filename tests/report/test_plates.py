@@ -99,16 +99,19 @@ def test_each_comparison_of_the_base_has_its_own_typical_states() -> None:
     ]
     found = dict(signals.typical(results(BASE, probes=tuple(shown))))
     assert found == {
-        "base: most typical of base's own, against the base's own again": [
+        "base: most typical of the base's own, against the base's own again": [
             "again base 1",
             "again base 2",
         ],
-        "base: most typical of the base's own again, against base's own": [
+        "base: most typical of the base's own again, against the base's own": [
             "again again 1",
             "again again 2",
         ],
-        "base: most typical of base's own, against dataset": ["dataset base 1", "dataset base 2"],
-        "base: most typical of dataset, against base's own": [
+        "base: most typical of the base's own, against dataset": [
+            "dataset base 1",
+            "dataset base 2",
+        ],
+        "base: most typical of dataset, against the base's own": [
             "dataset dataset 1",
             "dataset dataset 2",
         ],
