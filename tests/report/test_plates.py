@@ -141,6 +141,11 @@ def test_two_teachers_of_an_arm_stay_two() -> None:
         drawn = "".join(p.svg for p in (plate.wide, *plate.panels) if p)
         assert "s (t)" in drawn, plate.name
         assert "s (u)" in drawn, plate.name
+    for plate in (signals.tail(run), signals.overlap(run)):
+        assert plate is not None
+        assert plate.wide is not None
+        marks = [m for m in plate.wide.figure.axes[0].lines if "s (" in str(m.get_gid())]
+        assert len({float(np.asarray(m.get_ydata())[0]) for m in marks}) == len(marks) == 2
     mass = signals.mass(run)
     assert mass is not None
     assert [">25 %<" in panel.svg for panel in mass.panels] == [True, False]
