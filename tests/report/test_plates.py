@@ -99,16 +99,19 @@ def test_each_comparison_of_the_base_has_its_own_typical_states() -> None:
     ]
     found = dict(signals.typical(results(BASE, probes=tuple(shown))))
     assert found == {
-        "base: most typical of base's own, against the base's own again": [
+        "base: most typical of the base's own, against the base's own again": [
             "again base 1",
             "again base 2",
         ],
-        "base: most typical of the base's own again, against base's own": [
+        "base: most typical of the base's own again, against the base's own": [
             "again again 1",
             "again again 2",
         ],
-        "base: most typical of base's own, against dataset": ["dataset base 1", "dataset base 2"],
-        "base: most typical of dataset, against base's own": [
+        "base: most typical of the base's own, against dataset": [
+            "dataset base 1",
+            "dataset base 2",
+        ],
+        "base: most typical of dataset, against the base's own": [
             "dataset dataset 1",
             "dataset dataset 2",
         ],
@@ -138,6 +141,11 @@ def test_two_teachers_of_an_arm_stay_two() -> None:
         drawn = "".join(p.svg for p in (plate.wide, *plate.panels) if p)
         assert "s (t)" in drawn, plate.name
         assert "s (u)" in drawn, plate.name
+    for plate in (signals.tail(run), signals.overlap(run)):
+        assert plate is not None
+        assert plate.wide is not None
+        marks = [m for m in plate.wide.figure.axes[0].lines if "s (" in str(m.get_gid())]
+        assert len({float(np.asarray(m.get_ydata())[0]) for m in marks}) == len(marks) == 2
     mass = signals.mass(run)
     assert mass is not None
     assert [">25 %<" in panel.svg for panel in mass.panels] == [True, False]

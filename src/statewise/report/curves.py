@@ -106,7 +106,7 @@ def while_training(material: Material) -> Plate | None:
             line = axes.plot(steps, mean, look[arm.name].marker, ls="-", ms=4, color=colour, lw=1.6)
             text = f"{arm.name}: {number(mean[0])} → {number(mean[-1])} over {steps[-1]:g} steps"
             svg.label(line, f"{name}, {text}, {_count(len(curves), 'seed')}")
-            marked |= _mark_chosen(axes, curves, material.chosen.get(arm.name, {}), colour)
+            marked |= _mark_chosen(axes, curves, material.chosen.get(arm.name, {}))
             last = seed_mean([curve.values[-1] for curve in curves])
             cells = (number(mean[0]), number(last.value), interval_words(last), str(len(curves)))
             rows.append((arm.name, name, *cells))
@@ -183,7 +183,7 @@ def _panels(material: Material, curves: Sequence[Curve], drawing: Drawing) -> Pl
         first, final = number(mean[0], drawing.digits), number(last.value, drawing.digits)
         text = f"{first} → {final} over {steps[-1]:g} steps, {_count(len(seeds), 'seed')}"
         svg.label(line, f"{arm.name}: {text}")
-        marked |= _mark_chosen(axes, by_arm[arm.name], material.chosen.get(arm.name, {}), colour)
+        marked |= _mark_chosen(axes, by_arm[arm.name], material.chosen.get(arm.name, {}))
         axes.set_title(arm.name, loc="left", color=colour, fontsize=11, fontweight="bold")
         axes.set_xlabel("step")
         axes.locator_params(nbins=4)
@@ -195,15 +195,16 @@ def _panels(material: Material, curves: Sequence[Curve], drawing: Drawing) -> Pl
     return Plate(name, title, caption, head, tuple(rows), group="arms", panels=tuple(panels))
 
 
-def _mark_chosen(
-    axes: Axes, curves: Sequence[Curve], chosen: Mapping[int, int], colour: str
-) -> bool:
-    """A triangle on each seed's curve at the step whose weights are measured; True where there was one."""
+def _mark_chosen(axes: Axes, curves: Sequence[Curve], chosen: Mapping[int, int]) -> bool:
+    """A triangle on each seed's curve at the step whose weights are measured; True where there was one.
+
+    In ink: in the curve's own colour it would vanish in a noisy one.
+    """
     there = [curve for curve in curves if curve.seed in chosen]
     for curve in there:
         step = chosen[curve.seed]
         value = float(np.interp(step, curve.steps, curve.values))
-        mark = axes.plot(step, value, "v", mfc=svg.SURFACE, mec=colour, ms=8, mew=1.6, zorder=6)
+        mark = axes.plot(step, value, "v", mfc=svg.SURFACE, mec=svg.INK, ms=8, mew=1.6, zorder=6)
         svg.label(mark, f"{curve.arm}, seed {curve.seed}: measured at step {step}")
     return bool(there)
 

@@ -11,7 +11,7 @@ from statewise.words import interval_words, number
 ROLES = ("dataset", "base", "learner", "teacher", "retention", "again")
 NAMES = {
     "dataset": "dataset",
-    "base": "base's own",
+    "base": "the base's own",
     "learner": "the arm's own",
     "teacher": "its teacher's",
     "retention": "retention",
