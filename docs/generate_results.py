@@ -33,6 +33,7 @@ BLOCK = re.compile(r"(<!-- study: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 FIGURES = ("trade-off", "claims", "locality", "splice", "law", "reachability", "drift", "c2st")
 """Plates whose pictures the page shows."""
 ROLES = ("dataset", "base", "learner", "teacher", "retention")
+ENVIRONMENT = ("environments", "models", "world_version", "seconds", "share_of_probes")
 BAR = r"\|"
 """A bar inside a cell."""
 DEPTH = "24"
@@ -59,7 +60,9 @@ def take(run: Path) -> None:
             for name, picture in plate.pictures().items():
                 (STORED.parent / f"{name}.svg").write_text(svg.standalone(picture), "utf-8")
     probes = tuple(f for f in results.probes if not f.text)
-    kept = replace(results, curves=(), examples=(), probes=probes)
+    # Not where the base lies: a path of this machine is nobody else's.
+    known = {key: results.environment[key] for key in ENVIRONMENT if key in results.environment}
+    kept = replace(results, curves=(), examples=(), probes=probes, environment=known)
     STORED.write_text(json.dumps(to_plain(kept), indent=1, allow_nan=False) + "\n", "utf-8")
 
 
