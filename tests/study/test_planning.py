@@ -372,7 +372,7 @@ def test_what_a_run_has_timed_is_read_and_what_is_other_there_is_said(
 
     found, sources = costs(study)
     assert sources == ["1 seeds of RUN"] * 3
-    assert [arm.training.low for arm in found.arms] == [len(name) for name in study.names]
+    assert [arm.training.low for arm in found.arms] == [len(arm.name) for arm in study.arms]
     assert found.elapsed.low == pytest.approx(sum(wanted.values()))
     assert (found.left_out, found.memory_gib) == ((), None)
     text = " ".join(plan_text("x", (), found, Assumed()).split())
@@ -385,7 +385,7 @@ def test_what_a_run_has_timed_is_read_and_what_is_other_there_is_said(
     begun["environments"][0]["cores"] = 4096
     environment.write_text(json.dumps(begun))
     arms = (other, study.arm("opd_from_mild"))
-    found, sources = costs(replace(study, arms=arms))
+    found, sources = costs(replace(study, arms=arms, nulls=()))
     assert sources == [
         "1 steps measured here",
         "1 seeds of RUN, its steps alone; other there: mild_sft (budget.learning_rate), hardware: cores",
@@ -398,7 +398,7 @@ def test_what_a_run_has_timed_is_read_and_what_is_other_there_is_said(
     )
     begun["models"]["base"] = "another"
     assert likeness(study, stored, begun).differences("grpo") == ["base"]
-    assert likeness(replace(study, match=Match("updates", 3.0)), stored, begun).match
+    assert likeness(replace(study, match=Match("updates", 3.0), nulls=()), stored, begun).match
 
 
 def test_the_command_prints_a_table_and_json(capsys):
