@@ -20,7 +20,7 @@ from statewise.study.visible import NAMED, visible
 CSS = "css selector"
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 10.0) -> Any:
+def wait_for(what: Callable[[], Any], seconds: float = 30.0) -> Any:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         found = what()
@@ -368,22 +368,25 @@ def test_a_run_in_progress_is_seen_to_move(
     with served(part, whole.run) as place:
         browser.get(place + "/")
 
+        # By one script each: the page draws itself anew, and an element that was found may be gone.
         def cell() -> str:
-            row = "//section[@data-run='part']//tr[th[contains(., 'grpo')]]/td[1]"
-            found = browser.find_elements("xpath", row)
-            return found[0].text if found else ""
+            return browser.execute_script(
+                "const rows = [...document.querySelectorAll('section[data-run=part] tr')];"
+                "const row = rows.find((r) => r.cells[0].textContent.includes('grpo'));"
+                "return row?.querySelector('td')?.innerText.trim() ?? '';"
+            )
 
         wait_for(lambda: cell() == "training 7")
         with moving.open("a") as file:
             file.write('{"step": 8, "loss": 0.4}\n')
         wait_for(lambda: cell() == "training 8")
-        sections = every(browser, ".run")
-        assert sections[0].get_attribute("data-run") == "part"
+        first = "return document.querySelector('.run').dataset.run"
+        assert browser.execute_script(first) == "part"
         wait_for(lambda: len(every(browser, ".run .verdict")) == 12)
         assert every(browser, ".run .curves polyline")
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 1280
         assert browser.get_log("browser") == []
-        press(browser, ".run .go a")
+        browser.execute_script("document.querySelector('.run .go a').click()")
         wait_for(lambda: "statewise" in browser.title)
         assert "All runs" in one(browser, ".eyebrow").text
 
