@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from statewise.errors import RunError
 from statewise.store import read_json, read_rows
 from statewise.study.claims import BASE
-from statewise.study.rows import Results
+from statewise.study.probe_results import asked_at_the_end
+from statewise.study.rows import Results, thinned
 
 POINTS = 60
 """Points of a live curve: enough for its size on the page."""
@@ -51,15 +51,16 @@ def status(run_dir: Path) -> dict[str, Any]:
     study = yaml.safe_load(path.read_text(encoding="utf-8"))
     seeds = study.get("seeds") or [0]
     seeds = list(range(seeds)) if isinstance(seeds, int) else [int(seed) for seed in seeds]
-    probes = study.get("probes") or {}
-    probed = bool(probes.get("after") or probes.get("microscope"))
+    probed = asked_at_the_end(study)
     arms = [{"name": BASE, "seeds": [_base(run_dir / "arms" / BASE / "seed-0", probed=probed)]}]
     for name, trained_as in _made(study).items():
         if name != BASE:
             found = _seeds(run_dir / "arms", name, trained_as, seeds, probed=probed)
             arms.append({"name": name, "seeds": found})
     known = stamp(run_dir)
-    newest = max((changed for changed, _ in _written(run_dir)), default=0)
+    # A probing job keeps its rows apart until all are there.
+    kept = [_stat(path) for path in run_dir.glob("arms/*/seed-*/probing/*.json")]
+    newest = max([changed for _, changed, _ in known] + [at[0] for at in kept if at], default=0)
     return {
         "study": str(study.get("name", run_dir.name)),
         "question": str(study.get("question") or ""),
@@ -74,13 +75,6 @@ def _made(study: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | None]:
     arms = {str(arm["name"]): arm for arm in study.get("arms") or ()}
     nulls = {str(null["name"]): arms.get(null.get("of")) for null in study.get("nulls") or ()}
     return arms | nulls
-
-
-def _written(run_dir: Path) -> list[tuple[int, int]]:
-    """Of every file that a run in progress writes; a probing job keeps its rows apart until all are there."""
-    places = [run_dir / name for name, *_ in stamp(run_dir)]
-    places += run_dir.glob("arms/*/seed-*/probing/*.json")
-    return [known for known in map(_stat, places) if known is not None]
 
 
 def _base(folder: Path, *, probed: bool) -> dict[str, Any]:
@@ -157,28 +151,17 @@ def _curves(
     metrics: list[dict[str, Any]], dev: list[dict[str, Any]]
 ) -> dict[str, list[tuple[float, float]]]:
     """Loss, and the score of each dev task."""
-    found = {
-        "loss": _thinned(
-            [(float(r["step"]), float(r["loss"])) for r in metrics if r.get("loss") is not None]
-        )
+    known = [("loss", row["step"], row.get("loss")) for row in metrics]
+    known += [(str(row["task"]), row["step"], row["score"]) for row in dev]
+    found: dict[str, list[tuple[float, float]]] = {}
+    for name, step, value in known:
+        if value is not None:
+            found.setdefault(name, []).append((float(step), float(value)))
+    return {
+        name: [(step, round(value, 5)) for step, value in points]
+        for name, whole in found.items()
+        if (points := thinned(whole, POINTS))
     }
-    for task in dict.fromkeys(str(row["task"]) for row in dev):
-        found[task] = _thinned(
-            [(float(r["step"]), float(r["score"])) for r in dev if r["task"] == task]
-        )
-    return {name: points for name, points in found.items() if points}
-
-
-def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Means of equal runs of steps.
-
-    >>> _thinned([(1.0, 0.25), (2.0, 0.5)])
-    [(1.0, 0.25), (2.0, 0.5)]
-    """
-    if not points:
-        return []
-    blocks = np.array_split(np.array(points, dtype=float), min(POINTS, len(points)))
-    return [(float(b[-1, 0]), round(float(b[:, 1].mean()), 5)) for b in blocks]
 
 
 def verdicts(results: Results) -> list[dict[str, str]]:

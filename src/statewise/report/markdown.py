@@ -13,8 +13,8 @@ from statewise.report.tables import (
     cell,
     flat,
     form,
-    matched,
 )
+from statewise.study.matched import HEAD, cells
 from statewise.study.rows import Quantity, Results
 
 
@@ -45,7 +45,14 @@ def markdown(results: Results, plates: Sequence[Plate]) -> str:
         lines += ["", plain(plate.caption), ""]
     lines += ["## Budgets", "", plain(BUDGET_NOTE), "", *_budgets(results), ""]
     if results.matched:
-        lines += ["## Matched budgets", "", plain(MATCHED_NOTE), "", *_rows(matched(results)), ""]
+        lines += [
+            "## Matched budgets",
+            "",
+            plain(MATCHED_NOTE),
+            "",
+            *_rows([HEAD, *map(cells, results.matched)]),
+            "",
+        ]
     lines += ["## Environment", "", *_rows([("", ""), *flat(results.environment)]), ""]
     return "\n".join(lines) + "\n"
 

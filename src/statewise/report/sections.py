@@ -11,9 +11,9 @@ from statewise.report.plates import Plate, looks
 from statewise.report.probed import arms_of, cells, counted, depth, select
 from statewise.report.probed import states as called
 from statewise.report.tables import MATCHED_NOTE
-from statewise.report.tables import matched as matched_table
 from statewise.study.controls import SPENT
-from statewise.study.matched import QUANTITIES, missed_estimate
+from statewise.study.matched import HEAD, QUANTITIES, missed_estimate
+from statewise.study.matched import cells as matched_cells
 from statewise.study.rows import Results
 
 
@@ -70,15 +70,14 @@ def matched(results: Results) -> Plate | None:
     drawn = dots(
         rows, marks, name="matched", title=title, across="missed, percent of the target", guide=0.0
     )
-    head, *table = matched_table(results)
     return Plate(
         "matched",
         title,
         f"By how much each arm missed what it was matched to, spent / target - 1. {MATCHED_NOTE} No test item "
         f"chose anything. {intervals} "
         f"n = {max((len(a.seeds) for a in results.arms), default=0)} seeds.",
-        tuple(head),
-        tuple(map(tuple, table)),
+        HEAD,
+        tuple(map(matched_cells, results.matched)),
         group="arms",
         wide=drawn[0],
         narrow=drawn[1],

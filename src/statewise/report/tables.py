@@ -7,7 +7,6 @@ from typing import Any
 
 from statewise import words
 from statewise.study.claims import TARGET
-from statewise.study.matched import QUANTITIES, error_text, missed_text, weights_text
 from statewise.study.rows import ArmResult, Quantity, Results
 
 BUDGET_COLUMNS = (
@@ -35,23 +34,6 @@ MATCHED_NOTE = (
     "Spent quantities stop an arm at the first step that reaches the target; of a measured one the nearest "
     "checkpoint is taken, and its figure is that of the checkpoint that was chosen for it."
 )
-
-
-def matched(results: Results) -> list[list[str]]:
-    """Head and rows of the table of what was matched."""
-    head = ["arm", "quantity", "target", "spent", "95 %", "missed", "weights"]
-    return [head] + [
-        [
-            row.arm,
-            QUANTITIES[row.quantity],
-            words.amount(row.target),
-            words.amount(row.spent),
-            error_text(row),
-            missed_text(row),
-            weights_text(row),
-        ]
-        for row in results.matched
-    ]
 
 
 def cell(quantity: Quantity | None, digits: int = 3) -> tuple[str, str]:

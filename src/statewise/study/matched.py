@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from statewise import words
-from statewise.stats import Estimate
+from statewise.stats import Effect, Estimate, Scale, interval
 from statewise.store import read_json
 from statewise.study.rows import MatchRow
 
@@ -21,8 +22,27 @@ QUANTITIES = {
     "target_gain": "dev gain over base",
 }
 """A quantity as a table writes it."""
-Z_95 = 1.959964
-"""97.5 % point of the normal distribution."""
+
+
+HEAD = ("arm", "quantity", "target", "spent", "95 %", "missed", "weights")
+"""Columns of the table of what was matched; `cells` are a row of it."""
+
+
+def cells(row: MatchRow) -> tuple[str, ...]:
+    """A row of the table, below `HEAD`, on the page, in Markdown and in the terminal.
+
+    >>> cells(MatchRow("a", "updates", 10.0, 9.0, -0.1, 9.0))
+    ('a', 'updates', '10', '9', '–', '−10.0 %', 'step 9')
+    """
+    return (
+        row.arm,
+        QUANTITIES[row.quantity],
+        words.amount(row.target),
+        words.amount(row.spent),
+        error_text(row),
+        missed_text(row),
+        weights_text(row),
+    )
 
 
 def matched_rows(
@@ -75,8 +95,8 @@ def spent_estimate(row: MatchRow) -> Estimate:
     """
     if row.stderr is None:
         return Estimate(row.spent, None, 1, row.quantity)
-    low, high = (row.spent + side * Z_95 * row.stderr for side in (-1, 1))
-    return Estimate(row.spent, row.stderr, 1, row.quantity, low, high)
+    error = Effect(row.spent, (Scale(row.stderr, inf),), 1, 1)
+    return Estimate(row.spent, row.stderr, 1, row.quantity, *(interval(error, 0.025) or ()))
 
 
 def missed_estimate(row: MatchRow) -> Estimate | None:

@@ -6,10 +6,10 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from statewise.study.matched import QUANTITIES, error_text, missed_text, weights_text
+from statewise.study.matched import HEAD, cells
 from statewise.study.rows import ArmResult, Quantity, Results, TaskRow
 from statewise.study.terminal import console
-from statewise.words import DASH, amount, value_and_error
+from statewise.words import DASH, value_and_error
 
 MARKS = {"supported": "✓", "contradicted": "✗", "undecided": "?"}
 COLOURS = {"supported": "green", "contradicted": "red", "undecided": "yellow"}
@@ -66,19 +66,11 @@ def _table(results: Results) -> Table:
 
 def _matched(results: Results) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title="matched")
-    table.add_column("arm", no_wrap=True)
-    for head in ("quantity", "target", "spent", "95 %", "missed", "weights"):
+    table.add_column(HEAD[0], no_wrap=True)
+    for head in HEAD[1:]:
         table.add_column(head, justify="left" if head == "quantity" else "right")
     for row in results.matched:
-        table.add_row(
-            escape(row.arm),
-            QUANTITIES[row.quantity],
-            amount(row.target),
-            amount(row.spent),
-            escape(error_text(row)),
-            missed_text(row),
-            weights_text(row),
-        )
+        table.add_row(*map(escape, cells(row)))
     return table
 
 
