@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from tests import synthetic_run as synthetic
 
 from statewise.errors import RunError
 from statewise.report.plates import counts
@@ -19,20 +17,6 @@ from statewise.stats import Estimate
 from statewise.study.results import summarise, write_results
 from statewise.study.rows import Quantity, Results
 from statewise.study.table import quantity_text, table_text
-
-
-def load_synthetic() -> ModuleType:
-    path = Path(__file__).parents[1] / "synthetic_run.py"
-    spec = importlib.util.spec_from_file_location("synthetic_run", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-synthetic = load_synthetic()
 
 
 @pytest.fixture(scope="module")

@@ -144,6 +144,16 @@ def own_arms(claim: Claim) -> tuple[str, ...]:
     return (claim.arm,)
 
 
+def task_groups(claim: Comparison, roles: Mapping[str, str]) -> list[list[str]]:
+    """The tasks of each comparison with a rival: one at a time for `retains`, their mean otherwise.
+
+    `roles` maps a task's name to its role.
+    """
+    wanted = claim.task if isinstance(claim, Exceeds) else RETENTION
+    tasks = [wanted] if wanted in roles else [name for name in roles if roles[name] == wanted]
+    return [[name] for name in tasks] if isinstance(claim, Retains) else [tasks]
+
+
 def check(
     claim: Claim,
     roles: Mapping[str, str],

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from statewise import stats
-from statewise.study.claims import RETENTION, Unexplained
+from statewise.study.claims import RETENTION, Unexplained, own_arms
 from statewise.study.items import differences, where
 from statewise.words import number
 
@@ -95,14 +95,12 @@ def explain(
     }
     loss: dict[tuple[str, int], float] = {}
     n_items = 0
-    for arm in (arm for doses in claim.methods.values() for arm in doses):
-        seeds = sorted(set(where(scores, arm=arm)["seed"]))
-        for seed in seeds:
-            one = where(scores, arm=arm, seed=seed)
-            rival = where(scores, arm=claim.baseline)
-            if claim.baseline not in fixed:
-                rival = where(rival, seed=seed)
-            both = pd.concat([one, rival], ignore_index=True)
+    baseline = where(scores, arm=claim.baseline)
+    for arm in own_arms(claim):
+        mine = where(scores, arm=arm)
+        for seed in sorted(set(mine["seed"])):
+            rival = baseline if claim.baseline in fixed else where(baseline, seed=seed)
+            both = pd.concat([where(mine, seed=seed), rival], ignore_index=True)
             tables = [differences(both, arm, claim.baseline, task, fixed) for task in tasks]
             if all(table.values.size for table in tables):
                 loss[arm, int(seed)] = -float(np.mean([t.values.mean() for t in tables]))
@@ -114,13 +112,10 @@ def explain(
     }
     if lacking := stats.shortfall(counts):
         return f"{lacking[0].upper()}{lacking[1:]}."
-    widths = {len(doses) for doses in claim.methods.values()}
-    if len(widths) > 1:
-        return "A regression over methods needs as many doses of each, and this design has unequal numbers."
     seeds = sorted(
         seed
         for seed in {seed for _, seed in points}
-        if all((arm, seed) in points for doses in claim.methods.values() for arm in doses)
+        if all((arm, seed) in points for arm in own_arms(claim))
     )
     if len(seeds) < stats.MINIMUM_SEEDS:
         return f"A regression over methods needs {stats.MINIMUM_SEEDS} seeds that every dose has, not {len(seeds)}."

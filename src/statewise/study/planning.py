@@ -26,15 +26,13 @@ from statewise import stats
 from statewise.errors import ConfigError
 from statewise.study.claims import (
     BASE,
-    RETENTION,
-    TARGET,
     Claim,
     Comparison,
-    Exceeds,
     Retains,
     Unexplained,
     Unit,
     rivals,
+    task_groups,
 )
 from statewise.study.items import differences
 from statewise.study.verdicts import ALPHA
@@ -145,7 +143,7 @@ def plan_claims(
         if isinstance(claim, Unexplained):
             found.append(_unexplained(claim, seeds, alpha))
             continue
-        compared = list(product(rivals(claim), _groups(claim, roles)))
+        compared = list(product(rivals(claim), task_groups(claim, roles)))
         # All must pass, and of an equivalence both sides: they share the misses.
         power = stats.part_power(len(compared), sides=2 if isinstance(claim, Retains) else 1)
         parts = [
@@ -226,14 +224,6 @@ def _note(parts: Sequence[_Part], shown: _Part) -> str:
         if most is not None and most != needs[at]:
             notes.append(f"{parts[needs.index(most)].comparison} needs most {what}")
     return "; ".join(notes)
-
-
-def _groups(claim: Comparison, roles: Mapping[str, str]) -> list[list[str]]:
-    """The tasks of each comparison: one at a time for `retains`, their mean otherwise."""
-    wanted = claim.task if isinstance(claim, Exceeds) else RETENTION
-    role = wanted if wanted in (TARGET, RETENTION) else None
-    tasks = [name for name, its in roles.items() if its == role] if role else [wanted]
-    return [[name] for name in tasks] if isinstance(claim, Retains) else [tasks]
 
 
 def _part(

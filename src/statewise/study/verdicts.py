@@ -25,11 +25,9 @@ import pandas as pd
 from statewise import stats
 from statewise.study.claims import (
     BASE,
-    RETENTION,
     TARGET,
     Claim,
     Comparison,
-    Exceeds,
     Forgets,
     ForgetsLess,
     Retains,
@@ -38,6 +36,7 @@ from statewise.study.claims import (
     check,
     own_arms,
     rivals,
+    task_groups,
 )
 from statewise.study.explaining import Explanation, explain
 from statewise.study.items import Differences, differences
@@ -185,9 +184,8 @@ def _comparisons(
     """The claim's parts, or a sentence that says why there are none."""
     if absent := _absent(claim, scores):
         return absent
-    task = claim.task if isinstance(claim, Exceeds) else RETENTION
-    tasks = [task] if task in roles else [name for name, role in roles.items() if role == task]
-
+    groups = task_groups(claim, roles)
+    tasks = [name for group in groups for name in group]
     parts: list[_Comparison] = []
     for rival in rivals(claim):
         tables = {name: differences(scores, claim.arm, rival, name, fixed) for name in tasks}
@@ -196,7 +194,6 @@ def _comparisons(
             return f"No seed of {claim.arm} and {rival} has results on {_listed(lacking)} yet."
         if isinstance(claim, Forgets | Retains):  # forgetting counts the loss
             tables = {name: replace(t, values=-t.values) for name, t in tables.items()}
-        groups = [[name] for name in tasks] if isinstance(claim, Retains) else [tasks]
         for group in groups:
             label = f"{claim.arm} on {group[0]}" if isinstance(claim, Retains) else f"vs {rival}"
             parts.append(_compare(label, [tables[name] for name in group], claim.unit))
@@ -247,10 +244,8 @@ def _verdict(
     outcome: Outcome = "undecided"
     worst: _Comparison | None = None
     if not isinstance(found, str):
-        if not isinstance(
-            claim, Unexplained
-        ):  # a skill is no difference of scores: other axes, other units
-            parts = tuple(_part(c, claim, at) for c in found)
+        # A skill is no difference of scores: other axes, other units.
+        parts = tuple(_part(c, claim, at) for c in found if c.explanation is None)
         worst = min(found, key=lambda c: (bool(c.effect.scales), _room(c, claim, at)))
         least = min(found, key=lambda c: _p_against(c, claim))
         if p is not None and p <= at:
