@@ -403,11 +403,9 @@ def _say_arm(name: str, number: int, count: int) -> None:
 def _plan(options: argparse.Namespace) -> None:
     import json
 
-    from statewise.errors import ConfigError, RunError
-    from statewise.plain import load_yaml
-    from statewise.store import RunFolder
+    from statewise.errors import ConfigError
     from statewise.study.costs import measure_costs, sizes
-    from statewise.study.likeness import environment_of, likeness
+    from statewise.study.likeness import look_at
     from statewise.study.plan_table import plan_plain, plan_text
     from statewise.study.planning import Assumed, plan_claims
     from statewise.study.results import scores_of
@@ -417,13 +415,9 @@ def _plan(options: argparse.Namespace) -> None:
     if options.steps < 0:
         raise ConfigError(f"--steps must be 0 or more, found {options.steps}")
     assumed = Assumed(options.discordance, options.seed_sd, options.beyond)
-    scores, stored, other = None, None, {}
-    if options.run:
-        if not (options.run / "study.yaml").is_file():
-            raise RunError(f"--run: {options.run} is no run folder: it has no study.yaml")
-        scores, stored = scores_of(options.run), load_yaml(options.run / "study.yaml")
-        found = likeness(study, stored, environment_of(RunFolder(options.run)))
-        other = {name: found.differences(name) for name in (BASE, *study.names)}
+    seen = look_at(study, options.run) if options.run else None
+    scores = scores_of(seen.root) if seen else None
+    other = {n: seen.likeness.differences(n) for n in (BASE, *study.names)} if seen else {}
     roles = {task.key: task.role for task in study.tasks}
     claims = plan_claims(
         study.claims, roles, sizes(study.tasks), len(study.seeds), assumed, scores, other
@@ -434,8 +428,7 @@ def _plan(options: argparse.Namespace) -> None:
             study,
             steps=options.steps,
             workers=_workers(options, study),
-            run=RunFolder(options.run) if options.run else None,
-            stored=stored,
+            seen=seen,
             tell=lambda line: print(line, file=sys.stderr, flush=True),
         )
     if options.json:

@@ -15,7 +15,6 @@ from statewise import stats
 from statewise.cli import main
 from statewise.errors import ConfigError
 from statewise.plain import load_yaml
-from statewise.store import RunFolder
 from statewise.study.claims import BASE, Exceeds, Forgets, Retains, Unexplained
 from statewise.study.controls import EarlyStop, Interpolation, Match
 from statewise.study.costs import (
@@ -27,7 +26,7 @@ from statewise.study.costs import (
     measure_costs,
     sizes,
 )
-from statewise.study.likeness import likeness
+from statewise.study.likeness import likeness, look_at
 from statewise.study.plan_table import plan_text
 from statewise.study.planning import Assumed, Size, Spread, learned, plan_claims, scales_of
 from statewise.study.spec import Study, read_study
@@ -367,7 +366,7 @@ def test_what_a_run_has_timed_is_read_and_what_is_other_there_is_said(
         wanted[name] = sum(s for _, s in rows)
 
     def costs(plan: Study):
-        found = measure_costs(plan, steps=1, workers=0, run=RunFolder(place), stored=stored)
+        found = measure_costs(plan, steps=1, workers=0, seen=look_at(plan, place))
         return found, [arm.source.replace(str(place), "RUN") for arm in found.arms]
 
     found, sources = costs(study)

@@ -27,7 +27,7 @@ from statewise.store import environment as machine_here
 from statewise.study.controls import Interpolation
 from statewise.study.folder import hardware, threads
 from statewise.study.jobs import load_arm
-from statewise.study.likeness import environment_of, likeness, other_hardware
+from statewise.study.likeness import Seen, other_hardware
 from statewise.study.models import base_location, best_device, root_of
 from statewise.study.planning import Size
 from statewise.study.probe_results import asked_at_the_end
@@ -106,23 +106,20 @@ def measure_costs(
     *,
     steps: int,
     workers: int,
-    run: RunFolder | None = None,
-    stored: Any = None,
+    seen: Seen | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Costs:
     """Measure, with the threads that a worker has.
 
     An arm takes `steps` steps behind one that does not count; a teacher that is not trained yet is stood in
-    for by what its arm starts from, of the same size. Arms that a run holds just so (`stored` is its
-    plain study) are read from its timing instead, and so are its measuring and probing. Nothing is written
-    beside a temporary folder.
+    for by what its arm starts from, of the same size. Arms that a run holds just so (`seen`) are read from
+    its timing instead, and so are its measuring and probing. Nothing is written beside a temporary folder.
 
     Raises:
         ConfigError: an arm, its data or a task that cannot be loaded as the study says.
         DataError: data that is not there, or not as its kind should be.
         ModelError: a base or teacher that cannot be loaded.
     """
-    seen = None if run is None else _Seen(run, stored, environment_of(run), study)
     with _threads(threads(workers) if workers else torch.get_num_threads()):
         tell("measuring evaluation")
         location = base_location(study)
@@ -228,18 +225,6 @@ def _standing(study: Study, arm: Arm) -> Arm:
     return replace(stood, start=PolicyRef(roots.get(arm.start.name, arm.start.name)))
 
 
-class _Seen:
-    """A run that is learned from, and in what it is another than the study."""
-
-    def __init__(self, run: RunFolder, stored: Any, environment: Any, study: Study) -> None:
-        self.run, self.stored, self.environment = run, stored, environment
-        self.likeness = likeness(study, stored, environment)
-
-    def folders(self, name: str) -> list[Path]:
-        """One a seed."""
-        return sorted((self.run.root / "arms" / name).glob("seed-*"))
-
-
 SAME_FOR: Mapping[str, tuple[str, ...]] = {
     "train": ("dev", "probes"),
     "measure": ("tasks", "drift"),
@@ -248,7 +233,7 @@ SAME_FOR: Mapping[str, tuple[str, ...]] = {
 """Parts of a study that a kind of job spends its time on."""
 
 
-def _job_times(study: Study, seen: _Seen) -> Jobs:
+def _job_times(study: Study, seen: Seen) -> Jobs:
     """Whole jobs that a run has timed of the same policies and work; each range is over its seeds."""
     mine, found = to_plain(study), {}
     for kind, parts in SAME_FOR.items():
@@ -272,7 +257,7 @@ def _job_rows(folder: Path, kind: str) -> list[dict[str, Any]]:
 
 
 def _timed(
-    study: Study, seen: _Seen, jobs: Jobs, workers: int, dev: Seconds | None
+    study: Study, seen: Seen, jobs: Jobs, workers: int, dev: Seconds | None
 ) -> dict[str, ArmCost]:
     """Arms whose training a run has timed, if it is the same arm on the same base; the range is over its seeds.
 
@@ -293,7 +278,7 @@ def _timed(
         seconds = [total for _, total in totals]
         stepped = Seconds(min(seconds), max(seconds)) + _curve(study, arm.steps, dev)
         whole = jobs.get(("train", arm.name))
-        source = f"{len(totals)} seeds of {seen.run.root}" + ("" if whole else ", its steps alone")
+        source = f"{len(totals)} seeds of {seen.root}" + ("" if whole else ", its steps alone")
         other = seen.likeness.differences(arm.name)
         other += [f"hardware: {', '.join(machine)}"] if machine else []
         source += f"; other there: {', '.join(other)}" if other else ""

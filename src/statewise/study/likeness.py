@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from statewise.plain import differences, to_plain
-from statewise.store import RunFolder, read_json
+from statewise.errors import RunError
+from statewise.plain import differences, load_yaml, to_plain
+from statewise.store import read_json
 from statewise.study.folder import few_words
 from statewise.study.models import fingerprints
 from statewise.study.spec import BASE, Study
@@ -40,6 +42,29 @@ class Likeness:
         return [*self.models, *before, *(["match"] if self.match else [])]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """A run that is learned from: `stored` is its plain study, `environment` its `environment.json`."""
+
+    root: Path
+    stored: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    likeness: Likeness
+
+    def folders(self, name: str) -> list[Path]:
+        """Those of an arm, a null or the base, one a seed."""
+        return sorted((self.root / "arms" / name).glob("seed-*"))
+
+
+def look_at(study: Study, root: Path) -> Seen:
+    """Read what a run rests on, and compare it with the study. Raises RunError for what is no run folder."""
+    if not (root / "study.yaml").is_file():
+        raise RunError(f"--run: {root} is no run folder: it has no study.yaml")
+    stored, path = load_yaml(root / "study.yaml"), root / "environment.json"
+    environment = read_json(path) if path.is_file() else {}
+    return Seen(root, stored, environment, likeness(study, stored, environment))
+
+
 def likeness(study: Study, stored: Mapping[str, Any], environment: Mapping[str, Any]) -> Likeness:
     """Compare a study with a run: `stored` is its plain study, `environment` its `environment.json`."""
     plain, begun = to_plain(study), environment.get("models", {})
@@ -68,12 +93,6 @@ def likeness(study: Study, stored: Mapping[str, Any], environment: Mapping[str, 
 def _all_needs(study: Study, name: str) -> list[str]:
     found = [one for need in study.needs(name) for one in (need, *_all_needs(study, need))]
     return list(dict.fromkeys(found))
-
-
-def environment_of(run: RunFolder) -> dict[str, Any]:
-    """What a run rests on; empty where it does not say."""
-    path = run.root / "environment.json"
-    return read_json(path) if path.is_file() else {}
 
 
 def other_hardware(environment: Mapping[str, Any], mine: Mapping[str, Any]) -> list[str]:

@@ -88,8 +88,13 @@ def is_trained(run: RunFolder, arm: str, seed: int) -> bool:
     return (run.arm(arm, seed) / "policy" / MARKER).is_file()
 
 
-def teacher_names(arm: Arm) -> tuple[str, ...]:
-    """Names of the policies that teach an arm; the student itself and its averages are none of them."""
+def teacher_names(arm: Arm | None) -> tuple[str, ...]:
+    """Names of the policies that teach an arm; the student itself and its averages are none of them.
+
+    None, for what does not train (`Study.trained_as`), has no teachers.
+    """
+    if arm is None:
+        return ()
     return tuple(dict.fromkeys(ref.name for ref in references(arm.streams) if ref.name != LIVE))
 
 

@@ -62,8 +62,7 @@ def find_policies(
             run = from_plain(Study, load_yaml(Path(place) / "study.yaml")), RunFolder(Path(place))
             for name, location in _trained(*run, arms, seed).items():
                 add(name, location)
-            made = {name: run[0].trained_as(name) for name in run[0].names}
-            teachers = {name: teacher_names(arm) if arm else () for name, arm in made.items()}
+            teachers = {n: teacher_names(run[0].trained_as(n)) for n in run[0].names}
         else:
             name, equals, location = place.partition("=")
             location = location if equals else place

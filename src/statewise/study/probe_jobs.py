@@ -143,7 +143,7 @@ def _scene(study: Study, run: RunFolder, name: str, seed: int) -> tuple[Scene, l
         several[AGAIN] = of_base.several_again
     else:
         samples[LEARNER], several[LEARNER] = mine.learner, mine.several
-        for teacher in teacher_names(arm) if arm else ():
+        for teacher in teacher_names(arm):
             if teacher == BASE:
                 teachers[teacher] = base
                 continue

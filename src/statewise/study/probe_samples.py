@@ -197,8 +197,7 @@ def _draw(
         stored = _base_file(run)
         known = RETENTION in sample_names(stored)
         questions = [row.prompt for row in read_states(stored, RETENTION)] if known else []
-        arm = study.trained_as(name)
-        for teacher in teacher_names(arm) if arm else ():
+        for teacher in teacher_names(study.trained_as(name)):
             if teacher != BASE and all(other.name != teacher for other in study.arms):
                 role = teacher_role(teacher)
                 other = load_role(role, PolicyRef(teacher), study, run, seed=seed)
