@@ -74,11 +74,11 @@ fmt: .venv/.installed-dev
 	$(call step,lint,$(BIN)/ruff check --fix .)
 
 coverage: .venv/.installed-dev
-	$(call step,docs/statistics.md,$(BIN)/python docs/coverage.py)
+	$(call step,docs/statistics.md,$(BIN)/python -m docs.coverage)
 
 docs: .venv/.installed-dev
-	$(call step,docs/methods.md,$(BIN)/python docs/generate.py)
-	$(call step,docs/study.md,$(BIN)/python docs/generate_study.py)
+	$(call step,docs/methods.md,$(BIN)/python -m docs.generate)
+	$(call step,docs/study.md,$(BIN)/python -m docs.generate_study)
 	$(call step,docs/performance.md,$(BIN)/python -m benchmarks.run --table)
 
 .venv/.installed-bench: .venv/.installed-dev

@@ -1,4 +1,4 @@
-"""How often intervals hold the truth: `python docs/coverage.py` simulates, and writes the table of docs/statistics.md.
+"""How often intervals hold the truth: `python -m docs.coverage` simulates, and writes the table of docs/statistics.md.
 
 A case draws data whose truth is known, as a study of the pocket's size would draw them, and asks the package
 for its interval. `tests/test_coverage.py` runs every case at a few hundred repetitions, and refuses a case whose
@@ -406,7 +406,7 @@ def main() -> None:
     after = rest.split(END)[1]
     today = datetime.now(UTC).date().isoformat()
     said = (
-        f"\n`python docs/coverage.py {repeats}`, {today}: {repeats:,} repetitions a row, standard error "
+        f"\n`python -m docs.coverage {repeats}`, {today}: {repeats:,} repetitions a row, standard error "
         f"{(0.95 * 0.05 / repeats) ** 0.5:.4f}.\n\n"
     )
     PAGE.write_text(f"{before}{BEGIN}{said}{''.join(rows(repeats))}{END}{after}", "utf-8")

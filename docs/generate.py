@@ -1,4 +1,4 @@
-"""Writes docs/methods.md out of the code: `python docs/generate.py`; `make docs` does, and performance.md too.
+"""Writes docs/methods.md out of the code: `python -m docs.generate`; `make docs` does, and performance.md too.
 
 Every public function of the modules below is called with example arguments, and what it returns is
 put into words: no row is written by hand, so none can be wrong about its method. A method with a
@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
+
+from docs.markdown import first_paragraph, table
 
 from statewise.arms import (
     Arm,
@@ -77,7 +79,7 @@ HEAD = ("method", "states", "moves with theta", "signal", "objective", "keys of 
 
 BEGIN = """# Methods
 
-Written by `python docs/generate.py` (or `make docs`) out of the code; do not edit.
+Written by `python -m docs.generate` (or `make docs`) out of the code; do not edit.
 
 Each method is a function that returns an `Arm`: one choice on each axis. Its row is read from the arm that
 it returns when it is called with its defaults, and with these for what has none: {names}.
@@ -257,19 +259,6 @@ def _whose(owners: Any) -> str:
 
 
 # ---- the page -----------------------------------------------------------------------------------
-
-
-def first_paragraph(kind: type) -> str:
-    """A docstring up to its first empty line, on one line."""
-    return " ".join((inspect.getdoc(kind) or "").split("\n\n")[0].split())
-
-
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """A Markdown table; a bar in a cell is a character of it."""
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "".join(
-        "| " + " | ".join(c.replace("|", r"\|") for c in cells) + " |\n" for cells in lines
-    )
 
 
 def page() -> str:

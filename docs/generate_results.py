@@ -1,4 +1,4 @@
-"""Writes what the pocket study said into the pages: `python docs/generate_results.py [RUN]`.
+"""Writes what the pocket study said into the pages: `python -m docs.generate_results [RUN]`.
 
 With a run folder, its results and the figures named in `FIGURES` are copied to `docs/results/` first. Then what
 stands between `<!-- study: NAME -->` and `<!-- end -->` in docs/results.md and README.md is written anew
@@ -14,16 +14,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from docs.markdown import table
+
 from statewise.plain import from_plain, to_plain
 from statewise.report import svg
+from statewise.report.markdown import score_rows
 from statewise.report.material import gather
 from statewise.report.probed import role, select, states, teachers
 from statewise.report.sections import plates
-from statewise.report.tables import cell
 from statewise.store import read_json
 from statewise.study.claims import TARGET
 from statewise.study.results import summarise
-from statewise.study.rows import ProbeFigure, Quantity, Results
+from statewise.study.rows import ProbeFigure, Results
 from statewise.words import interval_words, number
 
 DOCS = Path(__file__).parent
@@ -34,8 +36,8 @@ FIGURES = ("trade-off", "claims", "locality", "splice", "law", "reachability", "
 """Plates whose pictures the page shows."""
 ROLES = ("dataset", "base", "learner", "teacher", "retention")
 ENVIRONMENT = ("environments", "models", "world_version", "seconds", "share_of_probes")
-BAR = r"\|"
-"""A bar inside a cell."""
+LEFT_OUT = ("retention ratio", "no answer", "cut", "seeds")
+"""Columns of a report's table of scores that the pages do without."""
 DEPTH = "24"
 """The splice matrices of the page are cut here; the report has every depth."""
 
@@ -73,28 +75,14 @@ def stored() -> Results:
 
 def page(text: str, results: Results) -> str:
     """A page with every block filled in."""
-    return BLOCK.sub(lambda m: f"{m[1]}\n{BLOCKS[m[2]](results)}\n\n{m[3]}", text)
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table: first column text, the others numbers."""
-    rule = ["---", *["---:"] * (len(head) - 1)]
-    lines = (head, rule, *rows)
-    return "\n".join(f"| {' | '.join(c.replace('|', BAR) for c in row)} |" for row in lines)
+    return BLOCK.sub(lambda m: f"{m[1]}\n{BLOCKS[m[2]](results).rstrip()}\n\n{m[3]}", text)
 
 
 def scores(results: Results) -> str:
     """Every arm on every task, with forgetting and the drift of its hidden states."""
-    columns = results.columns()
-    head = ["arm", *(f"{t.name}, T=1" if d == "sampled" else t.name for t, d in columns)]
-    rows = []
-    for arm in results.arms:
-        found = [arm.score(task.name, decoding) for task, decoding in columns]
-        drift = next((d.mmd2 for d in arm.drift if d.feature == "hidden"), None)
-        quantities = [s.quantity if s else None for s in found]
-        shown = [*map(_cell, (*quantities, arm.forgetting)), _cell(drift, 4)]
-        rows.append([arm.name, *shown])
-    return table([*head, "forgetting", "MMD² hidden"], rows)
+    head, *rows = score_rows(results)
+    shown = [i for i, name in enumerate(head) if name not in LEFT_OUT]
+    return _numbers([head[i] for i in shown], [[row[i] for i in shown] for row in rows])
 
 
 def verdicts(results: Results) -> str:
@@ -108,9 +96,7 @@ def verdicts(results: Results) -> str:
 def claims(results: Results) -> str:
     """Claim and verdict alone."""
     rows = [[v.text.rstrip("."), v.verdict] for v in results.verdicts]
-    return "| claim (margins fixed beforehand) | verdict |\n|---|---|\n" + "\n".join(
-        f"| {' | '.join(row)} |" for row in rows
-    )
+    return table(["claim (margins fixed beforehand)", "verdict"], rows)
 
 
 def locality(results: Results) -> str:
@@ -130,7 +116,7 @@ def separable(results: Results) -> str:
         for f in select(results, "c2st", "auc")
         if f.policy == "base" or role(f.sample) == "learner"
     ]
-    return table(["arm", "states", "AUC against the base's own"], rows)
+    return _numbers(["arm", "states", "AUC against the base's own"], rows)
 
 
 def law(results: Results) -> str:
@@ -143,7 +129,7 @@ def law(results: Results) -> str:
     for arm in dict.fromkeys(f.policy for f in found):
         by_kind = {(f.sample, f.measure): f for f in found if f.policy == arm}
         rows.append([arm, *(_of(by_kind.get(kind), 3) for kind in kinds)])
-    return table(head, rows)
+    return _numbers(head, rows)
 
 
 def splices(results: Results) -> str:
@@ -156,8 +142,8 @@ def splices(results: Results) -> str:
         for teacher in known:
             who = ["base", teacher, arm]
             rows = [[f"first by {a}", *(_bracket(found[a, b], 2) for b in who)] for a in who]
-            parts.append(table([arm, *(f"rest by {b}" for b in who)], rows))
-    return "\n\n".join(parts)
+            parts.append(_numbers([arm, *(f"rest by {b}" for b in who)], rows))
+    return "\n".join(parts)
 
 
 def cost(results: Results) -> str:
@@ -197,6 +183,10 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
 }
 
 
+def _numbers(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return table(head, rows, numbers=True)
+
+
 def _by_role(results: Results, probe: str, measure: str, digits: int) -> str:
     found = select(results, probe, measure)
     roles = [r for r in ROLES if any(role(f.sample) == r for f in found)]
@@ -204,11 +194,7 @@ def _by_role(results: Results, probe: str, measure: str, digits: int) -> str:
     for arm in dict.fromkeys(f.policy for f in found):
         by_role = {role(f.sample): f for f in found if f.policy == arm}
         rows.append([arm, *(_of(by_role.get(r), digits) for r in roles)])
-    return table(["arm", *(states(r) for r in roles)], rows)
-
-
-def _cell(quantity: Quantity | None, digits: int = 3) -> str:
-    return " ".join(part for part in cell(quantity, digits) if part)
+    return _numbers(["arm", *(states(r) for r in roles)], rows)
 
 
 def _of(figure: ProbeFigure | None, digits: int) -> str:

@@ -1,4 +1,4 @@
-"""Writes the tables of docs/study.md out of the code: `python docs/generate_study.py`; `make docs` does.
+"""Writes the tables of docs/study.md out of the code: `python -m docs.generate_study`; `make docs` does.
 
 The page is written by hand but for what stands between `<!-- keys: NAME -->` and `<!-- end -->`: there is
 a table of the keys of a section or of every kind of a closed union, with types and defaults read from the
@@ -19,6 +19,8 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from docs import markdown
 
 from statewise.arms import Arm, Budget, Stream, Term
 from statewise.data import Data
@@ -155,11 +157,6 @@ def _docstrings(cls: type) -> dict[str, str]:
     }
 
 
-def first_paragraph(cls: type) -> str:
-    """A docstring up to its first empty line, on one line."""
-    return " ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split())
-
-
 def anchor(title: str) -> str:
     """Where a heading is, as Markdown viewers name it."""
     return title.replace(" ", "-")
@@ -182,14 +179,14 @@ def table(shown: Any) -> str:
     """The table of a section, of a union of kinds, or of the words of a key."""
     if get_origin(shown) is Literal:
         rows = [(f"`{word}`", _word(word)) for word in get_args(shown)]
-        return _markdown(("word", "meaning"), rows)
+        return markdown.table(("word", "meaning"), rows)
     if is_dataclass(shown) and not hasattr(shown, "kind"):
-        return _markdown(("key", "type", "default", "meaning"), keys_of(shown))  # type: ignore[arg-type]
+        return markdown.table(("key", "type", "default", "meaning"), keys_of(shown))  # type: ignore[arg-type]
     rows = []
     for kind in get_args(shown) or (shown,):
-        rows.append((f"**`{kind.kind}`**", "", "", "", first_paragraph(kind)))
+        rows.append((f"**`{kind.kind}`**", "", "", "", markdown.first_paragraph(kind)))
         rows += [("", *cells) for cells in keys_of(kind)]
-    return _markdown(("kind", "key", "type", "default", "meaning"), rows)
+    return markdown.table(("kind", "key", "type", "default", "meaning"), rows)
 
 
 def _word(word: str) -> str:
@@ -198,13 +195,6 @@ def _word(word: str) -> str:
     if not found:
         raise SystemExit(f"the docstring of Term does not say what normaliser {word!r} is")
     return found[1]
-
-
-def _markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "".join(
-        "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |\n" for cells in lines
-    )
 
 
 def classes(annotation: Any) -> Iterator[type]:

@@ -7,32 +7,15 @@ the right verdicts without computing them. With `probes` the folder also holds w
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import yaml
-
-
-def _beside(name: str) -> ModuleType:
-    """Another file of this folder: tests are imported by path, so the folder is no package."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-synthetic_probes = _beside("synthetic_probes")
-synthetic_microscope = _beside("synthetic_microscope")
+from tests import synthetic_microscope, synthetic_probes
 
 TARGET = "pocket_gsm"
 RETENTION = ("pocket_truthfulqa_mc1", "pocket_mmlu")

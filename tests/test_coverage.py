@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from docs import coverage
 from scipy.stats import binom
 
 from statewise import stats
@@ -19,21 +17,6 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 REPEATS = 400
 FALSE_ALARM = 1e-4
 """Chance that a case whose coverage is exactly its floor fails."""
-
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "coverage_cases", REPOSITORY / "docs" / "coverage.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-coverage = load()
 
 
 def fails(hits: int, repeats: int, floor: float) -> bool:

@@ -11,16 +11,16 @@ import itertools
 import json
 import pkgutil
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from types import ModuleType
 from typing import Any, get_args
 
 import pyarrow.parquet as pq
 import pytest
+from docs import generate as generator
+from tests import synthetic_run as synthetic
 
 from statewise import arms
 from statewise.arms import Budget, opd, with_replay
@@ -184,13 +184,6 @@ def shown(root: Path) -> set[str]:
 
 def shown_of_probes(folder: Path) -> set[str]:
     """Column heads behind the figures of a run that has every probe and a match."""
-    path = Path(__file__).with_name("synthetic_run.py")
-    spec = importlib.util.spec_from_file_location("synthetic_run", path)
-    assert spec is not None
-    assert spec.loader is not None
-    synthetic = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = synthetic
-    spec.loader.exec_module(synthetic)
     run = synthetic.make_run(folder, items=20, probes=True)
     results = summarise(run)
     results = replace(results, matched=synthetic.synthetic_probes.matched(results))
@@ -367,17 +360,7 @@ def test_every_pitfall_says_what_covers_it():
 METHODS = REPOSITORY / "docs" / "methods.md"
 
 
-@pytest.fixture(scope="module")
-def generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generate", REPOSITORY / "docs" / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_page_of_methods_is_what_would_be_written_now(generator):
+def test_the_page_of_methods_is_what_would_be_written_now():
     assert METHODS.read_text("utf-8") == generator.page(), "say: make docs"
 
 
@@ -402,7 +385,7 @@ def test_every_method_of_the_source_has_one_row_and_every_kind_a_line():
         assert all(len(row) == 3 and all(row) for row in tables[title])
 
 
-def test_every_row_is_full_and_names_its_paper_or_says_why_it_has_none(generator):
+def test_every_row_is_full_and_names_its_paper_or_says_why_it_has_none():
     rows = {row[0].strip("`"): row[1:] for row in sections(METHODS)["Methods"]}
     assert all(all(cells) for cells in rows.values())
     named = re.compile(r"arxiv\.org/abs|, (19|20)\d\d")
@@ -419,7 +402,7 @@ def test_every_row_is_full_and_names_its_paper_or_says_why_it_has_none(generator
     assert rows["prefix_reset_rl"][1].startswith("partly")
 
 
-def test_a_method_that_nobody_can_call_stops_the_generator(generator):
+def test_a_method_that_nobody_can_call_stops_the_generator():
     def planted(name, prompts, budget, *, flavour):
         raise AssertionError("called without its argument")
 
@@ -427,7 +410,7 @@ def test_a_method_that_nobody_can_call_stops_the_generator(generator):
         generator.example(planted)
 
 
-def test_a_method_without_a_paper_and_without_a_reason_stops_the_generator(generator):
+def test_a_method_without_a_paper_and_without_a_reason_stops_the_generator():
     def planted(name, prompts, budget):
         """A method of nobody's."""
 

@@ -4,28 +4,22 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-from tests.test_study_page import module
+from docs import generate_results as generator
 
 DOCS = Path(__file__).parent.parent / "docs"
 
 
-@pytest.fixture(scope="module")
-def generator():
-    return module(DOCS / "generate_results.py", "generate_results")
-
-
-def test_the_pages_are_what_would_be_written_now(generator):
+def test_the_pages_are_what_would_be_written_now():
     results = generator.stored()
     blocks = set()
     for path in generator.PAGES:
         text = path.read_text("utf-8")
-        assert text == generator.page(text, results), "say: python docs/generate_results.py"
+        assert text == generator.page(text, results), "say: python -m docs.generate_results"
         blocks |= {found[2] for found in generator.BLOCK.finditer(text)}
     assert blocks == set(generator.BLOCKS)
 
 
-def test_another_result_is_another_page(generator):
+def test_another_result_is_another_page():
     """Each block reads the results: without them it is another text."""
     results = generator.stored()
     less = replace(
@@ -45,5 +39,5 @@ def test_every_figure_of_the_pages_is_there():
             assert (path.parent / target).is_file(), target
 
 
-def test_the_probes_took_no_more_than_they_were_given(generator):
+def test_the_probes_took_no_more_than_they_were_given():
     assert generator.stored().environment["share_of_probes"] <= 0.35

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from types import ModuleType
 from typing import get_args
 
 import numpy as np
 import pytest
 import torch
+from docs import generate_study as generator
+from examples import own
 from tests.test_docs import sections
 
 from statewise.arms import Term
@@ -44,24 +44,10 @@ UNIONS = {
 }
 
 
-def module(path: Path, name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    return made
-
-
-@pytest.fixture(scope="module")
-def generator() -> ModuleType:
-    return module(REPOSITORY / "docs" / "generate_study.py", "generate_study")
-
-
 # ---- the tables ---------------------------------------------------------------------------------
 
 
-def test_the_tables_are_what_would_be_written_now(generator):
+def test_the_tables_are_what_would_be_written_now():
     text = PAGE.read_text("utf-8")
     assert text == generator.page(text), "say: make docs"
 
@@ -109,7 +95,7 @@ def test_every_link_leads_to_a_heading_or_a_file():
 
 
 def test_a_key_without_a_meaning_a_meaning_without_a_key_and_a_class_without_a_table_stop_it(
-    generator, monkeypatch
+    monkeypatch,
 ):
     @dataclass(frozen=True)
     class Planted:
@@ -183,11 +169,6 @@ def shrunk(tiny_base, monkeypatch) -> list[str]:
     return ["examples/own.yaml", *sets]
 
 
-@pytest.fixture(scope="module")
-def own() -> ModuleType:
-    return module(REPOSITORY / "examples" / "own.py", "own_example")
-
-
 def test_the_example_is_refused_until_its_code_is_trusted(shrunk, capsys):
     assert main(["check", *shrunk]) == 2
     printed = capsys.readouterr()
@@ -222,7 +203,7 @@ def test_the_example_runs(shrunk, tmp_path, capsys):
     assert len(set(hashes)) == 1  # one file
 
 
-def test_what_the_example_pays_by_hand(own):
+def test_what_the_example_pays_by_hand():
     asked = trajectory(1, reference="6*7=42\n#### 42").prompt
     paid = [own.partial(asked, text, credit=0.5) for text in ("#### 42", "it is 42", "#### 41", "")]
     assert paid == [1.0, 0.5, 0.0, 0.0]
@@ -231,7 +212,7 @@ def test_what_the_example_pays_by_hand(own):
         own.partial(bare, "#### 1", credit=0.5)
 
 
-def test_what_the_example_s_objective_and_supervision_say_by_hand(own):
+def test_what_the_example_s_objective_and_supervision_say_by_hand():
     """Probabilities 1/4 and 3/4, advantages 2 and -2: log 4 times 2, and half of log(4/3) times -2."""
     seen = states(0, 1)
     logits = torch.tensor([[0.25, 0.75], [0.25, 0.75]]).log()
@@ -250,7 +231,7 @@ def test_what_the_example_s_objective_and_supervision_say_by_hand(own):
     assert labels.figures["worth_mean"] == pytest.approx(0.2)
 
 
-def test_the_example_s_source_cools_down(own, monkeypatch):
+def test_the_example_s_source_cools_down(monkeypatch):
     drawn = []
     monkeypatch.setattr(own.Learner, "__call__", lambda self, *_, **__: drawn.append(self) or [])
     for progress in (0.0, 0.5, 1.0):
@@ -258,7 +239,7 @@ def test_the_example_s_source_cools_down(own, monkeypatch):
     assert [walk.temperature for walk in drawn] == pytest.approx([1.2, 1.1, 1.0])
 
 
-def test_every_function_of_the_example_is_named_in_it(own):
+def test_every_function_of_the_example_is_named_in_it():
     text = OWN.read_text("utf-8")
     public = [
         name

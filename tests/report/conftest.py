@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from tests import synthetic_run as synthetic
 
 from statewise.report import sections
 from statewise.report.material import Material, gather
@@ -31,17 +30,6 @@ PLANTED = (
 )
 
 
-def load_synthetic() -> ModuleType:
-    path = Path(__file__).parents[1] / "synthetic_run.py"
-    spec = importlib.util.spec_from_file_location("synthetic_run", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @dataclass(frozen=True)
 class Whole:
     """A run that has everything, and what its page is made of."""
@@ -54,16 +42,15 @@ class Whole:
 
 def make_whole(folder: Path, **options: Any) -> tuple[Path, Material]:
     """A synthetic run with probes and microscope, and what its page is made of."""
-    synthetic = load_synthetic()
     run = synthetic.make_run(folder, probes=True, nulls=True, **options)
     results = summarise(run)
     results = replace(results, matched=synthetic.synthetic_probes.matched(results))
     return run, gather(run, results)
 
 
-@pytest.fixture(scope="session")
-def synthetic() -> ModuleType:
-    return load_synthetic()
+@pytest.fixture(scope="session", name="synthetic")
+def _synthetic() -> ModuleType:
+    return synthetic
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +60,6 @@ def whole_run() -> Callable[..., tuple[Path, Material]]:
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    synthetic = load_synthetic()
     responses = dict.fromkeys(synthetic.PLANTED, f"{SCRIPT}\u202eabc\x00</script>")
     run, material = make_whole(
         tmp_path_factory.mktemp("whole"),

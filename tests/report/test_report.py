@@ -5,30 +5,20 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
-import importlib.util
 import re
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 from matplotlib import image as plt_image
+from tests import synthetic_run as synthetic
 
 from statewise.report import citations, theme, write_report
 from statewise.report.citations import CITATIONS, cited
 from statewise.report.page import STYLES, asset
 from statewise.study.probe_spec import KINDS
 from statewise.study.results import summarise
-
-spec = importlib.util.spec_from_file_location(
-    "synthetic_run", Path(__file__).parents[1] / "synthetic_run.py"
-)
-assert spec is not None
-assert spec.loader is not None
-synthetic = importlib.util.module_from_spec(spec)
-sys.modules[spec.name] = synthetic
-spec.loader.exec_module(synthetic)
 
 EVIL = '</pre><script>alert(1)</script><img src=x onerror=alert(2)>"&'
 NOTE = "The model is random: it was initialised and never trained."

@@ -32,7 +32,7 @@ def markdown(results: Results, plates: Sequence[Plate]) -> str:
         )
     if not results.verdicts:
         lines.append("The study makes no claim.")
-    lines += ["", "## Results", "", *_table(results), ""]
+    lines += ["", "## Results", "", *_rows(score_rows(results)), ""]
     lines += [
         "Brackets: 95 % intervals, over seeds and items; * over items alone, for one checkpoint. "
         "MMD² is unbiased and may fall below 0; its interval is over seeds only. "
@@ -57,11 +57,12 @@ def markdown(results: Results, plates: Sequence[Plate]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(results: Results) -> list[str]:
+def score_rows(results: Results) -> list[list[str]]:
+    """Head and rows of the table of scores: every task and decoding, forgetting, drift, form, seeds."""
     columns = results.columns()
     head = ["arm", *(f"{t.name}, T=1" if d == "sampled" else t.name for t, d in columns)]
     head += ["forgetting", "retention ratio", "MMD² hidden", "no answer", "cut", "seeds"]
-    rows: list[Sequence[str]] = [head]
+    rows = [head]
     for arm in results.arms:
         scores = [arm.score(task.name, decoding) for task, decoding in columns]
         hidden = next((d for d in arm.drift if d.feature == "hidden"), None)
@@ -76,7 +77,7 @@ def _table(results: Results) -> list[str]:
                 str(len(arm.seeds)),
             ]
         )
-    return _rows(rows)
+    return rows
 
 
 def _budgets(results: Results) -> list[str]:
