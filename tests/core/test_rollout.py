@@ -15,7 +15,17 @@ from torch import nn
 
 from statewise.errors import ModelError
 from statewise.policy import Lora, Policy
-from statewise.rollout import Completion, Guide, Request, batch, engine, fast, generate, lockstep
+from statewise.rollout import (
+    Completion,
+    Guide,
+    Request,
+    batch,
+    engine,
+    fast,
+    generate,
+    llama,
+    lockstep,
+)
 from statewise.rollout.forward import prefill, step
 from statewise.rollout.llama import Decoder, UnlikeError, read_decoder
 from statewise.rollout.slots import Slots
@@ -432,15 +442,62 @@ def test_bf16_keeps_the_sampler_near_the_trainer():
     policy = Policy.load(world_base(), name="base", precision="bf16")
     prefixes = [policy.to_ids(f"Question: Ann has {n} pens.") for n in range(32)]
     made = policy.complete(prefixes, sampling=Sampling(), max_new_tokens=40, seeds=range(32))
+    assert 1e-5 < _mean_gap(policy, prefixes, made) < 0.02
+
+
+def test_weights_in_bfloat16_keep_the_sampler_near_the_trainer():
+    """As above, of a model whose weights are bfloat16: by the fast engine, its stream in float32."""
+    policy = Policy.load(world_base(), name="base")
+    policy.module.to(torch.bfloat16)
+    prefixes = [policy.to_ids(f"Question: Ann has {n} pens.") for n in range(32)]
+    asked = request(32, max_new_tokens=[40] * 32, stop_token_ids=policy.stop_token_ids)
+    made = fast.decode(policy.as_reader(), prefixes, asked)
+    assert _mean_gap(policy, prefixes, made) < 0.02
+
+
+def _mean_gap(policy, prefixes, made):
+    """Mean |log pi - log mu| of what was sampled, nats a token."""
     gaps = []
     for prefix, completion in zip(prefixes, made, strict=True):
         row = torch.from_numpy(np.concatenate([prefix, completion.token_ids]).astype(np.int64))
         with policy.frozen():
             hidden = policy.hidden(row[None], torch.tensor([len(row)]))[0, len(prefix) - 1 : -1]
-            logprobs = policy.head(hidden).log_softmax(-1)
+            logprobs = policy.head(hidden).float().log_softmax(-1)
         found = logprobs.gather(-1, row[len(prefix) :, None]).squeeze(1).numpy()
         gaps.append(np.abs(found - completion.logprobs))
-    assert 1e-5 < np.concatenate(gaps).mean() < 0.02
+    return np.concatenate(gaps).mean()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_large_matrix_leads_the_product_for_a_few_rows(dtype, bias, monkeypatch):
+    """Either way round the same numbers, to the rounding of the type, and in a tensor of one stretch."""
+    torch.manual_seed(0)
+    weight = torch.randn(1024, 1024).to(dtype)
+    matrix = llama.Matrix(weight, torch.randn(1024).to(dtype) if bias else None)
+    small = llama.Matrix(weight[:512], None)
+    led = []
+    real = torch.mm
+    monkeypatch.setattr(torch, "mm", lambda *a, **k: led.append("out" not in k) or real(*a, **k))
+    for rows in (1, 2, 3, 4, 32, 33):
+        x = torch.randn(rows, 1024)
+        exact = x.to(dtype).double() @ weight.double().T
+        exact = exact if matrix.bias is None else exact + matrix.bias.double()
+        led.clear()
+        found = matrix(x)
+        assert any(led) == (rows in llama.FEW_ROWS[dtype])
+        assert found.is_contiguous()
+        rounding = 2.0**-20 if dtype == torch.float32 else 2.0**-7
+        assert (found - exact).abs().max() < rounding * exact.abs().max()
+        total = torch.ones(rows, 1024)
+        matrix.add_to(total, x)
+        assert (total - 1 - exact).abs().max() < rounding * exact.abs().max()
+        out = torch.empty(rows, 1024)
+        matrix.write(out, x)
+        assert (out - exact).abs().max() < rounding * exact.abs().max()
+        led.clear()
+        small(x)
+        assert not any(led)
 
 
 # ---- other models -------------------------------------------------------------------------------

@@ -138,8 +138,8 @@ MUTANTS = (
         "adapter",
         "the engine samples from the base",
         LLAMA,
-        "weight = weight + delta",
-        "weight = weight + 0 * delta",
+        "alpha=scale)",
+        "alpha=0 * scale)",
         (f"{TEST}::test_an_adapter_is_multiplied_out_as_it_is_now",),
     ),
     Mutant(

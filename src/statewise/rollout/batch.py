@@ -66,7 +66,7 @@ class Batch:
         self.token_ids = numbers(self.places, self.width)
         self.logprobs = numbers(self.places, self.width, dtype=torch.float32)
         self.draws = numbers(self.places, self.width, dtype=torch.float64)
-        self.read = decoder.embedding.new_zeros(self.places, decoder.embedding.shape[1])
+        self.read = numbers(self.places, decoder.embedding.shape[1], dtype=decoder.stream)
         """The hidden state after each row's prefix: rows with an equal prefix begin there."""
         self.is_stop = numbers(head.weight.shape[0], dtype=torch.bool)
         self.is_stop[[i for i in request.stop_token_ids if i < len(self.is_stop)]] = True

@@ -28,7 +28,7 @@ def step(
     """
     rows = len(tokens)
     groups, capacity, width = slots.keys[0].shape[1:]
-    x = decoder.embedding[tokens]
+    x = decoder.embedding[tokens].to(decoder.stream)
     rotation = decoder.rotary[lengths][:, None]
     lines = torch.arange(rows * groups, device=tokens.device).view(rows, groups)
     column = (lines * capacity + lengths[:, None]).view(-1)
@@ -60,7 +60,7 @@ def prefill(
     """
     count, width = tokens.shape
     stop = start + width
-    x = decoder.embedding[tokens.reshape(-1)]
+    x = decoder.embedding[tokens.reshape(-1)].to(decoder.stream)
     rotation = decoder.rotary[start:stop].repeat(count, 1)[:, None]
     ending = (ends <= width).nonzero().squeeze(1)
     last = ending * width + ends[ending] - 1

@@ -28,6 +28,12 @@ class UnlikeError(Exception):
     """Why a module is no Llama-like decoder; never leaves this package."""
 
 
+LARGE_ELEMENTS = 1 << 20
+"""Entries from which a matrix on a CPU is read as the left side of a product, for a few rows."""
+FEW_ROWS = {torch.bfloat16: range(2, 33), torch.float32: range(4, 33)}
+"""For how many rows that pays: a product packs its right side anew each time, and here that is the weights."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Matrix:
     """`x W^T + b`."""
@@ -36,11 +42,20 @@ class Matrix:
     bias: Float[Tensor, " N"] | None
 
     def __call__(self, x: Float[Tensor, "M D"]) -> Float[Tensor, "M N"]:
-        return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
+        x = x.to(self.weight.dtype)
+        if not self._leads(x):
+            return F.linear(x, self.weight, self.bias)
+        product = torch.mm(self.weight, x.t()).t().contiguous()
+        return product if self.bias is None else product.add_(self.bias)
+
+    def _leads(self, x: Float[Tensor, "M D"]) -> bool:
+        """Whether `(W x^T)^T` is the faster way: 1.1 to 1.7 times, measured at widths from 1,024."""
+        large = self.weight.numel() >= LARGE_ELEMENTS and not self.weight.is_cuda
+        return large and len(x) in FEW_ROWS.get(self.weight.dtype, ())
 
     def write(self, out: Float[Tensor, "M N"], x: Float[Tensor, "M D"]) -> None:
         """`out = x W^T + b`."""
-        if self.weight.dtype != out.dtype:
+        if self.weight.dtype != out.dtype or self._leads(x):
             out.copy_(self(x))
         elif self.bias is None:
             torch.mm(x, self.weight.t(), out=out)
@@ -49,7 +64,7 @@ class Matrix:
 
     def add_to(self, total: Float[Tensor, "M N"], x: Float[Tensor, "M D"]) -> None:
         """`total += x W^T + b`, without a tensor between."""
-        if self.weight.dtype != total.dtype:
+        if self.weight.dtype != total.dtype or self._leads(x):
             total += self(x)
             return
         total.addmm_(x, self.weight.t())
@@ -113,9 +128,13 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoder:
-    """A whole decoder. `rotary` is `cos + i sin` by position, `[C, head_width / 2]`."""
+    """A whole decoder. `rotary` is `cos + i sin` by position, `[C, head_width / 2]`.
+
+    `stream` is the type of all that is no matrix product: that of the weights, float32 at least.
+    """
 
     embedding: Float[Tensor, "V D"]
+    stream: torch.dtype
     layers: Sequence[Layer]
     norm: Norm
     rotary: Complex[Tensor, "C H"]
@@ -150,16 +169,17 @@ def read_decoder(reader: Reader, capacity_tokens: int) -> Decoder:
     embedding = _plain(trunk.embed_tokens.weight)
     layers = trunk.layers[: config.num_hidden_layers]
     first = layers[0].self_attn
-    width = first.head_dim
+    width, stream = first.head_dim, _stream(embedding)
     positions = torch.arange(capacity_tokens, device=embedding.device)[None]
-    cos, sin = (x[0] for x in trunk.rotary_emb(embedding[:1], positions))
+    cos, sin = (x[0] for x in trunk.rotary_emb(embedding[:1].to(stream), positions))
     _check(cos.shape[1] == width, "only part of each head is rotated")
-    half, wide = width // 2, torch.promote_types(embedding.dtype, torch.float32)
+    half = width // 2
     return Decoder(
         embedding=embedding,
+        stream=stream,
         layers=[_layer(layer, family, reader.autocast) for layer in layers],
         norm=_norm(trunk.norm, family),
-        rotary=torch.complex(cos[:, :half].to(wide), sin[:, :half].to(wide)),
+        rotary=torch.complex(cos[:, :half].contiguous(), sin[:, :half].contiguous()),
         heads=first.q_proj.out_features // width,
         key_value_heads=first.k_proj.out_features // width,
         head_width=width,
@@ -195,25 +215,27 @@ def _layer(layer: Any, family: str, autocast: torch.dtype | None) -> Layer:
 def read_matrix(module: Any, autocast: torch.dtype | None = None) -> Matrix:
     """A linear layer as a matrix, its low-rank adapters multiplied out. Raises UnlikeError."""
     kind = type(module)
-    delta = None
+    adapters = []
     if kind.__module__ == "peft.tuners.lora.layer" and kind.__name__ == "Linear":
         active = [a for a in module.active_adapters if a in module.lora_A]
         active = [] if module.disable_adapters or module.merged else active
         _check(not (module.disable_adapters and module.merged), "a merged adapter is switched off")
         odd = [a for a in active if a in module.lora_variant or module.lora_bias[a]]
-        _check(not odd, "an adapter is more than a low-rank product")
-        for adapter in active:
-            product = module.get_delta_weight(adapter)
-            delta = product if delta is None else delta + product
+        _check(not (odd or module.fan_in_fan_out), "an adapter is more than a low-rank product")
+        adapters = [
+            (module.lora_B[a].weight.detach(), module.lora_A[a].weight.detach(), module.scaling[a])
+            for a in active
+        ]
         module = module.base_layer
     _check(type(module) is nn.Linear, f"a projection is {type(module).__name__}")
     weight = _plain(module.weight)
     bias = None if module.bias is None else _plain(module.bias)
-    if delta is not None:
-        weight = weight + delta
     if autocast is not None:
         weight = weight.to(autocast)
         bias = None if bias is None else bias.to(autocast)
+    for up, down, scale in adapters:
+        factors = up.to(weight.dtype), down.to(weight.dtype)
+        weight = torch.addmm(weight, *factors, alpha=scale)
     return Matrix(weight, bias)
 
 
@@ -221,6 +243,7 @@ def _norm(module: Any, family: str) -> Norm:
     plain = type(module) is nn.RMSNorm
     _check(plain or _is(module, family, "RMSNorm"), f"a norm is {type(module).__name__}")
     weight = _plain(module.weight)
+    weight = weight.to(_stream(weight))
     eps: Any = module.eps if plain else module.variance_epsilon
     if eps is None:
         raise UnlikeError("a norm has no epsilon of its own")
@@ -238,8 +261,13 @@ def _head_norms(attention: Any, family: str) -> HeadNorms:
 def _plain(weight: Tensor) -> Tensor:
     """The tensor without its gradient; a sharded or quantised one is refused."""
     _check(type(weight) in (Tensor, nn.Parameter), f"weights are {type(weight).__name__}")
-    _check(weight.dtype in (torch.float32, torch.float64), f"weights are {weight.dtype}")
+    known = (torch.bfloat16, torch.float32, torch.float64)
+    _check(weight.dtype in known, f"weights are {weight.dtype}")
     return weight.detach()
+
+
+def _stream(weight: Tensor) -> torch.dtype:
+    return torch.promote_types(weight.dtype, torch.float32)
 
 
 def _is(module: nn.Module, family: str, part: str) -> bool:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -35,8 +36,9 @@ class Slots:
     def reserve(cls, decoder: Decoder, places: int, most_tokens: int) -> Slots:
         """Places for rows that have written nothing."""
         shape = (places, decoder.key_value_heads, 0, decoder.head_width)
+        like = {"dtype": decoder.stream, "device": decoder.embedding.device}
         layers = range(len(decoder.layers))
-        keys, values = ([decoder.embedding.new_zeros(shape) for _ in layers] for _ in range(2))
+        keys, values = ([torch.zeros(shape, **like) for _ in layers] for _ in range(2))
         return cls(keys, values, most_tokens)
 
     @property
