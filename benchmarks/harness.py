@@ -85,7 +85,11 @@ class Target:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One piece of work. `higher` units are rates, `lower` ones are seconds a piece."""
+    """One piece of work. `higher` units are rates, `lower` ones are seconds a piece.
+
+    `no_more` names a detail, such as memory, of which we may take no more than the first peer does at its best
+    setting: ours is then the fastest of those that keep to it.
+    """
 
     name: str
     unit: str
@@ -93,6 +97,7 @@ class Comparison:
     contenders: Sequence[Contender]
     targets: Sequence[Target] = ()
     describes: Mapping[str, Any] = field(default_factory=dict)
+    no_more: str | None = None
 
     def value(self, work: Work) -> float:
         """What is reported of a round.
@@ -135,6 +140,8 @@ def compare(comparison: Comparison, options: Options, peaks: Mapping[str, float]
             continue
         searched[contender.name] = trials
         entered.append((contender, best))
+    if comparison.no_more and len(entered) > 1 and searched.get(OURS):
+        entered[0] = (entered[0][0], _frugal(comparison, searched, entered[1]))
     rounds = _alternate(entered, options)
     entries = [
         _entry(contender.name, setting, rounds[contender.name], comparison, peaks)
@@ -183,6 +190,22 @@ def _search(
         raise RuntimeError(f"{contender.name} refused every setting; the first said: {trials[0]}")
     pick = max if comparison.better == "higher" else min
     return pick(done, key=lambda trial: trial["value"])["setting"], trials
+
+
+def _frugal(
+    comparison: Comparison,
+    searched: Mapping[str, Sequence[Mapping[str, Any]]],
+    peer: tuple[Contender, Setting],
+) -> Setting:
+    """Our fastest setting that takes no more than the peer's best; the thriftiest where none does."""
+    key, better = str(comparison.no_more), 1 if comparison.better == "higher" else -1
+    done = {name: [t for t in trials if "value" in t] for name, trials in searched.items()}
+    theirs = [t for t in done[peer[0].name] if t["setting"] == peer[1]]
+    limit = theirs[0]["details"][key]
+    thrifty = [t for t in done[OURS] if t["details"][key] <= limit]
+    if not thrifty:
+        return min(done[OURS], key=lambda t: t["details"][key])["setting"]
+    return max(thrifty, key=lambda t: better * t["value"])["setting"]
 
 
 def _alternate(

@@ -127,6 +127,32 @@ def test_medians_extremes_ratio_and_shares_of_the_limits():
     assert table.verdict(found["ratios"]["peer"]["ratio"], 4.5, 2.0) == "floor met"
 
 
+@pytest.mark.parametrize(
+    ("ours", "chosen"),
+    [
+        # Seconds and memory of each of our settings; the peer's best takes 4 of it.
+        ({"fast": (1.0, 9), "fair": (2.0, 4), "small": (3.0, 1)}, "fair"),
+        ({"fast": (1.0, 9), "slow": (2.0, 5)}, "slow"),
+        ({"fast": (1.0, 3), "small": (2.0, 1)}, "fast"),
+    ],
+)
+@pytest.mark.parametrize("unit", ["higher", "lower"])
+def test_ours_takes_no_more_than_the_peer_at_its_best(ours, chosen, unit):
+    def contender(name: str, settings: dict[str, tuple[float, int]]) -> Contender:
+        def opens(setting: Any) -> Any:
+            seconds, memory = settings[setting["kind"]]
+            return ready(lambda _: Work(1, seconds, details={"memory": memory}))
+
+        return Contender(name, [{"kind": kind} for kind in settings], opens)
+
+    peer = contender("peer", {"hungry": (6.0, 8), "best": (5.0, 4)})
+    comparison = Comparison(
+        "work", "", unit, (contender(OURS, ours), peer), (Target("peer", 2.0, 1.0),), {}, "memory"
+    )
+    mine, theirs = compare(comparison, Options(rounds=3), PEAKS)["contenders"]
+    assert (mine["setting"], theirs["setting"]) == ({"kind": chosen}, {"kind": "best"})
+
+
 def test_a_quick_run_tries_one_setting():
     assert scripted([], quick=True)["contenders"][1]["setting"] == {"kind": "slow"}
 
