@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from docs import markdown
+
 from benchmarks.harness import OURS, words
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -179,13 +181,16 @@ def comparison(found: Mapping[str, Any]) -> str:
 
 
 def growth(result: Mapping[str, Any]) -> str:
-    """Slopes, and the points they come from."""
-    rows = []
+    """The four plots, slopes, and the points they come from."""
+    shown, rows = [], []
     for curve in result["curves"]:
         for line in curve["lines"]:
             points = ", ".join(f"{p['x']:,}: {number(p['median'])}" for p in line["points"])
             rows.append([curve["against"], line["what"], f"{line['slope']:+.2f}", points])
-    return table(["against", "", "log-log slope", "tokens/s (median)"], rows)
+        against = curve["against"]
+        shown.append(f"![tokens/s against {against}](figures/growth-{against}.svg)")
+    listed = table(["against", "", "log-log slope", "tokens/s (median)"], rows)
+    return "\n".join(shown) + f"\n\n{listed}"
 
 
 def study(result: Mapping[str, Any]) -> str:
@@ -232,9 +237,8 @@ def environments(results: Results) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    """Markdown, without the last line's end."""
+    return markdown.table(head, rows).rstrip("\n")
 
 
 def verdict(ratio: float, aim: float, floor: float) -> str:
