@@ -282,6 +282,11 @@ def test_numbers_and_ends_of_intervals_are_columns_of_their_own(
     head = "pocket_gsm, target, greedy"
     found = [float(row[f"{head}{end}"]) for end in ("", ", low", ", high")]
     assert found == pytest.approx([e.value, e.low, e.high], abs=5e-4)
+    # What the page says by a star.
+    assert {r["arm"]: r[f"{head}, over"] for r in rows if r["arm"] in ("base", "stress_sft")} == {
+        "base": "items",
+        "stress_sft": "seeds and items",
+    }
     assert float(row["drift, p"]) == 0.001
     assert float(row["drift, MMD², seeds only"]) == pytest.approx(0.04, abs=0.01)
     assert row["no answer, cut"].endswith(" %")

@@ -293,6 +293,8 @@ def test_what_is_no_run_and_a_taken_port_are_refused(whole: Any, tmp_path: Path)
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=f"--port {port}: .*; 0 takes a free one"):
             serving(site_of([whole.run]), port)
+    with pytest.raises(ConfigError, match=r"--port must be between 0 and 65535 .*, found 99999"):
+        serving(site_of([whole.run]), 99_999)
 
 
 def test_the_command_prints_its_address_and_answers(whole: Any) -> None:

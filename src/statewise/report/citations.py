@@ -367,19 +367,20 @@ CITATIONS = (
         needs=_any("probe=geometry"),
     ),
     Citation(
-        "arxiv2604.13016",
+        "li2026rethinking",
         "top-k overlap and the decay of supervision",
-        "",  # as above: nothing is written down that we have not read ourselves
-        "",
+        "Yaxuan Li and Yuxin Zuo and Bingxiang He and Jinqian Zhang and Chaojun Xiao and Cheng Qian and "
+        "Tianyu Yu and Huan-ang Gao and Wenkai Yang and Zhiyuan Liu and Ning Ding",
+        "Rethinking On-Policy Distillation of Large Language Models: Phenomenology, Mechanism, and Recipe",
         2026,
         "2604.13016",
         needs=_any("probe=overlap", "probe=fidelity"),
     ),
     Citation(
-        "arxiv2604.14084",
+        "xu2026tip",
         "the mass of a signal by entropy and divergence",
-        "",
-        "",
+        "Yuanda Xu and Hejian Sang and Zhengze Zhou and Ran He and Zhipeng Wang and Alborz Geramifard",
+        "TIP: Token Importance in On-Policy Distillation",
         2026,
         "2604.14084",
         needs=_any("probe=signal_mass"),

@@ -84,14 +84,16 @@ def site_of(run_dirs: list[Path]) -> Site:
 
 
 def serving(site: Site, port: int) -> ThreadingHTTPServer:
-    """A server that is bound and not yet running. Raises ConfigError where the port is taken."""
+    """A server that is bound and not yet running. Raises ConfigError for a port that is none or is taken."""
+    if not 0 <= port <= 65535:
+        raise ConfigError(f"--port must be between 0 and 65535 (0 = a free one), found {port}")
 
     class Handler(_Handler):
         answers = site
 
     try:
         server = ThreadingHTTPServer((HOST, port), Handler)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise ConfigError(f"--port {port}: {error}; 0 takes a free one") from error
     server.daemon_threads = True
     return server

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from statewise.report import svg
 from statewise.report.drawn import Cell, Dot, dots, grid, legend, linear
 from statewise.report.plates import Plate, looks
@@ -32,34 +34,17 @@ def tail(results: Results) -> Plate | None:
     positive = [f for f in found if f.quantity.estimate.value > 0]
     if not positive:
         return None
-    look, rest = looks(results), [f for f in select(results, "signal_tail") if f.measure in REST]
-    named = pairs(results, [*found, *rest])
-    head, who = taught_cells(named)
-    shown = [p for p in named if any(pair(f) == p for f in positive)]
-    kinds = list(TAIL)
-    marks = [
-        Dot(
-            shown.index(pair(f)),
-            kinds.index(f.measure),
-            f.quantity.estimate,
-            f"{named[pair(f)][0]}, {TAIL[f.measure]}",
-        )
-        for f in positive
-    ]
-    title = "How loud the teacher's signal is"
-    rows = [(named[p][0], look[p[0]].colour if p[0] in look else svg.INK) for p in shown]
-    across = "|log pi_T - log pi_S| of the sampled token, nats"
-    drawn = dots(rows, marks, name="tail", title=title, across=across, logarithm=True)
-    return Plate(
-        "tail",
-        title,
-        "Quantiles over the student's own states of the size of the teacher's log-ratio, on a logarithmic scale: "
-        "few loud tokens can steer a whole update, and a long tail is the early sign of collapse. "
-        f"{legend(list(TAIL.values()))} {counted(found)}.",
-        (*head, "measure", "value", "95 %", "n"),
-        tuple((*who(f), (TAIL | REST)[f.measure], *cells(f)) for f in [*found, *rest]),
-        wide=drawn[0],
-        narrow=drawn[1],
+    return _of_pairs(
+        results,
+        positive,
+        [*found, *(f for f in select(results, "signal_tail") if f.measure in REST)],
+        TAIL,
+        name="tail",
+        title="How loud the teacher's signal is",
+        caption="Quantiles over the student's own states of the size of the teacher's log-ratio, on a logarithmic "
+        "scale: few loud tokens can steer a whole update, and a long tail is the early sign of collapse.",
+        across="|log pi_T - log pi_S| of the sampled token, nats",
+        logarithm=True,
     )
 
 
@@ -125,33 +110,57 @@ def overlap(results: Results) -> Plate | None:
     found = [f for f in select(results, "overlap") if f.measure in SHARES]
     if not found:
         return None
-    look, kinds = looks(results), list(SHARES)
-    rest = [f for f in select(results, "overlap") if f.measure not in SHARES]
-    named = pairs(results, [*found, *rest])
+    k = ", ".join(dict.fromkeys(f.at for f in found if f.at))
+    return _of_pairs(
+        results,
+        found,
+        [*found, *(f for f in select(results, "overlap") if f.measure not in SHARES)],
+        SHARES,
+        name="overlap",
+        title="Do student and teacher have the same tokens in mind?",
+        caption=f"The k = {k or 'top'} likeliest tokens of each policy at the student's own states, probabilities of "
+        "the whole softmax.",
+        across="share",
+    )
+
+
+def _of_pairs(
+    results: Results,
+    drawn: Sequence[ProbeFigure],
+    listed: Sequence[ProbeFigure],
+    kinds: Mapping[str, str],
+    *,
+    name: str,
+    title: str,
+    caption: str,
+    across: str,
+    logarithm: bool = False,
+) -> Plate:
+    """A row of dots for each student and teacher, a kind of dot for each measure of `kinds`; `listed` in the table."""
+    look, named, order = looks(results), pairs(results, listed), list(kinds)
     head, who = taught_cells(named)
-    shown = [p for p in named if any(pair(f) == p for f in found)]
+    shown = [p for p in named if any(pair(f) == p for f in drawn)]
     marks = [
         Dot(
             shown.index(pair(f)),
-            kinds.index(f.measure),
+            order.index(f.measure),
             f.quantity.estimate,
-            f"{named[pair(f)][0]}, {SHARES[f.measure]}",
+            f"{named[pair(f)][0]}, {kinds[f.measure]}",
         )
-        for f in found
+        for f in drawn
     ]
-    title = "Do student and teacher have the same tokens in mind?"
     rows = [(named[p][0], look[p[0]].colour if p[0] in look else svg.INK) for p in shown]
-    drawn = dots(rows, marks, name="overlap", title=title, across="share")
-    k = ", ".join(dict.fromkeys(f.at for f in found if f.at))
+    wide, narrow = dots(rows, marks, name=name, title=title, across=across, logarithm=logarithm)
+    said = counted([f for f in listed if f.measure in kinds])
+    words = {**kinds, **REST}
     return Plate(
-        "overlap",
+        name,
         title,
-        f"The k = {k or 'top'} likeliest tokens of each policy at the student's own states, probabilities of the "
-        f"whole softmax. {legend(list(SHARES.values()))} {counted(found)}.",
+        f"{caption} {legend(list(kinds.values()))} {said}.",
         (*head, "measure", "value", "95 %", "n"),
-        tuple((*who(f), SHARES.get(f.measure, f.measure), *cells(f)) for f in [*found, *rest]),
-        wide=drawn[0],
-        narrow=drawn[1],
+        tuple((*who(f), words.get(f.measure, f.measure), *cells(f)) for f in listed),
+        wide=wide,
+        narrow=narrow,
     )
 
 

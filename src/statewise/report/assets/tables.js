@@ -19,26 +19,33 @@ function cellParts(cell) {
   return [parts.join("").replace(/\s+/g, " ").trim(), small.filter(Boolean)];
 }
 
-/** The texts of a table. What stands small in a cell has columns of its own: the ends of its interval, then the rest. */
+/**
+ * The texts of a table. What stands small in a cell has columns of its own: the ends of its interval and, where one
+ * has a star, what it ranges over; then the rest.
+ */
 function tableRows(table) {
   const [head, ...body] = [...table.rows].map((row) => [...row.cells].map(cellParts));
   const interval = (small) => small.find((text) => text.startsWith("["));
   const others = (small) => small.filter((text) => !text.startsWith("["));
   const columns = head.map((_, i) => ({
     bounded: body.some((row) => row[i] && interval(row[i][1])),
+    starred: body.some((row) => row[i] && interval(row[i][1])?.endsWith("*")),
     more: Math.max(0, ...body.map((row) => (row[i] ? others(row[i][1]).length : 0))),
   }));
-  const spread = ([large, small], { bounded, more }) => {
+  const spread = ([large, small], { bounded, starred, more }) => {
     const ends = /^\[(.+), (.+)\]/.exec(interval(small) ?? "") ?? ["", "", ""];
     const rest = Array.from({ length: more }, (_, k) => (others(small)[k] ?? "").replace(/^[a-z]+ (?=\d)/, ""));
-    return [large, ...(bounded ? ends.slice(1) : []), ...rest];
+    const over = !interval(small) ? "" : interval(small).endsWith("*") ? "items" : "seeds and items";
+    return [large, ...(bounded ? ends.slice(1) : []), ...(starred ? [over] : []), ...rest];
   };
-  const named = ([large, small], { bounded, more }) => {
+  const named = ([large, small], { bounded, starred, more }) => {
     const words = small.join(" ").split(", "); // the last say what stands small, the first what stands large
     const kept = words.slice(0, more ? -more : undefined);
     const rest = more ? words.slice(-more) : [];
     const name = [large, ...kept].filter(Boolean).join(", ");
-    return [name, ...(bounded ? [`${name}, low`, `${name}, high`] : []), ...rest.map((word) => `${large}, ${word}`)];
+    const ends = bounded ? [`${name}, low`, `${name}, high`] : [];
+    const over = starred ? [`${name}, over`] : [];
+    return [name, ...ends, ...over, ...rest.map((word) => `${large}, ${word}`)];
   };
   return [
     head.flatMap((cell, i) => named(cell, columns[i])),
