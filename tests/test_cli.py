@@ -16,6 +16,7 @@ from statewise.evaluate import read_items
         (["run", "pocket", "--set", "base=./nowhere", "--workers", "0"], "no model at nowhere"),
         (["run", "paper", "--data", "./nowhere"], "--data: no folder at ./nowhere"),
         (["run", "pocket", "--workers", "-1"], "--workers must be 0 or more"),
+        (["run", "pocket", "--dry-run", "--workers", "-2"], "--workers must be 0 or more, found -2"),
         (["train", "pocket", "--arm", "mild"], "--arm: no arm 'mild'; did you mean 'mild_sft'"),
         (["report", "."], "is no run folder"),
         (["eval", "./nowhere", "--task", "pocket_gsm"], "no model at nowhere"),

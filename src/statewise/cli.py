@@ -170,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     states = commands.add_parser(
         "states", help="draw and store named samples of states, to probe every policy on the same"
     )
-    _place_options(states)
+    _place_options(states, "+")
     states.add_argument(
         "--out", type=Path, metavar="FILE", help="Parquet file (default: RUN/samples.parquet)"
     )
@@ -191,7 +191,7 @@ def _parser() -> argparse.ArgumentParser:
     states.set_defaults(command=_states)
 
     probe = commands.add_parser("probe", help="ask policies about stored states")
-    _place_options(probe)
+    _place_options(probe, "*")  # `--probe list` needs none
     probe.add_argument(
         "--probe", required=True, metavar="NAME", help="which; `list` names them all"
     )
@@ -203,7 +203,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     probe.add_argument("--teacher", metavar="NAME", help="which of the policies teaches the others")
     probe.add_argument(
-        "--trained", metavar="SAMPLE", default="dataset", help="locality index: the trained states"
+        "--trained",
+        metavar="SAMPLE",
+        help="locality: the states that the policies were trained on (default: of an arm, those that its "
+        "first source visits; else dataset)",
     )
     probe.add_argument("--clip", type=float, default=1.0, help="signal_tail: clip in nats")
     probe.add_argument(
@@ -269,7 +272,15 @@ def _study_options(parser: argparse.ArgumentParser) -> None:
         "study",
         help="a study file, or the name of one that ships with statewise (pocket, controls, paper)",
     )
-    parser.add_argument("--set", action="append", default=[], metavar="a.b=c", dest="assignments")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="assignments",
+        help="change the study: a path of keys and a YAML value, such as arms.grpo.budget.steps=50; "
+        "repeat it for more",
+    )
     parser.add_argument(
         "--data", metavar="DIR", help="folder with local benchmark files (default: the hub)"
     )
@@ -280,14 +291,19 @@ def _study_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _place_options(parser: argparse.ArgumentParser) -> None:
+def _place_options(parser: argparse.ArgumentParser, count: str) -> None:
     parser.add_argument(
         "places",
-        nargs="+",
+        nargs=count,
         metavar="RUN_OR_MODEL",
         help="a run folder, a model directory, a hub name or 'world'; models also as NAME=PLACE",
     )
-    parser.add_argument("--arm", action="append", default=[], help="of a run: this arm alone")
+    parser.add_argument(
+        "--arm",
+        action="append",
+        default=[],
+        help="of a run: this arm and what teaches it; repeat it for more (default: all)",
+    )
     parser.add_argument(
         "--seed", type=int, help="of a run: this training seed (default: the first)"
     )
@@ -306,9 +322,12 @@ def _worker_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _read(options: argparse.Namespace):
+    from statewise.errors import ConfigError
     from statewise.study.spec import read_study
 
-    seeds = getattr(options, "seeds", None)
+    seeds, workers = getattr(options, "seeds", None), getattr(options, "workers", None)
+    if workers is not None and workers < 0:
+        raise ConfigError(f"--workers must be 0 or more, found {workers}")
     return read_study(
         options.study,
         options.assignments,
@@ -512,11 +531,13 @@ def _probe(options: argparse.Namespace) -> None:
     from dataclasses import asdict
 
     from statewise.study.asking import asked_of, places_of, write_rows
+    from statewise.study.probe_spec import KINDS
     from statewise.study.probe_table import rows_text
-    from statewise.study.probing import PROBES, run_probe
+    from statewise.study.probing import run_probe
 
     if options.probe == "list":
-        print("\n".join(PROBES))
+        for name, kind in KINDS.items():
+            print(f"{name:14}{kind.tells}{' (student and teacher)' if kind.taught else ''}")
         return
     asked, path = asked_of(options, places_of(options))
     rows = run_probe(options.probe, asked)
@@ -605,12 +626,9 @@ def _random_model(options: argparse.Namespace) -> None:
 
 def _workers(options: argparse.Namespace, study) -> int:
     """One worker a core where the model is small and there is no accelerator to share."""
-    from statewise.errors import ConfigError
     from statewise.study.models import is_small
 
     if options.workers is not None:
-        if options.workers < 0:
-            raise ConfigError(f"--workers must be 0 or more, found {options.workers}")
         return options.workers
     return (os.cpu_count() or 1) if is_small(study) else 1
 

@@ -125,6 +125,50 @@ def test_the_teacher_of_an_arm_is_the_one_of_its_study(sample, tiny_run, tmp_pat
     assert {r["sample"] for r in printed} == {"opd_from_mild@5 - mild_sft@5"}
 
 
+def test_an_arm_alone_brings_its_teacher(sample, tiny_run, tmp_path, capsys):
+    given = [str(tiny_run.root), "--arm", "opd_from_mild", "--states", str(sample), "--json"]
+    out = ["--out", str(tmp_path / "rows.json")]
+    assert main(["probe", *given, "--probe", "fidelity", *out]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert {(r["policy"], r["reference"]) for r in printed} == {("opd_from_mild", "mild_sft")}
+
+
+@pytest.mark.parametrize(
+    ("options", "on"),
+    [
+        ([], {"mild_sft": "dataset", "opd_from_mild": "opd_from_mild@5", "late": "dataset"}),
+        (["--trained", "base"], dict.fromkeys(("mild_sft", "opd_from_mild", "late"), "base")),
+    ],
+)
+def test_the_index_calls_trained_what_an_arm_visits(
+    options, on, sample, tiny_run, tmp_path, capsys
+):
+    late = f"late={tiny_run.arm('mild_sft', 0) / 'policy'}"
+    given = [str(tiny_run.root), late, "--arm", "opd_from_mild", "--states", str(sample), "--json"]
+    out = ["--out", str(tmp_path / "rows.json"), "--probe", "locality"]
+    assert main(["probe", *given, *options, *out]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    moved = {(r["policy"], r["sample"]): r["value"] for r in rows if r["measure"] == "kappa"}
+    found = {r["policy"]: r for r in rows if r["measure"] == "index"}
+    assert {name: row["sample"] for name, row in found.items()} == {
+        name: f"{where} / retention" for name, where in on.items()
+    }
+    for name, where in on.items():
+        assert found[name]["value"] == pytest.approx(
+            moved[name, where] / moved[name, "retention"], rel=1e-9
+        )
+
+
+def test_the_list_names_every_probe_and_what_it_tells(capsys):
+    assert main(["probe", "--probe", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(PROBES)
+    assert all(len(line.split()) > 4 for line in lines)
+    needy = {line.split()[0] for line in lines if line.endswith("(student and teacher)")}
+    assert {"fidelity", "repair"} < needy
+    assert "locality" not in needy
+
+
 def test_a_policys_own_sample_is_known_by_its_weights(sample, tiny_run, tmp_path, capsys):
     """Under another name the policy is still the one that drew its sample."""
     place = f"mine={tiny_run.arm('mild_sft', 0) / 'policy'}"
@@ -156,13 +200,17 @@ def test_a_checkpoint_and_a_base_by_hand(sample, tiny_base, tiny_run, tmp_path, 
     ("arguments", "words"),
     [
         (["probe", "RUN", "--probe", "localty"], "--probe: no probe 'localty'; did you mean 'local"),
-        (["probe", "RUN", "--probe", "locality"], "no state sample at"),
+        (["probe", "RUN", "--probe", "locality"], "draw them by `statewise states "),
+        (["probe", "--probe", "locality"], "name a run folder, a model directory"),
+        (["probe", "BASE", "--probe", "audit", "--states", "SAMPLE", "--trained", "datset"],
+         "--trained: no sample 'datset'; did you mean 'dataset'"),
         (["probe", "RUN", "--probe", "locality", "--arm", "x"], "--arm: no arm 'x'"),
         (["probe", "RUN", "--probe", "locality", "--seed", "9"], "--seed: 9 is not among"),
         (["probe", "BASE", "--probe", "locality"], "say which samples to read: --states FILE"),
         (["probe", "BASE", "--probe", "locality", "--states", "SAMPLE"], "give one by --base"),
-        (["probe", "m=BASE", "--probe", "overlap", "--states", "SAMPLE"], "name one by --teacher"),
-        (["probe", "m=BASE", "--probe", "overlap", "--teacher", "q", "--states", "SAMPLE"], "--teacher"),
+        (["probe", "m=BASE", "--probe", "overlap", "--states", "SAMPLE"], "say which teaches by --teacher"),
+        (["probe", "m=BASE", "--probe", "overlap", "--teacher", "q", "--states", "SAMPLE"],
+         "--teacher: no policy 'q'; known: base, m"),
         (["probe", "BASE", "--probe", "audit", "--states", "SAMPLE:nobody"], "no sample 'nobody'"),
         (["probe", "BASE", "--probe", "audit", "--states", "BASE/config.json"], "no state samples"),
         (["probe", "BASE", "--probe", "audit", "--states", "SAMPLE", "--out", "x.csv"], "--out: rows"),
@@ -172,7 +220,9 @@ def test_a_checkpoint_and_a_base_by_hand(sample, tiny_base, tiny_run, tmp_path, 
         (["states", "BASE", "--out", "s.parquet", "--limit", "0"], "--limit must be 1 or more"),
         (["states", "BASE", "--out", "s.parquet", "--arm", "x"], "no run folder was given"),
         (["states", "a=BASE", "a=BASE", "--out", "s.parquet"], "two policies are called 'a'"),
-        (["states", "./nowhere", "--out", "s.parquet"], "no model at nowhere"),
+        (["states", "./nowhere", "--out", "s.parquet"], "./nowhere: no such folder; give a run folder"),
+        (["states", "runs/nowhere", "--out", "s.parquet"], "runs/nowhere: no such folder"),
+        (["states", ".", "--out", "s.parquet"], ". is neither a run folder (it has no study.yaml) nor a model"),
         (["states", "BASE", "--out", "s.parquet", "--temperature", "-1"], "temperature must be"),
     ],
 )  # fmt: skip

@@ -7,7 +7,7 @@ where (`at`: a depth, a cell, a pair), the value with its error and interval, an
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,9 @@ from statewise.trajectory import Trajectory
 class Asked:
     """What the probes may look at.
 
-    `policies` by name, the base apart; `teachers` names, for a policy, those that teach it; `samples`
-    are stored trajectories and `about` says who drew them; `prints` are the policies' fingerprints.
+    `policies` by name, the base apart; `teachers` names, for a policy, those that teach it, and `trained`
+    the sample whose states it was trained on; `samples` are stored trajectories and `about` says who drew
+    them; `prints` are the policies' fingerprints.
     """
 
     base: Policy | None
@@ -35,7 +36,7 @@ class Asked:
     samples: Mapping[str, Sequence[Trajectory]]
     about: Mapping[str, About]
     prints: Mapping[str, str]
-    trained: str | None = None
+    trained: Mapping[str, str] = field(default_factory=dict)
     clip: float = 1.0
     depths_tokens: tuple[int, ...] = (8, 24, 48)
     max_new_tokens: int = 120
@@ -53,9 +54,10 @@ class Asked:
 
     def own(self, name: str, *, retention: bool = False) -> str | None:
         """The sample that this policy drew, by its weights and never by its name."""
+        mine = self.prints.get(name)
         for sample, known in self.about.items():
             kept = sample.split("/")[0] == RETENTION
-            if known.fingerprint == self.prints.get(name) and kept == retention:
+            if mine is not None and known.fingerprint == mine and kept == retention:
                 return sample
         return None
 
@@ -78,7 +80,8 @@ class Asked:
                     yield name, teacher, policy, every[teacher]
         if not found:
             raise ConfigError(
-                "this probe needs a student and its teacher: name one by --teacher NAME"
+                "this probe needs a student and its teacher: give both policies (as NAME=PLACE), and say "
+                "which teaches by --teacher NAME"
             )
 
 

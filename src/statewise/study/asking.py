@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from statewise.errors import ConfigError, nearest
+from statewise.errors import ConfigError, RunError, nearest
 from statewise.evaluate import Task
 from statewise.policy import Policy
 from statewise.states import About, read_about, read_states
@@ -18,8 +18,10 @@ from statewise.store import whole_file, write_json
 from statewise.study.asked import Asked, Row
 from statewise.study.models import WORLD_BASE, fingerprint, world_base
 from statewise.study.places import Places, find_policies, load_policy
-from statewise.study.probing import PROBES
-from statewise.study.samples import Drawing, prompts_named
+from statewise.study.probe_samples import LEARNER
+from statewise.study.probe_spec import KINDS
+from statewise.study.samples import DATASET, Drawing, prompts_named
+from statewise.study.scene import trained_role
 from statewise.study.spec import BASE
 from statewise.trajectory import Trajectory
 
@@ -70,12 +72,12 @@ def asked_of(options: Namespace, places: Places) -> tuple[Asked, Path]:
 
     Raises ConfigError before anything is loaded for what is unknown, RunError for samples that are missing.
     """
-    if options.probe not in PROBES:
-        raise ConfigError(f"--probe: no probe {options.probe!r}; {nearest(options.probe, PROBES)}")
+    if options.probe not in KINDS:
+        raise ConfigError(f"--probe: no probe {options.probe!r}; {nearest(options.probe, KINDS)}")
     depths = _depths(options.depths)
     if options.states is None and places.root is None:
         raise ConfigError("no run folder was given, so say which samples to read: --states FILE")
-    named = options.states or [str(Path(str(places.root)) / "samples.parquet")]
+    named = options.states or [str(_samples_of(Path(str(places.root))))]
     samples: dict[str, list[Trajectory]] = {}
     about: dict[str, About] = {}
     files = []
@@ -88,12 +90,18 @@ def asked_of(options: Namespace, places: Places) -> tuple[Asked, Path]:
                 raise ConfigError(f"--states: two samples are called {name!r}; give FILE:SAMPLE")
             samples[name] = read_states(path, name)
             about[name] = known[name]
+    if options.trained is not None and options.trained not in samples:
+        raise ConfigError(
+            f"--trained: no sample {options.trained!r}; {nearest(options.trained, samples)}"
+        )
     out = options.out or files[0].with_name(f"{files[0].stem}-{options.probe}.parquet")
     if out.suffix not in (".parquet", ".json"):
         raise ConfigError(f"--out: rows are written as .parquet or .json, found {str(out)!r}")
     others = {name: place for name, place in places.policies.items() if name != BASE}
     if options.teacher is not None and options.teacher not in {*others, BASE}:
-        raise ConfigError(f"--teacher: {nearest(options.teacher, [*others, BASE])}")
+        raise ConfigError(
+            f"--teacher: no policy {options.teacher!r}; {nearest(options.teacher, [*others, BASE])}"
+        )
     base = None if places.base is None else load_policy(BASE, places.base)
     policies: dict[str, Policy] = {}
     for name, place in others.items():
@@ -109,13 +117,12 @@ def asked_of(options: Namespace, places: Places) -> tuple[Asked, Path]:
         samples=samples,
         about=about,
         prints={name: fingerprint(place) for name, place in locations.items()},
-        trained=options.trained if options.trained in samples else None,
         clip=options.clip,
         depths_tokens=depths,
         max_new_tokens=options.max_new_tokens,
         seed=options.sampling_seed,
     )
-    return asked, out
+    return replace(asked, trained=_trained(asked, places, options.trained)), out
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
@@ -126,6 +133,36 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
         return
     with whole_file(path) as beside:
         pq.write_table(pa.Table.from_pylist(plain, schema=ROWS), beside)
+
+
+def _samples_of(root: Path) -> Path:
+    """The samples of a run. Raises RunError, with the command that draws them, where there are none."""
+    path = root / "samples.parquet"
+    if not path.is_file():
+        raise RunError(
+            f"no state samples at {path}; draw them by `statewise states {root}`, or name others by --states"
+        )
+    return path
+
+
+def _trained(asked: Asked, places: Places, named: str | None) -> dict[str, str]:
+    """By policy, the sample whose states it was trained on: `named`, or what its arm's first source visits.
+
+    A policy from outside of a run is taken to have been trained on the dataset.
+    """
+    study, found = places.study, {}
+    for policy in asked.policies:
+        role = named or DATASET
+        if named is None and study is not None and policy in study.names:
+            arm = study.trained_as(policy)
+            role = trained_role(arm.streams[0].source) if arm else None
+        if role is None:
+            continue
+        drawer = policy if role == LEARNER else role.removeprefix("teacher:")
+        sample = role if role in asked.samples else asked.own(drawer)
+        if sample is not None:
+            found[policy] = sample
+    return found
 
 
 def _retention(name: str, data: str | None) -> Task:

@@ -22,6 +22,8 @@ from statewise.study.models import (
 )
 from statewise.study.spec import BASE, Study
 
+MODEL_FILES = ("config.json", "adapter_config.json")
+
 
 @dataclass(frozen=True, slots=True)
 class Places:
@@ -40,10 +42,13 @@ def find_policies(
 ) -> Places:
     """Resolve what a command line names; nothing is loaded.
 
-    A place is a run folder (every arm and null of `seed` that is there, or those of `arms`), a
-    directory or hub name, `world` for the embedded base, or any of the last two as `NAME=PLACE`.
+    A place is a run folder (every arm and null of `seed` that is there, or those of `arms` and what
+    teaches them), a directory or hub name, `world` for the embedded base, or any of the last two as
+    `NAME=PLACE`.
     Raises RunError where a run has nothing to show, ConfigError for a name that is taken or unknown.
     """
+    if not places:
+        raise ConfigError("name a run folder, a model directory, a hub name or 'world'")
     found: dict[str, str] = {}
     run: tuple[Study, RunFolder] | None = None
     teachers: dict[str, tuple[str, ...]] = {}
@@ -66,6 +71,7 @@ def find_policies(
         else:
             name, equals, location = place.partition("=")
             location = location if equals else place
+            _refuse_neither(location)
             location = world_base() if location == WORLD_BASE else location
             add(name if equals else _name_of(location), location)
     if arms and run is None:
@@ -96,7 +102,10 @@ def version_of(location: str) -> int:
 
 
 def _trained(study: Study, run: RunFolder, arms: Sequence[str], seed: int | None) -> dict[str, str]:
-    """Places of the arms and nulls that are made whole, under the first seed unless one is given."""
+    """Places of the arms and nulls that are made whole, under the first seed unless one is given.
+
+    With `arms`: of these and of the arms that teach them, without which half the probes have no answer.
+    """
     names = study.names
     for name in arms:
         if name not in names:
@@ -104,18 +113,37 @@ def _trained(study: Study, run: RunFolder, arms: Sequence[str], seed: int | None
     chosen = study.seeds[0] if seed is None else seed
     if chosen not in study.seeds:
         raise ConfigError(f"--seed: {chosen} is not among the study's seeds {list(study.seeds)}")
+    teaching = (t for name in arms for t in teacher_names(study.trained_as(name)) if t in names)
+    wanted = dict.fromkeys([*arms, *teaching] or names)
     done = {
         name: str(run.arm(name, chosen) / "policy")
-        for name in (arms or names)
+        for name in wanted
         if is_trained(run, name, chosen)
     }
-    if not done or (arms and len(done) < len(set(arms))):
-        missing = [name for name in (arms or names) if name not in done]
+    if not done or (arms and len(done) < len(wanted)):
+        missing = [name for name in wanted if name not in done]
         raise RunError(
             f"{run.root} holds no trained policy of {', '.join(missing)} for seed {chosen}; "
             "run the study first, or give a checkpoint as NAME=DIRECTORY"
         )
     return done
+
+
+def _refuse_neither(location: str) -> None:
+    """Refuse a folder that is neither of a run nor of a model, and a path that leads nowhere.
+
+    What is no path may be a hub name; one that starts like our own run folders is taken for a path.
+    """
+    path = Path(location).expanduser()
+    if path.is_dir() and not any((path / name).is_file() for name in MODEL_FILES):
+        raise RunError(
+            f"{location} is neither a run folder (it has no study.yaml) nor a model directory (no config.json "
+            "or adapter_config.json)"
+        )
+    if not path.exists() and location.startswith((".", "/", "~", "runs/")):
+        raise RunError(
+            f"{location}: no such folder; give a run folder, a model directory or a hub name"
+        )
 
 
 def _name_of(location: str) -> str:

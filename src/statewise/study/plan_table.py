@@ -29,6 +29,8 @@ def plan_text(
     with out.capture() as capture:
         if claims:
             out.print(_claims(name, claims))
+            for words, names in _variances(claims).items():
+                out.print(f"variances {escape(words)} ({', '.join(map(escape, names))})")
             out.print(_legend(assumed), style="dim")
         else:
             out.print(f"{escape(name)} makes no claim.")
@@ -55,14 +57,14 @@ def plan_plain(
 
 def _claims(name: str, claims: tuple[ClaimPlan, ...]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=escape(f"plan of {name}"))
-    table.add_column("claim", overflow="fold")
+    table.add_column("claim", no_wrap=True)
     table.add_column("comparison", overflow="fold")
-    for head in ("margin", "sees", "for", "items", "needed", "seeds", "needed"):
-        table.add_column(head, justify="right")
+    for head in ("margin", "sees", "aim", "items", "items\nneeded", "seeds", "seeds\nneeded"):
+        table.add_column(head, justify="right", no_wrap=True)
     for claim in claims:
         table.add_row(
-            escape(claim.name) + ("" if claim.primary else " (not primary)"),
-            escape(claim.comparison),
+            escape(claim.name) + ("" if claim.primary else "\n(not primary)"),
+            escape(claim.comparison).replace(" ", "\n", 1),
             number(claim.margin),
             _or_dash(claim.smallest_detectable),
             _or_dash(claim.aim),
@@ -74,12 +76,23 @@ def _claims(name: str, claims: tuple[ClaimPlan, ...]) -> Table:
     return table
 
 
+def _variances(claims: tuple[ClaimPlan, ...]) -> dict[str, list[str]]:
+    """What is taken as known of the differences, and of which claims; what a run gave says so."""
+    found: dict[str, list[str]] = {}
+    for claim in claims:
+        if claim.assumed:
+            found.setdefault(claim.assumed, []).append(claim.name)
+    return found
+
+
 def _legend(assumed: Assumed) -> str:
     return (
         "sees: true effect that this design calls supported at least 8 times in 10, all comparisons of the claim "
         "together, at the strictest level that Holm asks for (of `retains`: the margin at which no change is). "
-        "for: true effect that the needed items (at these seeds) and seeds (at these items) would decide so. Each "
-        "number is that of the comparison of a claim that asks most. "
+        f"aim: true effect, {assumed.beyond:g} beyond the margin (--beyond), that the items needed (at these seeds) "
+        "and the seeds needed (at these items) would decide so; of `retains`, no change. Each number is that of the "
+        "comparison of a claim that asks most. Variances are of item-paired differences: share of items that differ, "
+        "and standard deviation over seeds. "
         f"Where no run says better: {assumed.discordance:g} of items differ between two arms, the same for every "
         f"seed, and an arm's score has standard deviation {assumed.seed_sd:g} over seeds. Both are assumptions."
     )

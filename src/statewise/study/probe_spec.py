@@ -12,36 +12,37 @@ from statewise.probes import Drift
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a probe asks of a study.
+    """What a probe tells, in a few words, and what it asks of a study.
 
     `cheap` ones may run while an arm trains: a few forward passes over states that are there, or none.
     `taught` ones need a teacher that is not the student itself. `of_base` ones have something to say of
     the base alone, which is said once a study.
     """
 
+    tells: str
     cheap: bool = False
     taught: bool = False
     of_base: bool = False
 
 
 KINDS: Mapping[str, Kind] = {
-    "locality": Kind(cheap=True),
-    "reachability": Kind(cheap=True, of_base=True),
-    "forgetting": Kind(cheap=True),
-    "drift": Kind(of_base=True),
-    "c2st": Kind(of_base=True),
-    "coverage": Kind(of_base=True),
-    "splice": Kind(taught=True),
-    "repair": Kind(taught=True),
-    "fidelity": Kind(cheap=True, taught=True),
-    "signal_tail": Kind(cheap=True, taught=True),
-    "signal_mass": Kind(cheap=True, taught=True),
-    "overlap": Kind(cheap=True, taught=True),
-    "exposure": Kind(taught=True),
-    "audit": Kind(cheap=True, of_base=True),
-    "geometry": Kind(cheap=True),
-    "behaviour": Kind(cheap=True, of_base=True),
-    "gradients": Kind(of_base=True),
+    "locality": Kind("how far it moved from the base, sample by sample", cheap=True),
+    "reachability": Kind("how likely others' states are to it", cheap=True, of_base=True),
+    "forgetting": Kind("sequence KL to the base, both ways", cheap=True),
+    "drift": Kind("how far its states lie from the base's", of_base=True),
+    "c2st": Kind("whether a classifier tells its states from the base's", of_base=True),
+    "coverage": Kind("how varied its states are, and which of the base's they cover", of_base=True),
+    "splice": Kind("reward where one policy begins and another ends", taught=True),
+    "repair": Kind("what the teacher gains from the student's states", taught=True),
+    "fidelity": Kind("how sure the teacher is at the student's states", cheap=True, taught=True),
+    "signal_tail": Kind("how large the teacher's signal gets", cheap=True, taught=True),
+    "signal_mass": Kind("at which states the teacher's signal lies", cheap=True, taught=True),
+    "overlap": Kind("top-k tokens that student and teacher share", cheap=True, taught=True),
+    "exposure": Kind("divergence at the student's states against the teacher's", taught=True),
+    "audit": Kind("whether its stored samples are still its own", cheap=True, of_base=True),
+    "geometry": Kind("which weights the update changed, and how", cheap=True),
+    "behaviour": Kind("reward, pass@k, entropy, length of its samples", cheap=True, of_base=True),
+    "gradients": Kind("how the samples' gradients lie to each other", of_base=True),
 }
 """Every probe of `study/probing.py` by name. A splice without a teacher has nothing to splice."""
 

@@ -38,6 +38,7 @@ from statewise.probes.splice import splice_matrix
 from statewise.rewards import ExactAnswer, final_answer
 from statewise.signals import Labels
 from statewise.sources import Dataset
+from statewise.stats import Estimate
 from statewise.study.asked import Asked, Part, Row, flat, row_of
 from statewise.study.samples import RETENTION
 from statewise.study.spec import BASE
@@ -58,13 +59,12 @@ def _locality(asked: Asked) -> Result:
     base = asked.need_base()
     retention = RETENTION if RETENTION in asked.samples else None
     for name, policy in asked.policies.items():
-        found = update_locality(
-            policy, base, asked.samples, trained=asked.trained, retention=retention
-        )
+        trained = asked.trained.get(name)
+        found = update_locality(policy, base, asked.samples, trained=trained, retention=retention)
         for sample, estimate in found.moved.items():
             yield Part(name, BASE, sample, estimate, "kappa")
         if found.index is not None:
-            yield Part(name, BASE, f"{asked.trained} / {retention}", found.index, "index")
+            yield Part(name, BASE, f"{trained} / {retention}", found.index, "index")
 
 
 def _reachability(asked: Asked) -> Result:
@@ -168,7 +168,8 @@ def _splice(asked: Asked) -> Result:
     for cell in found.cells:
         pair, depth = f"{cell.first}>{cell.second}", str(cell.depth_tokens)
         yield Part(pair, "", "", cell.score, "score", depth)
-        yield Part(pair, "", "", cell.open, "open", depth)
+        share = Estimate(cell.open, None, len(cell.scores), "share of prefixes")
+        yield Part(pair, "", "", share, "open", depth)
     for measure, contrasts in (("states", found.states), ("behaviour", found.behaviour)):
         for name, estimate in contrasts.items():
             pair, depth = name.rsplit("@", 1)

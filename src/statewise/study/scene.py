@@ -151,7 +151,7 @@ def _asked(probe: str, scene: Scene) -> Asked:
         samples=samples,
         about=about,
         prints=prints,
-        trained=scene.trained if scene.trained in samples else None,
+        trained={scene.name: scene.trained} if scene.trained in samples else {},
         depths_tokens=scene.depths_tokens,
         max_new_tokens=scene.tokens,
         seed=scene.seed,
