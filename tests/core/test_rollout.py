@@ -7,6 +7,7 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import peft
 import pytest
 import torch
 import transformers
@@ -466,6 +467,45 @@ def _mean_gap(policy, prefixes, made):
         found = logprobs.gather(-1, row[len(prefix) :, None]).squeeze(1).numpy()
         gaps.append(np.abs(found - completion.logprobs))
     return np.concatenate(gaps).mean()
+
+
+def test_a_small_change_of_a_weight_is_not_lost_on_the_grid_of_bfloat16():
+    """1 + 0.001 is 1 in bfloat16. Where x alternates, W x is 0 and the adapter's part 128 * 0.001."""
+    layer = nn.Sequential(nn.Linear(128, 4, bias=False))
+    sign = torch.tensor([1.0, -1.0]).repeat(64)
+    with torch.no_grad():
+        layer[0].weight.fill_(1.0)
+        adapted = peft.inject_adapter_in_model(peft.LoraConfig(r=1, target_modules=["0"]), layer)[0]
+        adapted.lora_A["default"].weight.copy_(sign[None])
+        adapted.lora_B["default"].weight.fill_(0.001 / adapted.scaling["default"])
+    for weights, autocast in ((torch.float32, torch.bfloat16), (torch.bfloat16, None)):
+        found = llama.read_matrix(adapted.to(weights), autocast)
+        outputs = [found(sign[None])[0], torch.zeros(1, 4), torch.empty(1, 4)]
+        found.add_to(outputs[1], sign[None])
+        found.write(outputs[2], sign[None])
+        for output in outputs:
+            torch.testing.assert_close(
+                output.flatten().float(), torch.full((4,), 0.128), rtol=0.01, atol=0
+            )
+
+
+def test_a_small_model_samples_in_its_weights_own_type_with_an_adapter_too():
+    """The caller's autocast rounds nothing of what is read: bf16 precision samples what fp32 does."""
+    made = []
+    for precision in ("fp32", "bf16"):
+        policy = Policy.load(world_base(), name="base", precision=precision)
+        policy = policy.with_adapter(Lora(rank=2, alpha=4.0), seed=0)
+        torch.manual_seed(0)
+        with torch.no_grad():
+            for name, weight in policy.trainable_parameters():
+                weight.normal_(std=0.1) if "lora_B" in name else None
+        prefixes = [policy.to_ids(f"Question: Ann has {n} pens.") for n in range(4)]
+        made.append(
+            policy.complete(prefixes, sampling=Sampling(), max_new_tokens=20, seeds=range(4))
+        )
+    for fp32, bf16 in zip(*made, strict=True):
+        assert fp32.token_ids.tolist() == bf16.token_ids.tolist()
+        assert fp32.logprobs.tolist() == bf16.logprobs.tolist()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -138,8 +138,8 @@ MUTANTS = (
         "adapter",
         "the engine samples from the base",
         LLAMA,
-        "alpha=scale)",
-        "alpha=0 * scale)",
+        "torch.addmm(weight, up, down)",
+        "torch.addmm(weight, 0 * up, down)",
         (f"{TEST}::test_an_adapter_is_multiplied_out_as_it_is_now",),
     ),
     Mutant(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain, groupby
 
 import torch
@@ -29,16 +30,16 @@ def decode(reader: Reader, prefixes: Sequence[Prefix], request: Request) -> list
         return completions
     longest = max(len(prefixes[i]) + request.max_new_tokens[i] for i in order)
     reader = in_fastest_type(reader)
-    with torch.inference_mode():
+    # Each matrix gets its type as it is read; the caller's autocast would round what is made of them.
+    apart = partial(torch.autocast, next(reader.trunk.parameters()).device.type, enabled=False)
+    with torch.inference_mode(), apart():
         decoder = read_decoder(reader, longest)
         head = read_matrix(reader.embedding, reader.autocast)
     workers = workers_for(decoder, len(order), min(torch.get_num_threads(), request.max_rows))
     places = request.max_rows // workers
 
     def work(rows: Sequence[int]) -> list[tuple[int, Completion]]:
-        # Each matrix has its type already; a caller's autocast reaches this thread, and no worker.
-        apart = torch.autocast(decoder.embedding.device.type, enabled=False)
-        with torch.inference_mode(), apart:
+        with torch.inference_mode(), apart():  # the caller's modes reach this thread, and no worker
             return list(Batch(decoder, head, prefixes, rows, request, places).run())
 
     hands = [order] if workers == 1 else deal(order, prefixes, request, workers)
