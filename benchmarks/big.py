@@ -57,7 +57,7 @@ def comparisons(options: Options) -> list[Comparison]:
 def _settings() -> list[dict[str, Any]]:
     """For either side. Checkpointing computes the forward pass twice, so it is no candidate for the fastest.
 
-    Weights in float32 were tried: slower and larger on either side (docs/LOG.md).
+    Weights in float32 take half as much memory again on either side (docs/LOG.md).
     """
     return [{"weights": "bf16", "precision": "bf16", "microbatch": rows} for rows in (ROWS, 1)]
 

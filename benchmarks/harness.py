@@ -87,8 +87,8 @@ class Target:
 class Comparison:
     """One piece of work. `higher` units are rates, `lower` ones are seconds a piece.
 
-    `no_more` names a detail, such as memory, of which we may take no more than the first peer does at its best
-    setting: ours is then the fastest of those that keep to it.
+    `no_more` names a detail, such as memory, of which we may take no more than the peer of the first target does at
+    its best setting: ours is then the fastest of those that keep to it. Either side has several settings.
     """
 
     name: str
@@ -140,8 +140,8 @@ def compare(comparison: Comparison, options: Options, peaks: Mapping[str, float]
             continue
         searched[contender.name] = trials
         entered.append((contender, best))
-    if comparison.no_more and len(entered) > 1 and searched.get(OURS):
-        entered[0] = (entered[0][0], _frugal(comparison, searched, entered[1]))
+    if comparison.no_more:
+        entered = _frugal(comparison, searched, entered)
     rounds = _alternate(entered, options)
     entries = [
         _entry(contender.name, setting, rounds[contender.name], comparison, peaks)
@@ -195,17 +195,22 @@ def _search(
 def _frugal(
     comparison: Comparison,
     searched: Mapping[str, Sequence[Mapping[str, Any]]],
-    peer: tuple[Contender, Setting],
-) -> Setting:
-    """Our fastest setting that takes no more than the peer's best; the thriftiest where none does."""
+    entered: Sequence[tuple[Contender, Setting]],
+) -> list[tuple[Contender, Setting]]:
+    """We enter with our fastest setting that takes no more than the peer's best; the thriftiest where none does."""
     key, better = str(comparison.no_more), 1 if comparison.better == "higher" else -1
+    settings = {contender.name: setting for contender, setting in entered}
     done = {name: [t for t in trials if "value" in t] for name, trials in searched.items()}
-    theirs = [t for t in done[peer[0].name] if t["setting"] == peer[1]]
-    limit = theirs[0]["details"][key]
+    peer = comparison.targets[0].peer
+    if not (done.get(OURS) and done.get(peer)):  # a quick run searches nothing
+        return list(entered)
+    limit = next(t["details"][key] for t in done[peer] if t["setting"] == settings[peer])
     thrifty = [t for t in done[OURS] if t["details"][key] <= limit]
-    if not thrifty:
-        return min(done[OURS], key=lambda t: t["details"][key])["setting"]
-    return max(thrifty, key=lambda t: better * t["value"])["setting"]
+    if thrifty:
+        chosen = max(thrifty, key=lambda t: better * t["value"])
+    else:
+        chosen = min(done[OURS], key=lambda t: t["details"][key])
+    return [(c, chosen["setting"] if c.name == OURS else setting) for c, setting in entered]
 
 
 def _alternate(
