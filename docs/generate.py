@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 from docs.markdown import first_paragraph, table
-
 from statewise.arms import (
     Arm,
     Budget,

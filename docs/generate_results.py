@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from docs.markdown import table
-
 from statewise.plain import from_plain, to_plain
 from statewise.report import svg
 from statewise.report.markdown import score_rows

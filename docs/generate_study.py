@@ -21,7 +21,6 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from docs import markdown
-
 from statewise.arms import Arm, Budget, Stream, Term
 from statewise.data import Data
 from statewise.evaluate import Task

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+
 from tests import synthetic_microscope, synthetic_probes
 
 TARGET = "pocket_gsm"

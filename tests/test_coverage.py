@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from docs import coverage
 from scipy.stats import binom
 
+from docs import coverage
 from statewise import stats
 
 REPOSITORY = Path(__file__).resolve().parents[1]

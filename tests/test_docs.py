@@ -19,9 +19,8 @@ from typing import Any, get_args
 
 import pyarrow.parquet as pq
 import pytest
-from docs import generate as generator
-from tests import synthetic_run as synthetic
 
+from docs import generate as generator
 from statewise import arms
 from statewise.arms import Budget, opd, with_replay
 from statewise.check import check_study
@@ -45,6 +44,7 @@ from statewise.study.search import search
 from statewise.study.spec import Search, Study
 from statewise.study.table import _table
 from statewise.supervision import Supervision
+from tests import synthetic_run as synthetic
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SOURCE = REPOSITORY / "src" / "statewise"

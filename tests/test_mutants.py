@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from tests.mutants.mutant import CannotPlantError, Mutant
 from tests.mutants.table import MUTANTS, NOT_PLANTED, PITFALLS
 from tests.test_docs import OPEN, sections

@@ -11,10 +11,9 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+
 from docs import generate_study as generator
 from examples import own
-from tests.test_docs import sections
-
 from statewise.arms import Term
 from statewise.cli import main
 from statewise.data import Data
@@ -29,6 +28,7 @@ from statewise.study.claims import Claim
 from statewise.study.controls import Null
 from statewise.study.spec import Study, read_study
 from statewise.supervision import Supervision
+from tests.test_docs import sections
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGE = REPOSITORY / "docs" / "study.md"

@@ -16,13 +16,13 @@ import torch
 from lm_eval.api.instance import Instance
 from lm_eval.evaluator import evaluate as run_harness
 from lm_eval.models.huggingface import HFLM
-from tests.evaluate.conftest import tiny_policy
 
 from statewise.evaluate import Task
 from statewise.evaluate.harness import PolicyLM
 from statewise.evaluate.tasks import load
 from statewise.evaluate.undisturbed import undisturbed
 from statewise.policy import Policy
+from tests.evaluate.conftest import tiny_policy
 
 NEAR_TIE = 1e-4
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from lm_eval.api.instance import Instance
-from tests.evaluate.conftest import tiny_policy
 
 from statewise.evaluate.harness import PolicyLM, first_part
 from statewise.evaluate.scoring import score
 from statewise.evaluate.undisturbed import undisturbed
 from statewise.policy import Policy
+from tests.evaluate.conftest import tiny_policy
 
 Pair = tuple[list[int], list[int]]
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.evaluate.conftest import EOS, GSM8K, SUBJECTS, WriteData, tiny_policy
 
 from statewise.arms import Budget, opd
 from statewise.data import Prompts
@@ -27,6 +26,7 @@ from statewise.policy import Lora, Policy
 from statewise.rollout import Completion
 from statewise.train import make_optimizer, train
 from statewise.trajectory import Prompt, Sampling
+from tests.evaluate.conftest import EOS, GSM8K, SUBJECTS, WriteData, tiny_policy
 
 
 def gsm8k(data: Path, **overrides: Any) -> Task:

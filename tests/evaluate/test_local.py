@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.evaluate.conftest import GSM8K, MMLU, SUBJECTS, TRUTHFULQA, WriteData
 
 from statewise.errors import DataError
 from statewise.evaluate.local import read_gsm8k, read_mmlu, read_truthfulqa
+from tests.evaluate.conftest import GSM8K, MMLU, SUBJECTS, TRUTHFULQA, WriteData
 
 HEADER = "subject,question,A,B,C,D,answer\n"
 

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.evaluator import evaluate as run_harness
-from tests.evaluate.conftest import WriteData, tiny_policy
 
 from statewise.evaluate import Task, evaluate, harness
 from statewise.evaluate.harness import PolicyLM
@@ -17,6 +16,7 @@ from statewise.evaluate.requests import FEWSHOT_SEED, answer, answers, asked
 from statewise.evaluate.tasks import load
 from statewise.evaluate.undisturbed import undisturbed
 from statewise.policy import Policy
+from tests.evaluate.conftest import WriteData, tiny_policy
 
 
 def gsm8k(data: str, **overrides: Any) -> Task:

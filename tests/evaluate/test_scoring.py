@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.evaluate.conftest import byte_bpe, tiny_policy
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from statewise.evaluate import scoring, trees
 from statewise.evaluate.scoring import Pair, score
 from statewise.evaluate.trees import plant
 from statewise.policy import TREE_MODELS, Lora, Policy
+from tests.evaluate.conftest import byte_bpe, tiny_policy
 
 CONTEXT_TOKENS = 160
 SMALL: dict[str, Any] = {

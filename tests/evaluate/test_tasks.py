@@ -7,11 +7,11 @@ import socket
 from typing import Any
 
 import pytest
-from tests.evaluate.conftest import WriteData
 
 from statewise.errors import ConfigError, DataError
 from statewise.evaluate import Task
 from statewise.evaluate.tasks import filter_of, load
+from tests.evaluate.conftest import WriteData
 
 
 def gsm8k(**overrides: Any) -> Task:

@@ -10,13 +10,13 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from tests import synthetic_run as synthetic
 
 from statewise.report import sections
 from statewise.report.material import Material, gather
 from statewise.report.page import page
 from statewise.report.plates import Plate
 from statewise.study.results import summarise
+from tests import synthetic_run as synthetic
 
 SCRIPT = "<script>window.evil=1</script>"
 PLANTED = (

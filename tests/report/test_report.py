@@ -12,13 +12,13 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from matplotlib import image as plt_image
-from tests import synthetic_run as synthetic
 
 from statewise.report import citations, theme, write_report
 from statewise.report.citations import CITATIONS, cited
 from statewise.report.page import STYLES, asset
 from statewise.study.probe_spec import KINDS
 from statewise.study.results import summarise
+from tests import synthetic_run as synthetic
 
 EVIL = '</pre><script>alert(1)</script><img src=x onerror=alert(2)>"&'
 NOTE = "The model is random: it was initialised and never trained."

@@ -6,13 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.evaluate.conftest import tiny_policy
 from tokenizers.normalizers import Lowercase
 
 from statewise.errors import ModelError
 from statewise.policy import Policy, PolicyRef
 from statewise.store import RunFolder
 from statewise.study.models import check_same_encoding, location_of, world_base
+from tests.evaluate.conftest import tiny_policy
 
 TEXTS = ["abab"] * 20
 

@@ -12,7 +12,7 @@ import pytest
 
 from statewise.cli import main
 from statewise.sources import Stored
-from statewise.states import SCHEMA, read_about, read_states, sample_names
+from statewise.states import SCHEMA, About, read_about, read_states, sample_names, write_states
 from statewise.study.models import fingerprint
 from statewise.study.probing import PROBES
 from statewise.trajectory import origins
@@ -133,6 +133,35 @@ def test_an_arm_alone_brings_its_teacher(sample, tiny_run, tmp_path, capsys):
     assert {(r["policy"], r["reference"]) for r in printed} == {("opd_from_mild", "mild_sft")}
 
 
+def test_a_teacher_that_was_brought_is_asked_nothing_itself(sample, tiny_run, tmp_path, capsys):
+    """The samples hold none that it drew, and `--teacher` makes no student of it."""
+    given = [str(tiny_run.root), "--arm", "opd_from_mild", "--json"]
+    mine = ["base", "dataset", "opd_from_mild@5"]
+    given += [f"--states={sample}:{name}" for name in mine]
+    out = ["--out", str(tmp_path / "rows.json")]
+    assert main(["probe", *given, "--probe", "audit", *out]) == 0
+    assert {r["policy"] for r in json.loads(capsys.readouterr().out)} == {"base", "opd_from_mild"}
+    assert main(["probe", *given, "--probe", "overlap", "--teacher", "base", *out]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert {(r["policy"], r["reference"]) for r in printed} == {("opd_from_mild", "base")}
+
+
+@pytest.mark.parametrize(("drawn_by", "index"), [("mild_sft", 0), ("opd_from_mild", 1)])
+def test_anothers_learner_is_not_what_an_arm_was_trained_on(
+    drawn_by, index, sample, tiny_run, tmp_path, capsys
+):
+    """Every file of a study calls its policy's sample `learner`: the fingerprint tells whose it is."""
+    drawer = About(fingerprint=fingerprint(str(tiny_run.arm(drawn_by, 0) / "policy")))
+    rows = read_states(sample, "retention")
+    path = tmp_path / "s.parquet"
+    write_states(path, {"learner": rows, "retention": rows}, {"learner": drawer})
+    given = [str(tiny_run.root), "--arm", "opd_from_mild", "--states", str(path), "--json"]
+    out = ["--out", str(tmp_path / "rows.json"), "--probe", "locality"]
+    assert main(["probe", *given, *out]) == 0
+    measures = [r["measure"] for r in json.loads(capsys.readouterr().out)]
+    assert measures == ["kappa", "kappa", *["index"] * index]
+
+
 @pytest.mark.parametrize(
     ("options", "on"),
     [
@@ -144,7 +173,8 @@ def test_the_index_calls_trained_what_an_arm_visits(
     options, on, sample, tiny_run, tmp_path, capsys
 ):
     late = f"late={tiny_run.arm('mild_sft', 0) / 'policy'}"
-    given = [str(tiny_run.root), late, "--arm", "opd_from_mild", "--states", str(sample), "--json"]
+    given = [str(tiny_run.root), late, "--arm", "opd_from_mild", "--arm", "mild_sft", "--json"]
+    given += ["--states", str(sample)]
     out = ["--out", str(tmp_path / "rows.json"), "--probe", "locality"]
     assert main(["probe", *given, *options, *out]) == 0
     rows = json.loads(capsys.readouterr().out)
@@ -222,6 +252,7 @@ def test_a_checkpoint_and_a_base_by_hand(sample, tiny_base, tiny_run, tmp_path, 
         (["states", "a=BASE", "a=BASE", "--out", "s.parquet"], "two policies are called 'a'"),
         (["states", "./nowhere", "--out", "s.parquet"], "./nowhere: no such folder; give a run folder"),
         (["states", "runs/nowhere", "--out", "s.parquet"], "runs/nowhere: no such folder"),
+        (["states", "mine=RUN", "--out", "s.parquet"], "is a run folder, which is given without a name"),
         (["states", ".", "--out", "s.parquet"], ". is neither a run folder (it has no study.yaml) nor a model"),
         (["states", "BASE", "--out", "s.parquet", "--temperature", "-1"], "temperature must be"),
     ],

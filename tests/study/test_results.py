@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from tests import synthetic_run as synthetic
 
 from statewise.errors import RunError
 from statewise.report.plates import counts
@@ -17,6 +16,7 @@ from statewise.stats import Estimate
 from statewise.study.results import summarise, write_results
 from statewise.study.rows import Quantity, Results
 from statewise.study.table import quantity_text, table_text
+from tests import synthetic_run as synthetic
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ policy.py      roles made of one another, loading and saving, generation
 
 from statewise.policy.forward import TREE_MODELS
 from statewise.policy.named import LIVE, Ema, Lora, PolicyRef, Precision
-from statewise.policy.policy import CACHE_BYTES, MAX_ROWS, Policy
+from statewise.policy.policy import CACHE_BYTES, MAX_ROWS, MODEL_FILES, Policy
 
 PolicyLike = PolicyRef | Ema | Policy
 """A teacher as a study file names it, or as an arm that runs holds it."""
@@ -21,6 +21,7 @@ __all__ = [
     "CACHE_BYTES",
     "LIVE",
     "MAX_ROWS",
+    "MODEL_FILES",
     "TREE_MODELS",
     "Ema",
     "Lora",

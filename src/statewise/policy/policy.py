@@ -25,6 +25,8 @@ MAX_ROWS = 256
 """Most rows that are decoded at a time."""
 CACHE_BYTES = 4 << 30
 """Most memory that their keys and values may take."""
+MODEL_FILES = ("config.json", "adapter_config.json")
+"""A directory that holds one of them is a model's."""
 
 
 class Policy(Forward):
@@ -54,12 +56,8 @@ class Policy(Forward):
         path = Path(directory).expanduser()
         looks_local = path.is_absolute() or str(directory).startswith(".") or path.exists()
         location = str(path) if looks_local else str(directory)
-        if looks_local and not any(
-            (path / f).exists() for f in ("config.json", "adapter_config.json")
-        ):
-            raise ModelError(
-                f"no model at {location}: expected config.json or adapter_config.json in it"
-            )
+        if looks_local and not any((path / name).exists() for name in MODEL_FILES):
+            raise ModelError(f"no model at {location}: expected {' or '.join(MODEL_FILES)} in it")
         try:
             tokenizer = AutoTokenizer.from_pretrained(location)
             module = _load_module(location, trainable=trainable)

@@ -106,9 +106,12 @@ def asked_of(options: Namespace, places: Places) -> tuple[Asked, Path]:
     policies: dict[str, Policy] = {}
     for name, place in others.items():
         policies[name] = load_policy(name, place, base or next(iter(policies.values()), None))
-    teachers = places.teachers
+    subjects = [name for name in policies if name not in places.brought]
+    teachers = {name: places.teachers.get(name, ()) for name in subjects}
     if options.teacher is not None:
-        teachers = dict.fromkeys(policies, (options.teacher,))
+        teachers = dict.fromkeys(subjects, (options.teacher,))
+    if not KINDS[options.probe].taught:
+        policies = {name: policies[name] for name in subjects}
     locations = others | ({BASE: places.base} if places.base else {})
     asked = Asked(
         base=base,
@@ -158,8 +161,10 @@ def _trained(asked: Asked, places: Places, named: str | None) -> dict[str, str]:
             role = trained_role(arm.streams[0].source) if arm else None
         if role is None:
             continue
-        drawer = policy if role == LEARNER else role.removeprefix("teacher:")
-        sample = role if role in asked.samples else asked.own(drawer)
+        if role in asked.samples and role != LEARNER and not role.startswith("teacher:"):
+            sample = role
+        else:  # roles: any policy's file of a study has a `learner`
+            sample = asked.own(policy if role == LEARNER else role.removeprefix("teacher:"))
         if sample is not None:
             found[policy] = sample
     return found

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from statewise.errors import ConfigError, RunError, nearest
 from statewise.plain import from_plain, load_yaml
-from statewise.policy import Policy
+from statewise.policy import MODEL_FILES, Policy
 from statewise.store import RunFolder, read_json
 from statewise.study.models import (
     WORLD_BASE,
@@ -22,8 +22,6 @@ from statewise.study.models import (
 )
 from statewise.study.spec import BASE, Study
 
-MODEL_FILES = ("config.json", "adapter_config.json")
-
 
 @dataclass(frozen=True, slots=True)
 class Places:
@@ -35,6 +33,8 @@ class Places:
     """Names of the teachers that an arm's study gives it."""
     study: Study | None = None
     root: Path | None = None
+    brought: frozenset[str] = frozenset()
+    """Teachers that came with the arms that were asked for, and are no subject of a probe themselves."""
 
 
 def find_policies(
@@ -52,6 +52,7 @@ def find_policies(
     found: dict[str, str] = {}
     run: tuple[Study, RunFolder] | None = None
     teachers: dict[str, tuple[str, ...]] = {}
+    brought: frozenset[str] = frozenset()
 
     def add(name: str, location: str) -> None:
         if name in found:
@@ -65,19 +66,24 @@ def find_policies(
                     f"{place} is a second run; give one run, and policies by NAME=PLACE"
                 )
             run = from_plain(Study, load_yaml(Path(place) / "study.yaml")), RunFolder(Path(place))
-            for name, location in _trained(*run, arms, seed).items():
+            trained = _trained(*run, arms, seed)
+            brought = frozenset(trained).difference(arms) if arms else brought
+            for name, location in trained.items():
                 add(name, location)
             teachers = {n: teacher_names(run[0].trained_as(n)) for n in run[0].names}
         else:
             name, equals, location = place.partition("=")
             location = location if equals else place
-            _refuse_neither(location)
-            location = world_base() if location == WORLD_BASE else location
+            if location == WORLD_BASE:
+                location = world_base()
+            else:
+                _refuse_neither(location)
             add(name if equals else _name_of(location), location)
     if arms and run is None:
         raise ConfigError("--arm chooses among the arms of a run, and no run folder was given")
     base = base_location(run[0]) if run else found.get(BASE)
-    return Places(found, base, teachers, run[0] if run else None, run[1].root if run else None)
+    study, root = (run[0], run[1].root) if run else (None, None)
+    return Places(found, base, teachers, study, root, brought)
 
 
 def load_policy(name: str, location: str, beside: Policy | None = None) -> Policy:
@@ -135,10 +141,12 @@ def _refuse_neither(location: str) -> None:
     What is no path may be a hub name; one that starts like our own run folders is taken for a path.
     """
     path = Path(location).expanduser()
+    if (path / "study.yaml").is_file():
+        raise ConfigError(f"{location} is a run folder, which is given without a name in front")
     if path.is_dir() and not any((path / name).is_file() for name in MODEL_FILES):
         raise RunError(
-            f"{location} is neither a run folder (it has no study.yaml) nor a model directory (no config.json "
-            "or adapter_config.json)"
+            f"{location} is neither a run folder (it has no study.yaml) nor a model directory "
+            f"(no {' or '.join(MODEL_FILES)})"
         )
     if not path.exists() and location.startswith((".", "/", "~", "runs/")):
         raise RunError(

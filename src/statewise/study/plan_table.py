@@ -57,8 +57,8 @@ def plan_plain(
 
 def _claims(name: str, claims: tuple[ClaimPlan, ...]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=escape(f"plan of {name}"))
-    table.add_column("claim", no_wrap=True)
-    table.add_column("comparison", overflow="fold")
+    table.add_column("claim", overflow="fold", min_width=20)
+    table.add_column("comparison", overflow="fold", min_width=16)
     for head in ("margin", "sees", "aim", "items", "items\nneeded", "seeds", "seeds\nneeded"):
         table.add_column(head, justify="right", no_wrap=True)
     for claim in claims:

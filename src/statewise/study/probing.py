@@ -168,7 +168,7 @@ def _splice(asked: Asked) -> Result:
     for cell in found.cells:
         pair, depth = f"{cell.first}>{cell.second}", str(cell.depth_tokens)
         yield Part(pair, "", "", cell.score, "score", depth)
-        share = Estimate(cell.open, None, len(cell.scores), "share of prefixes")
+        share = Estimate(cell.open, None, len(cell.scores), "share")
         yield Part(pair, "", "", share, "open", depth)
     for measure, contrasts in (("states", found.states), ("behaviour", found.behaviour)):
         for name, estimate in contrasts.items():
