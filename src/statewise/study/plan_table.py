@@ -63,7 +63,7 @@ def _claims(name: str, claims: tuple[ClaimPlan, ...]) -> Table:
         table.add_column(head, justify="right", no_wrap=True)
     for claim in claims:
         table.add_row(
-            escape(claim.name) + ("" if claim.primary else "\n(not primary)"),
+            escape(_folded(claim.name)) + ("" if claim.primary else "\n(not primary)"),
             escape(claim.comparison).replace(" ", "\n", 1),
             number(claim.margin),
             _or_dash(claim.smallest_detectable),
@@ -74,6 +74,21 @@ def _claims(name: str, claims: tuple[ClaimPlan, ...]) -> Table:
             DASH if claim.seeds_needed is None else str(claim.seeds_needed),
         )
     return table
+
+
+def _folded(name: str, width: int = 26) -> str:
+    """A long name in lines, broken behind underscores.
+
+    >>> print(_folded("exceeds_teacher_base_and_interpolation"))
+    exceeds_teacher_base_and_
+    interpolation
+    """
+    lines = [""]
+    for part in name.replace("_", "_ ").split(" "):
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def _variances(claims: tuple[ClaimPlan, ...]) -> dict[str, list[str]]:
