@@ -175,6 +175,9 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, metavar="FILE", help="Parquet file (default: RUN/samples.parquet)"
     )
     states.add_argument(
+        "--overwrite", action="store_true", help="draw anew what the file holds already"
+    )
+    states.add_argument(
         "--prompts", metavar="NAME", help="dev, demonstrations, prompts, gsm8k or a .jsonl file"
     )
     states.add_argument("--limit", type=int, metavar="N", help="first N prompts")

@@ -138,7 +138,8 @@ def test_contract_a_chunk_of_a_signal_is_the_signal_at_a_chunk(supervision):
         for chunk, all_of_it in zip(
             part.compare(student[1:4]), whole.compare(student), strict=True
         ):
-            assert torch.equal(chunk, all_of_it[1:4])
+            # Some processors' products of fewer rows sum in another order.
+            torch.testing.assert_close(chunk, all_of_it[1:4], rtol=0, atol=1e-12)
 
 
 def test_a_chunk_shares_the_teachers_head():

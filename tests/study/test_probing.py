@@ -87,6 +87,18 @@ def test_the_same_command_draws_the_same_states(sample, tiny_run, tmp_path):
         assert [t.token_ids.tolist() for t in mine] == [t.token_ids.tolist() for t in theirs]
 
 
+def test_samples_are_drawn_once_unless_told_otherwise(sample, tiny_run, tmp_path, capsys):
+    kept = tmp_path / "kept.parquet"
+    kept.write_bytes(sample.read_bytes())
+    options = [str(tiny_run.root), "--arm", "mild_sft", "--out", str(kept), "--limit", "2"]
+    options += ["--retention-limit", "1", "--retention-tokens", "2", "--max-new-tokens", "2"]
+    assert main(["states", *options]) == 2
+    assert "is there, and samples are drawn once; give another --out" in capsys.readouterr().err
+    assert kept.read_bytes() == sample.read_bytes()
+    assert main(["states", *options, "--overwrite"]) == 0
+    assert "opd_from_mild@5" not in sample_names(kept)
+
+
 def test_retention_states_train_nobody(sample):
     rows = read_states(sample, "retention")
     assert {t.supervised_tokens for t in rows} == {0}
@@ -240,7 +252,7 @@ def test_a_checkpoint_and_a_base_by_hand(sample, tiny_base, tiny_run, tmp_path, 
         (["probe", "BASE", "--probe", "locality", "--states", "SAMPLE"], "give one by --base"),
         (["probe", "m=BASE", "--probe", "overlap", "--states", "SAMPLE"], "say which teaches by --teacher"),
         (["probe", "m=BASE", "--probe", "overlap", "--teacher", "q", "--states", "SAMPLE"],
-         "--teacher: no policy 'q'; known: base, m"),
+         "--teacher: no policy 'q' among those given (an arm of the run comes by --arm); known: base, m"),
         (["probe", "BASE", "--probe", "audit", "--states", "SAMPLE:nobody"], "no sample 'nobody'"),
         (["probe", "BASE", "--probe", "audit", "--states", "BASE/config.json"], "no state samples"),
         (["probe", "BASE", "--probe", "audit", "--states", "SAMPLE", "--out", "x.csv"], "--out: rows"),

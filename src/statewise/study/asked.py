@@ -66,7 +66,8 @@ class Asked:
         sample = self.own(name)
         if sample is None:
             raise DataError(
-                f"no sample in the file was drawn by {name!r}; draw it: statewise states ... {name}=DIRECTORY"
+                f"no sample that was given was drawn by {name!r} with these weights; draw it by `statewise states`, "
+                "or give the file that holds it by --states"
             )
         return sample, self.samples[sample]
 

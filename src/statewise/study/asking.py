@@ -47,6 +47,10 @@ def drawing_of(options: Namespace, places: Places) -> tuple[Path, Drawing]:
             "no run folder was given, so say where the samples go: --out FILE.parquet"
         )
     path = options.out or Path(str(places.root)) / "samples.parquet"
+    if path.exists() and not options.overwrite:
+        raise RunError(
+            f"{path} is there, and samples are drawn once; give another --out, or --overwrite to draw anew"
+        )
     study = places.study
     if options.retention is not None:
         retention = tuple(_retention(name, options.data) for name in options.retention)
@@ -76,7 +80,10 @@ def asked_of(options: Namespace, places: Places) -> tuple[Asked, Path]:
         raise ConfigError(f"--probe: no probe {options.probe!r}; {nearest(options.probe, KINDS)}")
     depths = _depths(options.depths)
     if options.states is None and places.root is None:
-        raise ConfigError("no run folder was given, so say which samples to read: --states FILE")
+        raise ConfigError(
+            f"no run folder was given (no study.yaml in {', '.join(options.places)}), so say which samples "
+            "to read: --states FILE"
+        )
     named = options.states or [str(_samples_of(Path(str(places.root))))]
     samples: dict[str, list[Trajectory]] = {}
     about: dict[str, About] = {}
@@ -100,7 +107,8 @@ def asked_of(options: Namespace, places: Places) -> tuple[Asked, Path]:
     others = {name: place for name, place in places.policies.items() if name != BASE}
     if options.teacher is not None and options.teacher not in {*others, BASE}:
         raise ConfigError(
-            f"--teacher: no policy {options.teacher!r}; {nearest(options.teacher, [*others, BASE])}"
+            f"--teacher: no policy {options.teacher!r} among those given (an arm of the run comes by --arm); "
+            f"{nearest(options.teacher, [*others, BASE])}"
         )
     base = None if places.base is None else load_policy(BASE, places.base)
     policies: dict[str, Policy] = {}

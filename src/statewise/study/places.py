@@ -80,7 +80,10 @@ def find_policies(
                 _refuse_neither(location)
             add(name if equals else _name_of(location), location)
     if arms and run is None:
-        raise ConfigError("--arm chooses among the arms of a run, and no run folder was given")
+        raise ConfigError(
+            "--arm chooses among the arms of a run, and no run folder was given: "
+            f"no study.yaml in {', '.join(places)}"
+        )
     base = base_location(run[0]) if run else found.get(BASE)
     study, root = (run[0], run[1].root) if run else (None, None)
     return Places(found, base, teachers, study, root, brought)

@@ -30,7 +30,7 @@ def plan_text(
         if claims:
             out.print(_claims(name, claims))
             for words, names in _variances(claims).items():
-                out.print(f"variances {escape(words)} ({', '.join(map(escape, names))})")
+                out.print(f"differences {escape(words)} ({', '.join(map(escape, names))})")
             out.print(_legend(assumed), style="dim")
         else:
             out.print(f"{escape(name)} makes no claim.")
@@ -106,8 +106,8 @@ def _legend(assumed: Assumed) -> str:
         "together, at the strictest level that Holm asks for (of `retains`: the margin at which no change is). "
         f"aim: true effect, {assumed.beyond:g} beyond the margin (--beyond), that the items needed (at these seeds) "
         "and the seeds needed (at these items) would decide so; of `retains`, no change. Each number is that of the "
-        "comparison of a claim that asks most. Variances are of item-paired differences: share of items that differ, "
-        "and standard deviation over seeds. "
+        "comparison of a claim that asks most. Of item-paired differences: variance over items (where as many are "
+        "won as lost, the share that differs) and standard deviation over seeds. "
         f"Where no run says better: {assumed.discordance:g} of items differ between two arms, the same for every "
         f"seed, and an arm's score has standard deviation {assumed.seed_sd:g} over seeds. Both are assumptions."
     )

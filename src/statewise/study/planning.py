@@ -286,6 +286,7 @@ def _part(
 def _words(spread: Spread, unit: Unit, unlike: Sequence[str]) -> str:
     other = f" (other there: {', '.join(dict.fromkeys(unlike))})" if unlike else ""
     source = f"from the run{other}" if spread.learned else "assumed"
+    # The variance of an item's difference: the share that differs, less the square of the mean.
     differ = sum(i + e for i, e in zip(spread.items, spread.rest, strict=True)) / len(spread.items)
     seeds = f", seeds {sqrt(spread.seeds):.3f}" if unit == "seeds" else ""
     return f"{source}: items {differ:.3f}{seeds}"
