@@ -23,16 +23,14 @@ FAMILIES = ("Llama", "Mistral", "Qwen2", "Qwen3")
 """Decoders of transformers whose layer is RMSNorm, rotary attention, RMSNorm, gated SiLU."""
 STATIC_ROPE = ("default", "linear", "llama3", "yarn")
 """Rotary frequencies that do not depend on how long the row is."""
-
-
-class UnlikeError(Exception):
-    """Why a module is no Llama-like decoder; never leaves this package."""
-
-
 LARGE_ELEMENTS = 1 << 20
 """Entries from which a matrix on a CPU is read as the left side of a product, for a few rows."""
 FEW_ROWS = {torch.bfloat16: range(2, 33), torch.float32: range(4, 33)}
 """For how many rows that pays: a product packs its right side anew each time, and here that is the weights."""
+
+
+class UnlikeError(Exception):
+    """Why a module is no Llama-like decoder; never leaves this package."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -220,7 +218,7 @@ def _layer(layer: Any, family: str, autocast: torch.dtype | None) -> Layer:
 
 
 def read_matrix(module: Any, autocast: torch.dtype | None = None) -> Matrix:
-    """A linear layer as a matrix, its low-rank adapters multiplied out. Raises UnlikeError."""
+    """A linear layer as a matrix, its low-rank adapters multiplied out or beside it. Raises UnlikeError."""
     kind = type(module)
     adapters = []
     if kind.__module__ == "peft.tuners.lora.layer" and kind.__name__ == "Linear":
