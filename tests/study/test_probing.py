@@ -13,6 +13,7 @@ import pytest
 from statewise.cli import main
 from statewise.sources import Stored
 from statewise.states import SCHEMA, About, read_about, read_states, sample_names, write_states
+from statewise.study.asked import Asked
 from statewise.study.models import fingerprint
 from statewise.study.probing import PROBES
 from statewise.trajectory import origins
@@ -85,6 +86,12 @@ def test_the_same_command_draws_the_same_states(sample, tiny_run, tmp_path):
     for name in sample_names(again):
         mine, theirs = read_states(sample, name), read_states(again, name)
         assert [t.token_ids.tolist() for t in mine] == [t.token_ids.tolist() for t in theirs]
+
+
+def test_what_nobody_drew_is_nobodys_own():
+    """Gold completions have no fingerprint, and neither has a policy that was not given."""
+    asked = Asked(None, {}, {}, {}, about={"dataset": About()}, prints={})
+    assert asked.own("opd_from_mild") is None
 
 
 def test_samples_are_drawn_once_unless_told_otherwise(sample, tiny_run, tmp_path, capsys):
