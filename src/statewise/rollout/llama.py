@@ -58,9 +58,13 @@ class Matrix:
         large = self.weight.numel() >= LARGE_ELEMENTS and not self.weight.is_cuda
         return large and len(x) in FEW_ROWS.get(self.weight.dtype, ())
 
+    def _needs_a_tensor(self, out: Tensor, x: Float[Tensor, "M D"]) -> bool:
+        """Whether the product cannot be written or added where it belongs."""
+        return self.down is not None or self.weight.dtype != out.dtype or self._leads(x)
+
     def write(self, out: Float[Tensor, "M N"], x: Float[Tensor, "M D"]) -> None:
         """`out = self(x)`."""
-        if self.down is not None or self.weight.dtype != out.dtype or self._leads(x):
+        if self._needs_a_tensor(out, x):
             out.copy_(self(x))
         elif self.bias is None:
             torch.mm(x, self.weight.t(), out=out)
@@ -68,8 +72,8 @@ class Matrix:
             torch.addmm(self.bias, x, self.weight.t(), out=out)
 
     def add_to(self, total: Float[Tensor, "M N"], x: Float[Tensor, "M D"]) -> None:
-        """`total += self(x)`, without a tensor between where the weights stand on the right."""
-        if self.down is not None or self.weight.dtype != total.dtype or self._leads(x):
+        """`total += self(x)`, without a tensor between where that can be."""
+        if self._needs_a_tensor(total, x):
             total += self(x)
             return
         total.addmm_(x, self.weight.t())
