@@ -181,6 +181,19 @@ def test_anothers_learner_is_not_what_an_arm_was_trained_on(
     assert measures == ["kappa", "kappa", *["index"] * index]
 
 
+def test_a_sample_that_is_named_as_trained_is_taken_whoever_drew_it(
+    sample, tiny_run, tmp_path, capsys
+):
+    rows = read_states(sample, "retention")
+    path = tmp_path / "s.parquet"
+    write_states(path, {"learner": rows, "retention": rows}, {})
+    given = [str(tiny_run.root), "--arm", "mild_sft", "--states", str(path), "--json"]
+    out = ["--out", str(tmp_path / "rows.json"), "--probe", "locality", "--trained", "learner"]
+    assert main(["probe", *given, *out]) == 0
+    index = [r for r in json.loads(capsys.readouterr().out) if r["measure"] == "index"]
+    assert [(r["sample"], r["value"]) for r in index] == [("learner / retention", 1.0)]
+
+
 @pytest.mark.parametrize(
     ("options", "on"),
     [

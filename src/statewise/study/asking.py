@@ -111,15 +111,14 @@ def asked_of(options: Namespace, places: Places) -> tuple[Asked, Path]:
             f"{nearest(options.teacher, [*others, BASE])}"
         )
     base = None if places.base is None else load_policy(BASE, places.base)
+    subjects = [name for name in others if name not in places.brought]
     policies: dict[str, Policy] = {}
-    for name, place in others.items():
-        policies[name] = load_policy(name, place, base or next(iter(policies.values()), None))
-    subjects = [name for name in policies if name not in places.brought]
+    for name in others if KINDS[options.probe].taught else subjects:
+        beside = base or next(iter(policies.values()), None)
+        policies[name] = load_policy(name, others[name], beside)
     teachers = {name: places.teachers.get(name, ()) for name in subjects}
     if options.teacher is not None:
         teachers = dict.fromkeys(subjects, (options.teacher,))
-    if not KINDS[options.probe].taught:
-        policies = {name: policies[name] for name in subjects}
     locations = others | ({BASE: places.base} if places.base else {})
     asked = Asked(
         base=base,
@@ -161,10 +160,12 @@ def _trained(asked: Asked, places: Places, named: str | None) -> dict[str, str]:
 
     A policy from outside of a run is taken to have been trained on the dataset.
     """
+    if named is not None:
+        return dict.fromkeys(asked.policies, named)
     study, found = places.study, {}
     for policy in asked.policies:
-        role = named or DATASET
-        if named is None and study is not None and policy in study.names:
+        role: str | None = DATASET
+        if study is not None and policy in study.names:
             arm = study.trained_as(policy)
             role = trained_role(arm.streams[0].source) if arm else None
         if role is None:
