@@ -65,6 +65,12 @@ class RunFolder:
         """The resolved study."""
         return self.root / "study.yaml"
 
+    def must_exist(self) -> Path:
+        """The resolved study's file. Raises RunError where the folder is no run's."""
+        if not self.study.is_file():
+            raise RunError(f"{self.root} is no run folder: it has no study.yaml")
+        return self.study
+
     def arm(self, name: str, seed: int) -> Path:
         """The folder of one arm and seed."""
         return self.root / "arms" / name / f"seed-{seed}"

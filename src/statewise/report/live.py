@@ -12,8 +12,7 @@ from typing import Any
 
 import yaml
 
-from statewise.errors import RunError
-from statewise.store import read_json, read_rows
+from statewise.store import RunFolder, read_json, read_rows
 from statewise.study.claims import BASE
 from statewise.study.probe_results import asked_at_the_end
 from statewise.study.rows import Results, thinned
@@ -45,10 +44,7 @@ def _stat(path: Path) -> tuple[int, int] | None:
 
 def status(run_dir: Path) -> dict[str, Any]:
     """Progress and curves of a run as plain data. Raises RunError where it is no run folder."""
-    path = run_dir / "study.yaml"
-    if not path.is_file():
-        raise RunError(f"{run_dir} is no run folder: it has no study.yaml")
-    study = yaml.safe_load(path.read_text(encoding="utf-8"))
+    study = yaml.safe_load(RunFolder(run_dir).must_exist().read_text(encoding="utf-8"))
     seeds = study.get("seeds") or [0]
     seeds = list(range(seeds)) if isinstance(seeds, int) else [int(seed) for seed in seeds]
     probed = asked_at_the_end(study)

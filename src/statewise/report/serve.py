@@ -28,11 +28,12 @@ from urllib.parse import parse_qsl, urlsplit
 
 from markupsafe import Markup
 
-from statewise.errors import ConfigError, RunError, StatewiseError
+from statewise.errors import ConfigError, StatewiseError
 from statewise.report import live, sections, theme
 from statewise.report.item_rows import page_of
 from statewise.report.material import gather
 from statewise.report.page import Served, asset, content_policy, joined, page, template_environment
+from statewise.store import RunFolder
 from statewise.study.results import summarise
 from statewise.study.rows import Results
 
@@ -71,9 +72,8 @@ def site_of(run_dirs: list[Path]) -> Site:
     """Runs under the names of their folders. Raises RunError for what is no run folder."""
     runs: dict[str, Path] = {}
     for run_dir in run_dirs:
+        RunFolder(run_dir).must_exist()
         place = run_dir.resolve()
-        if not (place / "study.yaml").is_file():
-            raise RunError(f"{run_dir} is no run folder: it has no study.yaml")
         # ASCII alone: a browser would ask for the others percent-encoded.
         name = re.sub(r"[^\w.-]", "-", place.name, flags=re.ASCII) or "run"
         count = 1

@@ -20,7 +20,7 @@ from statewise import stats
 from statewise.errors import RunError
 from statewise.plain import from_plain
 from statewise.stats import Estimate
-from statewise.store import read_json, read_rows, write_json
+from statewise.store import RunFolder, read_json, read_rows, write_json
 from statewise.study.claims import BASE, RETENTION, Claim
 from statewise.study.controls import Interpolation
 from statewise.study.items import DECODINGS, grid, ratio_table, where
@@ -126,9 +126,7 @@ def write_results(run_dir: Path) -> Results:
 
 
 def _study(run_dir: Path) -> dict[str, Any]:
-    path = run_dir / "study.yaml"
-    if not path.is_file():
-        raise RunError(f"{run_dir} is no run folder: it has no study.yaml")
+    path = RunFolder(run_dir).must_exist()
     study = yaml.safe_load(path.read_text(encoding="utf-8"))
     lacking = [key for key in ("name", "tasks", "arms") if not study.get(key)]
     if lacking:
