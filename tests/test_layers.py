@@ -19,6 +19,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "statewise"
 LAYERS = {
     "errors": 0,
     "code": 0,
+    "files": 0,
     "plain": 0,
     "seeding": 0,
     "stats": 0,

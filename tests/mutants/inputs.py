@@ -1,0 +1,57 @@
+"""What users give: files, values and arguments are refused in one line, before anything is done."""
+
+from tests.mutants.mutant import Mutant
+
+FILES = "test_files.py"
+STRICT = (f"{FILES}::test_json_that_any_reader_would_read_otherwise_is_refused",)
+
+MUTANTS = (
+    Mutant(
+        "input",
+        "of a JSON key given twice the last one counts",
+        "files.py",
+        "if len(found) < len(pairs):",
+        "if False:",
+        STRICT,
+    ),
+    Mutant(
+        "input",
+        "JSON may hold integers that no machine word holds",
+        "files.py",
+        "if len(digits) > 20 or not SMALLEST <= int(digits) <= LARGEST:",
+        "if len(digits) > 4300:",
+        STRICT,
+    ),
+    Mutant(
+        "input",
+        "JSON may hold half a character",
+        "files.py",
+        "if _HALF_ESCAPED.search(text) or not text.isascii():",
+        "if not text.isascii():",
+        STRICT,
+    ),
+    Mutant(
+        "input",
+        "JSON may be nested until Python's stack ends",
+        "files.py",
+        "if depth > MOST_DEPTH:",
+        "if depth > MOST_DEPTH * 10**6:",
+        STRICT,
+    ),
+    Mutant(
+        "input",
+        "a pipe that nobody writes to is waited for, a device read",
+        "files.py",
+        "if not stat.S_ISREG(about.st_mode):",
+        "if stat.S_ISDIR(about.st_mode):",
+        (f"{FILES}::test_what_cannot_be_opened_says_why_and_what_to_do",),
+    ),
+    Mutant(
+        "input",
+        "a byte-order mark is a part of the text",
+        "files.py",
+        'return text.removeprefix("\\ufeff")',
+        "return text",
+        (f"{FILES}::test_text_comes_without_its_mark_and_with_its_line_ends",),
+    ),
+)
