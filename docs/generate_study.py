@@ -25,7 +25,7 @@ from statewise.arms import Arm, Budget, Stream, Term
 from statewise.data import Data
 from statewise.evaluate import Task
 from statewise.objectives import Importance, Objective
-from statewise.plain import load_yaml, to_plain
+from statewise.plain import to_plain
 from statewise.policy import Ema, Lora, PolicyRef
 from statewise.probes import Drift
 from statewise.rewards import Reward, TokenReward
@@ -36,6 +36,7 @@ from statewise.study.probe_spec import Probing
 from statewise.study.spec import DevCurve, Dose, Search, Study
 from statewise.supervision import Context, Supervision
 from statewise.templates import Template
+from statewise.yaml12 import load_yaml
 
 PAGE = Path(__file__).parent / "study.md"
 TABLES: dict[str, Any] = {

@@ -25,6 +25,7 @@ LAYERS = {
     "stats": 0,
     "store": 0,
     "words": 0,
+    "yaml12": 0,
     "studies": 0,
     "trajectory": 1,
     "signals": 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 import yaml
 
 from statewise.errors import ConfigError, PairingError
-from statewise.plain import differences, dump_yaml, from_plain, load_yaml, override, to_plain
+from statewise.plain import differences, from_plain, override, to_plain
+from statewise.yaml12 import dump_yaml, load_yaml
 
 
 @dataclass(frozen=True)
@@ -406,8 +408,8 @@ def test_override(assignment: str, path: list[Any], expected: Any) -> None:
         ),
         (
             "margins={a",
-            "--set margins: '{a' is not YAML (line 1, column 3: while parsing a flow mapping, "
-            "expected ',' or '}', but got '<stream end>')",
+            "--set margins: line 1, column 3: while parsing a flow mapping, "
+            "expected ',' or '}', but got '<stream end>'",
         ),
     ],
 )
@@ -509,13 +511,17 @@ def test_dump_is_block_style_in_the_order_given_and_without_aliases() -> None:
         ("a: 1\nb: 2\na: 3\n", "line 3, column 1: the key 'a' appears twice (first on line 1)"),
         ("x:\n  a: 1\n  a: 1\n", "line 3, column 3: the key 'a' appears twice (first on line 2)"),
         ("a: {b: 1, b: 2}", "line 1, column 11: the key 'b' appears twice (first on line 1)"),
-        ("- a\n", "the top level must be a mapping, found a list"),
-        ("", "the top level must be a mapping, found null"),
+        (
+            "- a\n",
+            "the top level must be a mapping, found a list; write keys, such as name: mine",
+        ),
+        ("", "empty; write a mapping of keys, such as name: mine"),
+        ("# nothing\n", "empty; write a mapping of keys, such as name: mine"),
         ("a: b: c\n", "line 1, column 5: mapping values are not allowed here"),
         (
             "a: !!python/object:os.system x",
-            "line 1, column 4: could not determine a constructor for the tag "
-            "'tag:yaml.org,2002:python/object:os.system'",
+            "line 1, column 4: tags are not read (tag:yaml.org,2002:python/object:os.system); "
+            "write the value without one",
         ),
     ],
 )
@@ -526,16 +532,89 @@ def test_load_refuses(text: str, expected: str, tmp_path: Path) -> None:
 
 def test_load_refuses_what_is_no_file(tmp_path: Path) -> None:
     absent = tmp_path / "none.yaml"
-    assert message(lambda: load_yaml(absent)) == f"no study file at {absent}"
     assert message(lambda: load_yaml(absent, "shipped studies: paper, pocket")) == (
         f"no study file at {absent}; shipped studies: paper, pocket"
     )
-    assert message(lambda: load_yaml(tmp_path)) == f"{tmp_path}: cannot be read (Is a directory)"
-    binary = tmp_path / "binary.yaml"
-    binary.write_bytes(b"a: \xff")
-    assert message(lambda: load_yaml(binary)) == f"{binary}: not UTF-8 text (byte 3)"
-    binary.write_bytes(b"a: \x07")
-    assert message(lambda: load_yaml(binary)).startswith(f"{binary}: unacceptable character #x0007")
+    assert message(lambda: load_yaml(tmp_path)) == (
+        f"{tmp_path} is a folder, not a study file; give the path of a file"
+    )
+    file = tmp_path / "binary.yaml"
+    file.write_bytes(b"a: \xff")
+    assert message(lambda: load_yaml(file)).startswith(f"{file} is no text in UTF-8 (byte 0xff)")
+    file.write_bytes(b"a: \x07")
+    assert message(lambda: load_yaml(file)).startswith(f"{file}: unacceptable character #x0007")
+
+
+def test_a_mark_and_windows_line_ends_change_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_bytes(b"\xef\xbb\xbfa: 1\r\nb: [x, y]\r\n")
+    assert load_yaml(file) == {"a": 1, "b": ["x", "y"]}
+
+
+LAUGHS = "a0: &a0 [lol, lol]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12)
+)
+MERGES = "a0: &a0 {x: 1}\n" + "".join(
+    f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}\n" for i in range(1, 12)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (LAUGHS, "more than 100000 values, counting what aliases repeat"),
+        (MERGES, "more than 100000 values, counting what aliases repeat"),
+        (f"a: &a {'x' * 10_000}\nb: [{'*a, ' * 1000}]\n", "more than 100000 values"),
+        ("a: &a [*a]\n", "line 1, column 4: the value of the anchor 'a' holds itself"),
+        ("a: &a {b: [*a]}\n", "the value of the anchor 'a' holds itself"),
+        ("a: &a {<<: *a}\n", "the value of the anchor 'a' holds itself"),
+        ("&a a: *b\n", "found undefined alias 'b'"),
+        ("a: " + "[" * 3000 + "]" * 3000, "nested more than 64 levels deep"),
+        ("a: " + "{b: " * 3000, "nested more than 64 levels deep"),
+        ("".join(" " * i + "a:\n" for i in range(1000)), "nested more than 64 levels deep"),
+        ("a: " + "- " * 3000 + "b", "not allowed here"),
+        (
+            "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1, 99)),
+            "nested more than 64 levels deep",
+        ),
+        ("x: " + "a" * (1 << 20), "larger than 1 MiB"),
+        ("x: " + "a" * (1 << 23), "larger than 1 MiB"),
+        ("a: 1\n---\nb: 2\n", "expected a single document"),
+        ("5: x\n", "the key '5' is no text; put it in quotes"),
+        ("null: x\n", "the key 'null' is no text"),
+        ("true: x\n", "the key 'true' is no text"),
+        (".nan: x\n", "the key '.nan' is no text"),
+        ("[a]: x\n", "a list as a key"),
+        ("? {a: b}\n: x\n", "a mapping as a key"),
+        ("a: !!timestamp x\n", "tags are not read"),
+        ("a: !!int x\n", "tags are not read"),
+        ("a: !!binary x\n", "tags are not read"),
+        ("!!set {a, b}\n", "tags are not read"),
+        ("a: !" + "x" * 10_000 + " y\n", "tags are not read"),
+        ("a: *" + "x" * 10_000, "found undefined alias"),
+        ('a: "\\ud83d"\n', "line 1, column 4: half of a character"),
+        ('"\\ud83d": a\n', "line 1, column 1: half of a character"),
+        ('a: "\\UFFFFFFFF"\n', "line 1, column 7: no such character"),
+        ('a: "\\U00110000"\n', "no such character"),
+        ("a: " + "9" * 5000, "does not fit 64 bits"),
+        ("a: 1" + "_0" * 5000, "does not fit 64 bits"),
+        ("a: 1e400\n", "line 1, column 4: the number '1e400' is too large for a float"),
+        ("a: -1.5e999\n", "the number '-1.5e999' is too large for a float"),
+        ("%YAML 99999999999999999999.1\n---\na: 1\n", "incompatible"),
+        ("a: <<\n", "tag:yaml.org,2002:merge"),
+        ("<<: 5\n", "expected a mapping or list of mappings for merging"),
+        ("a: @x\n", "cannot start any token"),
+        ("a: 'x\n", "found unexpected end of stream"),
+        ("just text\n", "the top level must be a mapping, found 'just text'"),
+    ],
+)
+def test_a_file_that_no_one_means_is_one_line_at_once(text, expected, tmp_path):
+    began = time.perf_counter()
+    line = message(lambda: load_yaml(write(tmp_path, text)))
+    assert time.perf_counter() - began < 2
+    assert expected in line
+    assert "\n" not in line
+    assert len(line) < 500
 
 
 def test_an_override_reaches_its_own_place_alone_where_an_anchor_is_shared(tmp_path):

@@ -19,7 +19,7 @@ from statewise.cli import main
 from statewise.data import Data
 from statewise.example import states, trajectory
 from statewise.objectives import Objective, Reinforce
-from statewise.plain import from_plain, load_yaml
+from statewise.plain import from_plain
 from statewise.rewards import Reward, TokenReward
 from statewise.signals import Advantages
 from statewise.sources import PythonSource, Source
@@ -28,6 +28,7 @@ from statewise.study.claims import Claim
 from statewise.study.controls import Null
 from statewise.study.spec import Study, read_study
 from statewise.supervision import Supervision
+from statewise.yaml12 import load_yaml
 from tests.test_docs import sections
 
 REPOSITORY = Path(__file__).resolve().parents[1]

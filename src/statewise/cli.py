@@ -341,11 +341,12 @@ def _read(options: argparse.Namespace):
 
 
 def _run(options: argparse.Namespace) -> None:
-    from statewise.plain import dump_yaml, to_plain
+    from statewise.plain import to_plain
     from statewise.report import write_report
     from statewise.study.executor import run_study
     from statewise.study.table import table_text
     from statewise.watch import watching
+    from statewise.yaml12 import dump_yaml
 
     study = _read(options)
     if options.dry_run:

@@ -10,9 +10,6 @@ strings, numbers, booleans and None. A class that is one choice among several sa
 Two classes of value need a word of their own, `plain: ClassVar[str]`:
     scalar   a dataclass with one field is written as that field (`teacher: stress_sft`)
     never    stands in a value that is bound to a run, never in a file (a loaded policy)
-
-YAML is read by the core schema of YAML 1.2. PyYAML follows 1.1, in which the key `on` is `True`,
-`5e-4` is a string, `010` is 8 and `1:30` is 90: a study file would silently mean something else.
 """
 
 from __future__ import annotations
@@ -25,9 +22,9 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import yaml
-
 from statewise.errors import ConfigError, StatewiseError, close_to, nearest
+from statewise.files import shown
+from statewise.yaml12 import parse_yaml
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
@@ -337,10 +334,7 @@ did you mean 'mild'? Known: 0, mild
     keys = re.sub(r"\[(\w+)\]", r".\1", path).split(".")
     if not equals or not all(keys):
         raise ConfigError(f"--set {assignment}: expected path=value, such as arms.mild.share=0.5")
-    try:
-        value = yaml.load(text, _Loader)  # noqa: S506  a SafeLoader
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {path}: {text!r} is not YAML ({_problem(error)})") from error
+    value = parse_yaml(text, f"--set {shown(path)}")
     result = _unshared(data)
     parent: Any = result
     for depth, key in enumerate(keys[:-1]):
@@ -407,102 +401,3 @@ def _differences(a: Any, b: Any, path: str) -> list[str]:
         return found + [f"{path}[{index}]" for index in range(len(shorter), len(longer))]
     equal = a == b or (a != a and b != b)
     return [] if equal and isinstance(a, bool) == isinstance(b, bool) else [path or "top level"]
-
-
-# YAML
-
-
-def load_yaml(path: Path | str, hint: str = "") -> dict[str, Any]:
-    """Read a mapping from a YAML file; `hint` ends the message when there is no such file.
-
-    Raises ConfigError with line and column for bad syntax and for a key that appears twice.
-    """
-    try:
-        data = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)  # noqa: S506  a SafeLoader
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ConfigError(f"no study file at {path}" + (f"; {hint}" if hint else "")) from error
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: {_problem(error)}") from error
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: the top level must be a mapping, found {_found(data)}")
-    return data
-
-
-def dump_yaml(data: Any) -> str:
-    """Plain data as YAML in block style, in the order given; read alike under YAML 1.1 and 1.2.
-
-    >>> print(dump_yaml({"seeds": [0, 1], "on": "5e-4", "lr": 5e-4}), end="")
-    seeds:
-      - 0
-      - 1
-    'on': '5e-4'
-    lr: 0.0005
-    """
-    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True)
-
-
-def _problem(error: yaml.YAMLError) -> str:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        mark = error.problem_mark
-        what = ", ".join(part for part in (error.context, error.problem) if part)
-        return f"line {mark.line + 1}, column {mark.column + 1}: {what}"
-    return " ".join(str(error).split())
-
-
-class _Loader(yaml.SafeLoader):
-    """The core schema of YAML 1.2, plus `<<` merges and `1_000`; a key given twice is an error."""
-
-    yaml_implicit_resolvers = {}  # noqa: RUF012  PyYAML's own; empty here means none of 1.1
-
-    def compose_mapping_node(self, anchor: Any) -> Any:
-        # On the nodes: later, a key that overrides one merged by `<<` would look like a duplicate.
-        node = super().compose_mapping_node(anchor)
-        seen: dict[tuple[str, str], int] = {}
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if (key.tag, key.value) in seen:
-                first = seen[key.tag, key.value]
-                problem = f"the key {key.value!r} appears twice (first on line {first})"
-                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
-            seen[key.tag, key.value] = key.start_mark.line + 1
-        return node
-
-
-class _Dumper(yaml.SafeDumper):
-    """Block style, lists indented, no aliases, strings of several lines as they are."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        super().increase_indent(flow, False)
-
-
-def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar(
-        "tag:yaml.org,2002:str", text, style="|" if "\n" in text else None
-    )
-
-
-_Dumper.add_representer(str, _represent_text)
-
-# The dumper keeps the rules of 1.1 and adds these, so a string that either would misread is quoted.
-for _tag, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", [*"~nN", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", [*"tTfF"]),
-    ("int", r"[-+]?(0|[1-9][0-9_]*)", [*"-+0123456789"]),
-    (
-        "float",
-        r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*|[0-9][0-9_]*(?=[eE]))([eE][-+]?[0-9]+)?",
-        [*"-+.0123456789"],
-    ),
-    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", [*"-+."]),
-    ("merge", r"<<", ["<"]),
-):
-    for _schema in (_Loader, _Dumper):
-        _schema.add_implicit_resolver(
-            f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), _first
-        )

@@ -28,7 +28,7 @@ from enumerable import (
 from kinds import exchanged
 
 from statewise.errors import ConfigError, DataError
-from statewise.plain import dump_yaml, from_plain, to_plain
+from statewise.plain import from_plain, to_plain
 from statewise.policy import Ema, Lora, PolicyRef
 from statewise.rewards import ExactAnswer
 from statewise.sources import (
@@ -49,6 +49,7 @@ from statewise.sources import (
 from statewise.sources.continuation import cut_position
 from statewise.states import write_states
 from statewise.trajectory import Prompt, Sampling, gather_states, origins, role
+from statewise.yaml12 import dump_yaml
 
 STUDENT = tiny(0, name="student", version=7)
 TEACHER = tiny(1, name="teacher:mild", version=3)

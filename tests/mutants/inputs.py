@@ -4,6 +4,7 @@ from tests.mutants.mutant import Mutant
 
 FILES = "test_files.py"
 STRICT = (f"{FILES}::test_json_that_any_reader_would_read_otherwise_is_refused",)
+HOSTILE = "test_plain.py::test_a_file_that_no_one_means_is_one_line_at_once[{}]"
 
 MUTANTS = (
     Mutant(
@@ -53,5 +54,37 @@ MUTANTS = (
         'return text.removeprefix("\\ufeff")',
         "return text",
         (f"{FILES}::test_text_comes_without_its_mark_and_with_its_line_ends",),
+    ),
+    Mutant(
+        "input",
+        "aliases may stand for any number of values",
+        "yaml12.py",
+        "if values > MOST_VALUES:",
+        "if values > MOST_VALUES * 10**30:",
+        (HOSTILE.format("text2-more than 100000 values"),),
+    ),
+    Mutant(
+        "input",
+        "a list may hold itself",
+        "yaml12.py",
+        "if event.anchor in self.open:",
+        "if False:",
+        (HOSTILE.format("a: &a {b: [*a]}\\n-the value of the anchor 'a' holds itself"),),
+    ),
+    Mutant(
+        "input",
+        "a chain of aliases is as deep as it likes",
+        "yaml12.py",
+        "if levels > MOST_DEPTH:",
+        "if levels > 10**6:",
+        (HOSTILE.format("text11-nested more than 64 levels deep"),),
+    ),
+    Mutant(
+        "input",
+        "a tag makes a value of another kind",
+        "yaml12.py",
+        'elif getattr(event, "tag", None) is not None:',
+        "elif False:",
+        (HOSTILE.format("a: !!int x\\n-tags are not read"),),
     ),
 )

@@ -11,7 +11,7 @@ from statewise.code import source_hash
 from statewise.data import JsonLines
 from statewise.errors import ConfigError, DataError, ModelError, PairingError, RunError
 from statewise.objectives import KLStudentTeacher, PythonObjective
-from statewise.plain import dump_yaml, from_plain, load_yaml, to_plain
+from statewise.plain import from_plain, to_plain
 from statewise.policy import Ema, Policy, PolicyRef
 from statewise.rewards import PythonReward
 from statewise.sources import Dataset, Learner, PythonSource
@@ -21,6 +21,7 @@ from statewise.study.jobs import train_arm
 from statewise.study.preflight import preflight
 from statewise.study.spec import Study, read_study
 from statewise.supervision import Context, PythonSupervision, TeacherDistribution
+from statewise.yaml12 import dump_yaml, load_yaml
 
 CODE = """
 import torch

@@ -14,7 +14,6 @@ from scipy.stats import binom
 from statewise import stats
 from statewise.cli import main
 from statewise.errors import ConfigError
-from statewise.plain import load_yaml
 from statewise.study.claims import BASE, Exceeds, Forgets, Retains, Unexplained
 from statewise.study.controls import EarlyStop, Interpolation, Match
 from statewise.study.costs import (
@@ -30,6 +29,7 @@ from statewise.study.likeness import likeness, look_at
 from statewise.study.plan_table import plan_text
 from statewise.study.planning import Assumed, Size, Spread, learned, plan_claims, scales_of
 from statewise.study.spec import Study, read_study
+from statewise.yaml12 import load_yaml
 
 ROLES = {"gsm": "target", "mmlu": "retention", "truth": "retention"}
 SIZES = {"gsm": Size(1000, 1000), "mmlu": Size(2000, 2000), "truth": Size(2000, 500)}

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from statewise.cli import main
 from statewise.errors import ConfigError
-from statewise.plain import dump_yaml, from_plain, to_plain
+from statewise.plain import from_plain, to_plain
 from statewise.policy import Ema, PolicyRef
 from statewise.probes import per_state
 from statewise.probes.coverage import precision_recall
@@ -49,6 +49,7 @@ from statewise.study.probing import PLACES, PROBES, run_probe
 from statewise.study.results import summarise
 from statewise.study.scene import answers, applies, trained_role
 from statewise.study.spec import Study, read_study
+from statewise.yaml12 import dump_yaml
 
 ARMS = ("mild_sft", "opd_from_mild", "grpo")
 NULLS = ("part_way", "early")

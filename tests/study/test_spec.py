@@ -9,10 +9,11 @@ import pytest
 
 from statewise.arms import Arm, bind
 from statewise.errors import ConfigError, PairingError
-from statewise.plain import dump_yaml, to_plain
+from statewise.plain import to_plain
 from statewise.policy import PolicyRef
 from statewise.sources import Dataset
 from statewise.study.spec import Dose, Study, axis_differences, read_plain_study, read_study
+from statewise.yaml12 import dump_yaml
 
 
 @pytest.mark.parametrize("name", ["pocket", "controls", "paper"])

@@ -12,13 +12,14 @@ import torch
 from statewise.data import WorldDocuments, WorldProblems
 from statewise.errors import RunError
 from statewise.evaluate.tasks import WORLD_PREFIX
-from statewise.plain import differences, dump_yaml, load_yaml, to_plain
+from statewise.plain import differences, to_plain
 from statewise.store import RunFolder, environment, exclusive, read_json, write_json, write_text
 from statewise.study.models import BASE_SEED, WORLD_BASE, base_location, fingerprints, marker
 from statewise.study.preflight import mark, preflight
 from statewise.study.probe_jobs import reopen
 from statewise.study.spec import BASE, Study
 from statewise.world import WORLD_VERSION
+from statewise.yaml12 import dump_yaml, load_yaml
 
 Purpose = Literal["study", "search"]
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from statewise.errors import RunError
-from statewise.plain import differences, load_yaml, to_plain
+from statewise.plain import differences, to_plain
 from statewise.store import read_json
 from statewise.study.folder import few_words
 from statewise.study.models import fingerprints
 from statewise.study.spec import BASE, Study
+from statewise.yaml12 import load_yaml
 
 HARDWARE = ("processor", "cores", "accelerators", "workers", "threads")
 """What `environment.json` says of a machine that changes how long a step takes."""

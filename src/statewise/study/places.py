@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from statewise.errors import ConfigError, RunError, nearest
-from statewise.plain import from_plain, load_yaml
+from statewise.plain import from_plain
 from statewise.policy import MODEL_FILES, Policy
 from statewise.store import RunFolder, read_json
 from statewise.study.models import (
@@ -21,6 +21,7 @@ from statewise.study.models import (
     world_base,
 )
 from statewise.study.spec import BASE, Study
+from statewise.yaml12 import load_yaml
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,14 @@ from statewise.arms import Arm, references
 from statewise.code import seal
 from statewise.errors import ConfigError, at_least_one, nearest
 from statewise.evaluate import Task
-from statewise.plain import differences, from_plain, load_yaml, override, to_plain
+from statewise.plain import differences, from_plain, override, to_plain
 from statewise.policy import LIVE, PolicyRef
 from statewise.probes import Drift
 from statewise.study.claims import BASE, Claim, check
 from statewise.study.controls import EarlyStop, Interpolation, Match, Null, check_match, check_null
 from statewise.study.probe_spec import Probing, check_probes
 from statewise.trajectory import DATASET
+from statewise.yaml12 import load_yaml
 
 Axis = Literal["prompts", "source", "supervision", "objective", "term", "budget", "start"]
 
