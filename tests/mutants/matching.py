@@ -113,6 +113,32 @@ MUTANTS = (
     ),
     Mutant(
         "uncertainty",
+        "forgetting that is noise counts as unexplained by drift",
+        "stats/explained.py",
+        "known = stderr > ROUNDING and measured.too_poor is None",
+        "known = stderr > ROUNDING",
+        (
+            "test_explained.py::test_where_drift_is_the_law_or_nobody_forgets_it_is_not_called_unexplained",
+        ),
+    ),
+    Mutant(
+        "uncertainty",
+        "a difference of arms is sure where only their seeds agree",
+        "study/explaining.py",
+        "item_variance=stats.shared_item_variance(by_task),",
+        "item_variance=0.0,",
+        ("test_explained.py::test_seeds_that_agree_on_lucky_items_leave_the_claim_undecided",),
+    ),
+    Mutant(
+        "uncertainty",
+        "a drift is asked to explain the noise as well",
+        "study/explaining.py",
+        "return log(1 - margin * self.of.measured.ceiling)",
+        "return log(1 - margin)",
+        ("test_explained.py::test_a_share_is_of_what_noise_leaves_to_explain",),
+    ),
+    Mutant(
+        "uncertainty",
         "a plan counts one arm's seeds where two train",
         "study/planning.py",
         "arms * assumed.seed_sd**2",

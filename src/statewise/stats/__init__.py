@@ -35,8 +35,10 @@ from statewise.stats.estimate import (
     two_level_bootstrap,
 )
 from statewise.stats.explained import (
+    LEAST_RELIABILITY,
     MINIMUM_SEEDS,
     Explained,
+    Measured,
     explained,
     nothing_to_explain,
     shortfall,
@@ -49,8 +51,10 @@ from statewise.stats.power import (
     smallest_detectable_items,
     smallest_detectable_seeds,
 )
+from statewise.stats.reliability import reliability, shared_item_variance
 
 __all__ = [
+    "LEAST_RELIABILITY",
     "MINIMUM_BOOTSTRAP_SEEDS",
     "MINIMUM_SEEDS",
     "POWER",
@@ -58,6 +62,7 @@ __all__ = [
     "Effect",
     "Estimate",
     "Explained",
+    "Measured",
     "Scale",
     "crossed_effect",
     "detectable_beyond",
@@ -75,8 +80,10 @@ __all__ = [
     "paired_bootstrap",
     "paired_effect",
     "part_power",
+    "reliability",
     "seed_mean",
     "share",
+    "shared_item_variance",
     "shortfall",
     "smallest_detectable_items",
     "smallest_detectable_seeds",

@@ -13,10 +13,29 @@ from jaxtyping import Bool, Float
 from statewise.errors import DataError
 from statewise.stats.effects import Effect, Scale, interval
 from statewise.stats.estimate import ROUNDING
+from statewise.stats.reliability import reliability
 
 MINIMUM_METHODS, MINIMUM_DOSES, MINIMUM_SEEDS = 6, 4, 2
 """Below this spread a regression over runs says which runs there were, and nothing of methods."""
 PERMUTATIONS = 999
+LEAST_RELIABILITY = 0.8
+"""Below this share of signal in what is measured, a line that fails may fail for the noise alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """How well forgetting and drift were measured, in the least favourable of the parts that an estimate rests on.
+
+    Parts are all methods, and all but one (the jackknife's). `too_poor` says why nothing can be decided, or is None.
+    """
+
+    forgetting: float
+    drift: float
+    range: float
+    """Largest minus smallest forgetting of an arm, mean over its seeds."""
+    ceiling: float
+    """Of all methods: reliability of forgetting times that of drift."""
+    too_poor: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +44,8 @@ class Explained:
 
     `log_error` is `log(1 - skill)` with its error, `without_stress` the same where the stress doses are
     left out (None where too few methods are left), and `p_permutation` the chance of so large an R^2 if
-    drifts belonged to other methods than their own.
+    drifts belonged to other methods than their own. An error is unknown where `measured` says that nothing
+    can be decided.
     """
 
     log_error: Effect
@@ -38,11 +58,26 @@ class Explained:
     methods: int
     doses: int
     seeds: int
+    measured: Measured
 
     @property
     def skill(self) -> float:
         """1: drift says all; 0: no more than the mean of the other methods; below 0: less."""
         return 1 - exp(self.log_error.value)
+
+    @property
+    def of_ceiling(self) -> float:
+        """`skill / ceiling`: of what a perfect line could have explained, given how well both were measured.
+
+        Above 1 by chance, and where drift follows forgetting from seed to seed too, which counts as an error here.
+        """
+        return self.skill / self.measured.ceiling if self.measured.ceiling > 0 else self.skill
+
+    def interval_of_ceiling(self, alpha: float = 0.05) -> tuple[float, float] | None:
+        """The bounds of `of_ceiling`, the ceiling itself held fixed; None where unknown."""
+        found = self.interval(alpha)
+        ceiling = self.measured.ceiling
+        return None if found is None else (found[0] / ceiling, found[1] / ceiling)
 
     def interval(self, alpha: float = 0.05) -> tuple[float, float] | None:
         """Two one-sided bounds of the skill at `alpha` each; None where its error is unknown."""
@@ -109,6 +144,8 @@ def explained(
     *,
     seed: int = 0,
     permutations: bool = True,
+    item_variance: float = 0.0,
+    least_range: float = 0.0,
 ) -> Explained:
     """Regress forgetting on drift over runs, and predict each method from all the others.
 
@@ -124,6 +161,13 @@ def explained(
     to 0.95 (docs/statistics.md). The in-sample R^2 is reported beside it, for comparison with papers, and its
     permutation p: which method's drifts go with which method's forgetting is shuffled, doses and seeds
     staying in their order, all ways up to 6 methods, else 999 drawn; None where they are not asked for.
+
+    Noise cannot be explained, so a low skill alone says nothing against drift. A perfect line through points whose
+    forgetting and drift have reliabilities r and q (`reliability`: seeds, and `item_variance`, the error that an
+    arm's seeds share) has skill r q, to order 1 / methods: the noise ceiling (Spearman, 1904), which `of_ceiling`
+    divides by. Where r or q is below 0.8, or the arms' forgetting differs by no more than `least_range`, in all
+    methods or in all but one, nothing can be decided: errors are unknown then, and `measured.too_poor` says why. An
+    error of drift that all seeds share (one sample of the base's states) is in none of these.
 
     Raises DataError for fewer than 6 methods x 4 doses x 2 seeds, for tables of different shapes, and where
     forgetting does not differ, in all methods or all but one (`nothing_to_explain`).
@@ -153,9 +197,11 @@ def explained(
     errors, means = held_out_errors(x, y, every)
     count = float(every.sum())
     rest = kept.any(axis=(1, 2)).sum() >= MINIMUM_METHODS
+    measured = _measured(x, y, every, names, item_variance, least_range)
+    calm = _measured(x, y, kept, names, item_variance, least_range) if rest else None
     return Explained(
-        log_error=_log_error(x, y, every),
-        without_stress=_log_error(x, y, kept) if rest else None,
+        log_error=_log_error(x, y, every, measured),
+        without_stress=_log_error(x, y, kept, calm) if calm else None,
         r2=r_squared(x, y, every),
         r2_without_stress=r_squared(x, y, kept) if rest else None,
         rmse_held_out=sqrt(errors.sum() / count * doses * seeds),
@@ -164,7 +210,45 @@ def explained(
         methods=len(names),
         doses=doses,
         seeds=seeds,
+        measured=measured,
     )
+
+
+def _measured(
+    x: np.ndarray,
+    y: np.ndarray,
+    kept: np.ndarray,
+    names: Sequence[str],
+    item_variance: float,
+    least_range: float,
+) -> Measured:
+    """How well the runs of `kept` were measured, and why that is too little."""
+    present = np.flatnonzero(kept.any(axis=(1, 2)))
+    figures, reason = [], None
+    for out in (None, *present.tolist()):
+        part = kept.copy()
+        part[[] if out is None else out] = False
+        lost = reliability(y, part, item_variance=item_variance)
+        moved = reliability(x, part)
+        spread = float(np.ptp(y[part.all(axis=2)].mean(axis=1)))
+        figures.append((lost, moved, spread))
+        of = "" if out is None else f" of all methods but {names[out]!r}"
+        if reason is None:
+            reason = _too_poor(lost, moved, spread, least_range, of)
+    lost, moved, spread = (min(column) for column in zip(*figures, strict=True))
+    return Measured(lost, moved, spread, figures[0][0] * figures[0][1], reason)
+
+
+def _too_poor(lost: float, moved: float, spread: float, least: float, of: str) -> str | None:
+    if spread <= least and least > 0:
+        return f"forgetting{of} differs between arms by {spread:.3f}, no more than {least:g}"
+    for what, found in (("forgetting", lost), ("drift", moved)):
+        if found < LEAST_RELIABILITY:
+            return (
+                f"{what}{of} has a reliability of {found:.2f} from run to run, below {LEAST_RELIABILITY:g}: "
+                "what differs may be seeds and items alone"
+            )
+    return None
 
 
 def held_out_errors(
@@ -234,8 +318,8 @@ def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     return slope, float(y.mean()) - slope * float(x.mean())
 
 
-def _log_error(x: np.ndarray, y: np.ndarray, kept: np.ndarray) -> Effect:
-    """`log(sum e / sum b)` with its jackknife error over methods."""
+def _log_error(x: np.ndarray, y: np.ndarray, kept: np.ndarray, measured: Measured) -> Effect:
+    """`log(sum e / sum b)` with its jackknife error over methods; unknown where too little was measured."""
 
     def ratio(methods: np.ndarray) -> float:
         errors, means = held_out_errors(x[methods], y[methods], kept[methods])
@@ -246,7 +330,8 @@ def _log_error(x: np.ndarray, y: np.ndarray, kept: np.ndarray) -> Effect:
     left = np.array([ratio(present[present != m]) for m in present])
     count = len(present)
     stderr = sqrt((count - 1) / count * float(((left - left.mean()) ** 2).sum()))
-    scales = (Scale(stderr, float(count - 1)),) if stderr > ROUNDING else ()
+    known = stderr > ROUNDING and measured.too_poor is None
+    scales = (Scale(stderr, float(count - 1)),) if known else ()
     return Effect(ratio(present), scales, x.shape[2], count)
 
 

@@ -104,10 +104,12 @@ class Unexplained:
     """A scalar `drift` does not explain forgetting: of methods it has not seen it predicts too little.
 
     Effect: the share of forgetting's spread that a line on drift through all *other* methods explains of a
-    method's runs (`stats.explained`, a skill; 1 is all, 0 no more than their mean). Supported where its
-    interval lies below `margin`. Contradicted where it lies above, with and without the stress arms, and
+    method's runs (`stats.explained`, a skill; 1 is all, 0 no more than their mean), divided by the share that a
+    perfect line could have explained, given how well both were measured. Supported where its interval lies below
+    `margin`. Contradicted where it lies above, with and without the stress arms, and
     drifts that are dealt to other methods explain less (permutation p at the same level): one arm that is
-    destroyed makes a line of any drift.
+    destroyed makes a line of any drift. Undecided where forgetting differs between arms by no more than
+    `least_range`, or forgetting or drift has a reliability below 0.8 over runs: noise is unexplained by anything.
 
     `methods` lists each method's arms as doses, in order; fewer than 6 methods x 4 doses x 2 seeds leave it
     undecided. `drift`: `mmd2_hidden`, `mmd2_lexical`, `kl_to_base` (nats a state, own states), `update_norm`.
@@ -121,6 +123,7 @@ class Unexplained:
     stress: tuple[str, ...] = field(default=())
     baseline: str = BASE
     margin: float = 0.5
+    least_range: float = 0.03
     primary: bool = True
     unit: Unit = "seeds"
 
@@ -212,6 +215,8 @@ def _check_unexplained(claim: Unexplained, where: str, *, drift: bool) -> None:
             raise ConfigError(
                 f"{where}.stress: {name!r} is no dose of its methods; {nearest(name, own)}"
             )
+    if not isfinite(claim.least_range) or claim.least_range < 0:
+        raise ConfigError(f"{where}.least_range: {claim.least_range} is not a number >= 0")
     if not claim.margin < 1:
         raise ConfigError(f"{where}.margin: a share below 1, found {claim.margin}")
     if claim.unit != "seeds":

@@ -31,14 +31,18 @@ class Explanation:
     n_items: int
 
     def p_unexplained(self, margin: float) -> float | None:
-        """One-sided p of "drift explains at least `margin`": small where it explains less."""
-        return stats.p_above(self.of.log_error, log(1 - margin))
+        """One-sided p of "drift explains `margin` of what it could, or more": small where it explains less."""
+        return stats.p_above(self.of.log_error, self._threshold(margin))
 
     def p_explains(self, margin: float) -> float:
-        """One-sided p of "drift explains less than `margin`": all arms, without stress, and by chance."""
+        """One-sided p of "drift explains less than that": all arms, without stress, and by chance."""
         parts = (self.of.log_error, self.of.without_stress)
-        ps = [None if part is None else stats.p_below(part, log(1 - margin)) for part in parts]
+        at = self._threshold(margin)
+        ps = [None if part is None else stats.p_below(part, at) for part in parts]
         return max(inf if p is None else p for p in (*ps, self.of.p_permutation))
+
+    def _threshold(self, margin: float) -> float:
+        return log(1 - margin * self.of.measured.ceiling)
 
     def sentence(
         self,
@@ -52,9 +56,11 @@ class Explanation:
         shown = "unknown" if bounds is None else " to ".join(number(b, sign=True) for b in bounds)
         said = (
             f"Of the forgetting of a method that it has not seen, {DRIFTS[claim.drift]} explains a share of "
-            f"{number(of.skill, sign=True)} ({100 * level:.3g} % interval {shown}; {of.methods} methods, "
-            f"{of.doses} doses, {of.seeds} seeds; error {number(of.rmse_held_out)} where the mean of the other "
-            f"methods has {number(of.rmse_of_mean)}); R² of all runs {number(of.r2, 2)}, without the stress arms "
+            f"{number(of.of_ceiling, sign=True)} of what a perfect line could have explained ({100 * level:.3g} % "
+            f"interval {shown}; {of.methods} methods, {of.doses} doses, {of.seeds} seeds; a share of "
+            f"{number(of.skill, sign=True)} where noise allows {number(of.measured.ceiling, 2)}; reliability of "
+            f"forgetting {number(of.measured.forgetting, 2)}, of drift {number(of.measured.drift, 2)}, or more; "
+            f"error {number(of.rmse_held_out)} where the mean of the other methods has {number(of.rmse_of_mean)}); R² of all runs {number(of.r2, 2)}, without the stress arms "
             f"{'unknown' if of.r2_without_stress is None else number(of.r2_without_stress, 2)}, permutation p "
             f"over methods {'unknown' if of.p_permutation is None else f'{of.p_permutation:.2g}'}"
         )
@@ -62,7 +68,7 @@ class Explanation:
         if outcome == "supported":
             return f"{said}: wholly below {margin}."
         if outcome == "contradicted":
-            return f"{said}: wholly above {margin}, with and without stress, so what was predicted is excluded."
+            return f'{said}: wholly above {margin}, with and without stress, so that "it explains less" is excluded.'
         if bounds is not None and bounds[0] > claim.margin:
             return (
                 f"{said}: above {margin}, but not without the stress arms, or not against drifts of other "
@@ -95,6 +101,7 @@ def explain(
     }
     loss: dict[tuple[str, int], float] = {}
     n_items = 0
+    losses: dict[tuple[str, int], list[np.ndarray]] = {}
     baseline = where(scores, arm=claim.baseline)
     for arm in own_arms(claim):
         mine = where(scores, arm=arm)
@@ -104,6 +111,7 @@ def explain(
             tables = [differences(both, arm, claim.baseline, task, fixed) for task in tasks]
             if all(table.values.size for table in tables):
                 loss[arm, int(seed)] = -float(np.mean([t.values.mean() for t in tables]))
+                losses[arm, int(seed)] = [-table.values[0] for table in tables]
                 n_items = sum(table.n_items for table in tables)
     points = loss.keys() & drift.keys()
     counts = {
@@ -128,4 +136,22 @@ def explain(
     if same := stats.nothing_to_explain(lost, stress):
         return f"Claim {claim.name}: {same}, so there is nothing for drift to explain."
     moved = {method: table(drift, doses) for method, doses in claim.methods.items()}
-    return Explanation(stats.explained(moved, lost, stress), n_items)
+    by_task = [
+        np.array([[losses[arm, seed][t] for seed in seeds] for arm in own_arms(claim)])
+        for t in range(len(tasks))
+    ]
+    if any(table.shape[2] < 2 for table in by_task):
+        return "A retention task with a single item, or cluster of items, leaves the error of forgetting unknown."
+    found = stats.explained(
+        moved,
+        lost,
+        stress,
+        item_variance=stats.shared_item_variance(by_task),
+        least_range=claim.least_range,
+    )
+    if found.measured.too_poor is not None:
+        return (
+            f"Whether {DRIFTS[claim.drift]} explains forgetting cannot be decided here: "
+            f"{found.measured.too_poor}."
+        )
+    return Explanation(found, n_items)

@@ -107,12 +107,12 @@ class _Comparison:
     @property
     def value(self) -> float:
         """What is reported; the effect of an explanation is a logarithm."""
-        return self.effect.value if self.explanation is None else self.explanation.of.skill
+        return self.effect.value if self.explanation is None else self.explanation.of.of_ceiling
 
     def bounds(self, alpha: float) -> tuple[float, float] | None:
         """Its interval, on the scale of `value`."""
         if self.explanation is not None:
-            return self.explanation.of.interval(alpha)
+            return self.explanation.of.interval_of_ceiling(alpha)
         return stats.interval(self.effect, alpha)
 
 
