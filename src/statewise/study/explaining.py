@@ -60,7 +60,8 @@ class Explanation:
             f"interval {shown}; {of.methods} methods, {of.doses} doses, {of.seeds} seeds; a share of "
             f"{number(of.skill, sign=True)} where noise allows {number(of.measured.ceiling, 2)}; reliability of "
             f"forgetting {number(of.measured.forgetting, 2)}, of drift {number(of.measured.drift, 2)}, or more; "
-            f"error {number(of.rmse_held_out)} where the mean of the other methods has {number(of.rmse_of_mean)}); R² of all runs {number(of.r2, 2)}, without the stress arms "
+            f"error {number(of.rmse_held_out)} where the mean of the other methods has "
+            f"{number(of.rmse_of_mean)}); R² of all runs {number(of.r2, 2)}, without the stress arms "
             f"{'unknown' if of.r2_without_stress is None else number(of.r2_without_stress, 2)}, permutation p "
             f"over methods {'unknown' if of.p_permutation is None else f'{of.p_permutation:.2g}'}"
         )
