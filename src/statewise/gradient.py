@@ -19,7 +19,7 @@ from torch import Tensor
 
 from statewise.arms import Stream, Term
 from statewise.objectives.policy_gradient import sampling_logprobs
-from statewise.objectives.rows import or_now, reads_rows, row_means
+from statewise.objectives.rows import or_now, reads_rows, row_log_ratios
 from statewise.policy import Policy
 from statewise.ranks import over_ranks
 from statewise.signals import CACHE_ELEMENTS, CHUNK_ELEMENTS, FEWEST_STATES, Labels, Signal
@@ -187,8 +187,8 @@ def _with_rows(
         policy = or_now(states, states.logprobs) if own_ratio else states.logprobs
         weights = factor * term.importance(states, policy, factor)
     if reads_rows(term.objective):
-        ratios = term.objective.log_ratios(states, signal)
-        seen = replace(states, row_log_ratio=row_means(ratios, factor, states.row))
+        whole = row_log_ratios(term.objective, states, signal, factor)
+        seen = replace(states, row_log_ratio=whole)
     return seen, weights
 
 

@@ -226,8 +226,9 @@ class States:
     roles (`dataset`, `student`, `teacher`).
 
     Two fields are nan unless a term asks for them, and never carry a gradient: `logprobs` of the
-    actions under the student as it is now (at `temperature`), and `row_log_ratio`, the mean over
-    the state's whole row of the log-ratio that the term's objective names.
+    actions under the student as it is now (at `temperature`), and `row_log_ratio`, the mean
+    or sum of the log-ratio that the term's objective names, over the states of the row that the term
+    speaks of.
     """
 
     token_ids: Int[Tensor, "M L"]

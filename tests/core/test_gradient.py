@@ -19,12 +19,14 @@ from enumerable import (
     A,
     B,
     assert_same,
+    completion_logits,
     gradient,
     gradient_of,
     ids,
     prompt,
     rollout,
     row,
+    tabular,
     tiny,
 )
 from torch import Tensor
@@ -51,6 +53,7 @@ from statewise.rewards import ExactAnswer, Outcome
 from statewise.signals import Labels
 from statewise.sources import Continuation, Dataset, Learner
 from statewise.supervision import (
+    ConstantAdvantage,
     Context,
     GroupAdvantage,
     OwnActions,
@@ -164,8 +167,7 @@ def row_losses(student, term: Term, t: Trajectory, label: Labels, old) -> list:
     objective = term.objective
     if isinstance(objective, SequenceRatio):
         gaps = [w * (n - b) for w, n, b in zip(weights, new, before, strict=True)]
-        shrunk = 1.0 if objective.over == "sum" else sum(weights)
-        ratio = (sum(gaps) / shrunk).exp() if places else None
+        ratio = (sum(gaps) / sum(weights)).exp() if places else None
         values = [bounded(objective, ratio, a) for a in advantages]
     elif isinstance(objective, ClippedSurrogate):
         values = [
@@ -185,7 +187,7 @@ def row_losses(student, term: Term, t: Trajectory, label: Labels, old) -> list:
             for j in places
         ]
         gaps = [float(n - x[t.token_ids[j]]) for n, x, j in zip(now, told, places, strict=True)]
-        if objective.level == "sequence":
+        if objective.level == "sequence" and places:
             mean = sum(w * g for w, g in zip(weights, gaps, strict=True)) / sum(weights)
             gaps = [mean] * len(gaps)
         held = [min(max(np.exp(g), objective.low), objective.high) for g in gaps]
@@ -447,6 +449,7 @@ def policy_gradients(student, teacher, one, near, far) -> dict[str, tuple]:
         "gspo, inside": grouped(SequenceRatio(0.2, 0.25), old=near, normaliser="sequence"),
         "gspo, clipped": grouped(SequenceRatio(0.05, 0.1), old=far, normaliser="sequence"),
         "gspo, weights": grouped(SequenceRatio(0.2, 0.25), weighted, far),
+        **parts_of_rows(student, teacher),
         "truncated": grouped(ClippedSurrogate(), old=near, importance=Importance(1.2)),
         "masked": grouped(Reinforce(), importance=Importance(1.2, "mask")),
         "truncated by sequence": grouped(
@@ -464,8 +467,69 @@ def policy_gradients(student, teacher, one, near, far) -> dict[str, tuple]:
     }
 
 
+def parts_of_rows(student, teacher) -> dict[str, tuple]:
+    """Two terms on one row, each on its own owner, one of them with a ratio of its part of the row."""
+    source = Continuation(teacher, 2, 4, supervised=("student", "teacher"))
+    rows = branch_rows()
+    old = old_logprobs(student, rows, 0.1)
+    mine = Term(
+        GroupAdvantage(ExactAnswer()),
+        SequenceRatio(0.2, 0.25),
+        normaliser="sequence",
+        on=("student",),
+    )
+    gold = Term(OwnActions(), CrossEntropy(), on=("teacher",))
+    weighed = Term(ReferenceActions(tiny(2, name="base")), ImportanceWeighted(), on=("teacher",))
+    told = Term(TeacherDistribution(teacher), KLStudentTeacher(), on=("student",))
+    walk = replace(source, samples_per_prompt=2)
+
+    def both(*terms: Term) -> tuple:
+        return student, [rollout(stream(walk, *terms), rows, ADVANTAGES[:3], old=old)]
+
+    return {"gspo, part of a row": both(mine, gold), "iw-sft, part of a row": both(weighed, told)}
+
+
+def test_a_ratio_over_the_sum_is_that_of_the_part_of_the_row_that_the_term_speaks_of():
+    """Root of two, branch of two: `s` is the likelihood ratio of the root, and its gradient is the root's alone.
+
+    log-ratios are log pi + 1 of either token; the loss counts the row once for each of its two states.
+    """
+    student, teacher = tabular(0), tabular(1, name="teacher:mild")
+    start = prompt(A)
+    made = row(start, Segment("student@0", ids(A, B)), Segment("teacher:mild@0", ids(A, EOS)))
+    made = replace(made, sampling=Sampling())
+    old = [np.array([np.nan, -1, -1, -1, -1], np.float32)]
+    source = Continuation(teacher, 2, 2, supervised=("student", "teacher"))
+    term = Term(
+        ConstantAdvantage(1.0),
+        SequenceRatio(0.99, 9.0, over="sum"),
+        normaliser="constant",
+        constant_tokens=1.0,
+        on=("student",),
+    )
+    silent = Term(OwnActions(), CrossEntropy(), 0.0, on=("teacher",))
+    (lines,) = completion_logits(student, [A], [(A, B, A, EOS)])
+    steps = lines.log_softmax(-1)
+    root = steps[0, A] + steps[1, B]
+    ratio = float((root + 2).detach().exp())
+    for terms in ((term,), (term, silent)):
+        part = rollout(Stream(PROMPTS, source, terms, 1), [made], [1.0], old=old)
+        loss, found = gradient(student, part)
+        assert loss == pytest.approx(-2 * ratio, abs=1e-14)
+        assert_same(found, gradient_of(-ratio * root, student), atol=1e-14)
+    alone = row(start, Segment("student@0", ids(A, B)), sampling=Sampling())
+    part = rollout(Stream(PROMPTS, source, (term,), 1), [alone], [1.0], old=[old[0][:3]])
+    assert gradient(student, part)[0] == pytest.approx(-2 * ratio, abs=1e-14)
+
+
 CASES = list(cases())
-ROUNDED = ("on", "sft, weights", "gspo, weights")
+ROUNDED = (
+    "on",
+    "sft, weights",
+    "gspo, weights",
+    "gspo, part of a row",
+    "iw-sft, part of a row",
+)
 """Divisors of 5, 3 and 12 are not exact in the float32 factors."""
 
 

@@ -28,7 +28,7 @@ from statewise.objectives import (
     SequenceRatio,
 )
 from statewise.objectives.divergence import kl
-from statewise.objectives.rows import row_means
+from statewise.objectives.rows import row_log_ratios
 from statewise.signals import (
     Actions,
     Advantages,
@@ -383,17 +383,41 @@ def test_sequence_ratio_by_hand(row, worth, loss, share):
     assert logits.grad[0, 0].item() == pytest.approx(share * 0.7, abs=1e-15)
 
 
-def test_the_ratio_of_a_sum_is_the_completions_own_likelihood_ratio():
-    """Log-ratios 0.1 and 0.2 of a row: 0.15 on the mean, 0.3 in sum; the other row has 0.4 alone."""
+@pytest.mark.parametrize(
+    ("over", "weights", "expected"),
+    [
+        ("mean", (1.0, 1.0, 1.0), [0.15, 0.15, 0.4]),
+        ("sum", (1.0, 1.0, 1.0), [0.3, 0.3, 0.4]),
+        ("mean", (3.0, 1.0, 1.0), [0.125, 0.125, 0.4]),
+        ("sum", (3.0, 1.0, 0.5), [0.3, 0.3, 0.4]),
+        ("mean", (0.0, 1.0, 1.0), [0.2, 0.2, 0.4]),
+        ("sum", (0.0, 1.0, 1.0), [0.2, 0.2, 0.4]),
+        ("sum", (1.0, 1.0, 0.0), [0.3, 0.3, 0.0]),
+    ],
+)
+def test_the_ratio_of_a_row_is_over_the_states_that_the_term_speaks_of(over, weights, expected):
+    """Log-ratios 0.1 and 0.2 of a row: 0.15 on the mean, 0.3 in sum; the other row has 0.4 alone.
+
+    A weight is a state's part of the mean; in the sum a state counts once or not at all.
+    """
     here = replace(
         sampled(0.0, 0.0, 0.0, rows=(0, 0, 1)),
         logprobs=torch.tensor([-0.9, -0.8, -0.6], dtype=torch.float64),
         old_logprobs=-torch.ones(3, dtype=torch.float64),
     )
-    for over, expected in (("mean", [0.15, 0.15, 0.4]), ("sum", [0.3, 0.3, 0.4])):
-        gaps = SequenceRatio(over=over).log_ratios(here, advantage(1.0))
-        found = row_means(gaps, torch.ones(3), here.row)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+    spoken = torch.tensor(weights, dtype=torch.float64)
+    found = row_log_ratios(SequenceRatio(over=over), here, advantage(1.0), spoken)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
+def test_a_log_ratio_that_does_not_exist_where_the_term_is_silent_is_no_part_of_the_row():
+    here = replace(
+        sampled(0.0, 0.0, rows=(0, 0)),
+        logprobs=torch.tensor([-0.9, -0.8], dtype=torch.float64),
+    )
+    told = Reference(torch.tensor([-1.0, math.nan], dtype=torch.float64))
+    found = row_log_ratios(ImportanceWeighted(), here, told, torch.tensor([1.0, 0.0]).double())
+    np.testing.assert_allclose(found, [0.1, 0.1], rtol=0, atol=1e-12)
 
 
 def sampled(*gaps: float, rows: tuple[int, ...]) -> States:

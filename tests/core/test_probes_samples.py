@@ -37,7 +37,7 @@ from statewise.probes.audit import on_policy_audit
 from statewise.probes.behaviour import behaviour, pass_at_k, retained
 from statewise.probes.c2st import two_sample_classifier
 from statewise.probes.coverage import diversity, precision_recall
-from statewise.probes.drift import lexical_jaccard, plain_distances
+from statewise.probes.drift import drift_between, lexical_jaccard, plain_distances
 from statewise.probes.geometry import update_geometry
 from statewise.probes.interference import gradient_geometry
 from statewise.probes.repair import repair_curve
@@ -462,6 +462,33 @@ def test_plain_distances_have_a_floor_and_their_level():
     moved = plain_distances(x, y + 3, permutations=39, seed=0)
     assert moved.centroid.p_value == moved.sliced_wasserstein.p_value == 1 / 40
     assert moved.centroid.value > 2 * moved.centroid.floor
+
+
+def test_a_feature_that_never_changes_changes_nothing_whatever_its_value():
+    """0.1 everywhere deviates by rounding alone (1.4e-17 of six): divided by that it would be all there is."""
+    x, y = features(90, 0), features(90, 1, shift=0.5)
+
+    def wider(table: np.ndarray) -> np.ndarray:
+        return np.c_[table, np.full(len(table), 0.1)]
+
+    assert 0 < wider(np.r_[x, y]).std(0)[-1] < 1e-15, "rounding does not show here"
+    plain, more = (
+        drift_between(*(t.reshape(30, 3, -1) for t in pair), permutations=19, seed=0)
+        for pair in ((x, y), (wider(x), wider(y)))
+    )
+    assert more.mmd2 == pytest.approx(plain.mmd2, abs=1e-12)
+    assert more.p_value == plain.p_value
+    plain, more = (precision_recall(*pair, **BOTH) for pair in ((x, y), (wider(x), wider(y))))
+    assert (more.precision.value, more.recall.value) == (
+        plain.precision.value,
+        plain.recall.value,
+    )
+    plain, more = (
+        two_sample_classifier(*pair, **BOTH).auc.value for pair in ((x, y), (wider(x), wider(y)))
+    )
+    assert more == pytest.approx(plain, abs=1e-9)
+    twice = plain_distances(*(wider(t).reshape(30, 3, -1) for t in (x, x)), permutations=3, seed=0)
+    assert twice.centroid.value == 0
 
 
 def test_jaccard_of_texts_without_words():

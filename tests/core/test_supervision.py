@@ -27,6 +27,7 @@ from statewise.supervision import (
     TeacherLogRatio,
     TeacherMixture,
 )
+from statewise.supervision.advantage import spread
 from statewise.supervision.log_ratio import returns_to_go
 from statewise.trajectory import Sampling, Segment, gather_states
 
@@ -175,6 +176,45 @@ def test_a_group_is_silent_where_every_advantage_is_0_and_not_where_one_is():
     )
     assert found.values.tolist() == [-0.5, 0.0, 0.5, 0.0, 0.0]
     assert found.figures == {"reward_mean": 0.5, "silent_group_share": 0.5}
+
+
+def always(prompt, completion, value):
+    return value
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 6, 7, 8, 10, 49])
+@pytest.mark.parametrize("value", [0.1, 0.7, -1.1, 1e-9, 1 / 3])
+def test_equal_rewards_say_nothing_whatever_their_value_and_number(value, n):
+    """A mean of n equal numbers is their value only but for rounding: 3 times 0.1 has the mean 0.10000000000000002."""
+    rows = samples(*[("g", (A,) * (i % 4) + (EOS,)) for i in range(n)])
+    reward = PythonReward(f"{__file__}:always", {"value": value})
+    for supervision in (
+        GroupAdvantage(reward),
+        GroupAdvantage(reward, scale="none"),
+        LeaveOneOut(reward),
+    ):
+        found = supervision.label(rows)
+        assert not found.values.any()
+        assert found.figures == {"reward_mean": value, "silent_group_share": 1.0}
+    baseline = RewardBaseline(reward).label(rows)
+    assert not baseline.values.any()
+    assert baseline.figures == {"reward_mean": value}
+    paid = np.float32(value)
+    found = ProcessReward(Outcome(reward), baseline=float(paid)).label(rows)
+    assert not any(line[1:].any() for line in found.per_token)
+    assert found.figures == {"reward_mean": float(paid)}
+    assert spread(np.full(n, value)) == 0.0
+
+
+def nearly(prompt, completion):
+    return 0.1 if completion else 0.1 + 2e-17 + 1e-16
+
+
+def test_rewards_that_differ_by_the_last_bit_are_not_silent():
+    """Silence is decided by the rewards, not by what is left of their differences in float32."""
+    rows = samples(("g", (EOS,)), ("g", (A, EOS)))
+    found = GroupAdvantage(PythonReward(f"{__file__}:nearly"), scale="none").label(rows)
+    assert found.figures["silent_group_share"] == 0.0
 
 
 def not_a_number(prompt, completion, value):

@@ -154,9 +154,9 @@ MUTANTS = (
     Mutant(
         "row ratio",
         "a row's mean counts states of other owners",
-        HOME,
-        "row_means(ratios, factor, states.row)",
-        "row_means(ratios, torch.ones_like(factor), states.row)",
+        "objectives/rows.py",
+        "row_means(ratios, weights, states.row)",
+        "row_means(ratios, torch.ones_like(weights), states.row)",
         (f"{TEST}::test_gradient_and_loss_equal_the_loss_written_out",),
     ),
     Mutant(

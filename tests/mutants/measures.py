@@ -151,4 +151,14 @@ MUTANTS = (
         "stats.norm.ppf((1 + level) / 2)",
         (f"{STATS}::test_coverage_of_wilson_and_of_t_over_three_seeds",),
     ),
+    Mutant(
+        "rounding",
+        "a constant feature is divided by its rounding",
+        "probes/scale.py",
+        "features.min(0) < features.max(0)",
+        "features.std(0) > 0",
+        (
+            "core/test_probes_samples.py::test_a_feature_that_never_changes_changes_nothing_whatever_its_value",
+        ),
+    ),
 )

@@ -139,10 +139,30 @@ MUTANTS = (
     Mutant(
         "row ratio",
         "a sum over a row is its mean",
-        SEQUENCE,
-        "return gaps * row_sums(torch.ones_like(gaps), states.row)",
-        "return gaps",
-        (f"{TEST}::test_the_ratio_of_a_sum_is_the_completions_own_likelihood_ratio",),
+        "objectives/rows.py",
+        'if objective.over == "sum":',
+        'if objective.over == "none":',
+        (f"{TEST}::test_the_ratio_of_a_row_is_over_the_states_that_the_term_speaks_of",),
+    ),
+    Mutant(
+        "row ratio",
+        "a sum is the mean of the term's states times all states of the row",
+        "objectives/rows.py",
+        "return row_sums(ratios, states.row)",
+        "return row_means(ratios, weights, states.row) * row_sums(torch.ones_like(ratios), states.row)",
+        (
+            "core/test_gradient.py::test_a_ratio_over_the_sum_is_that_of_the_part_of_the_row_that_the_term_speaks_of",
+        ),
+    ),
+    Mutant(
+        "row ratio",
+        "a row's ratio takes log-ratios where its term is silent",
+        "objectives/rows.py",
+        "torch.where(spoken, objective.log_ratios(states, signal), 0.0)",
+        "objective.log_ratios(states, signal)",
+        (
+            f"{TEST}::test_a_log_ratio_that_does_not_exist_where_the_term_is_silent_is_no_part_of_the_row",
+        ),
     ),
     Mutant(
         "row ratio",

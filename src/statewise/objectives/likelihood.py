@@ -92,6 +92,7 @@ class ImportanceWeighted:
 
     kind: ClassVar[str] = "importance_weighted"
     reads: ClassVar[tuple[str, ...]] = ()
+    over: ClassVar[Literal["mean"]] = "mean"
     level: Literal["sequence", "token"] = "sequence"
     low: float = 0.0
     high: float = 16.0

@@ -8,7 +8,7 @@ anyway), and each state then brings its own share of the gradient.
 
 from __future__ import annotations
 
-from typing import Protocol, TypeGuard
+from typing import Literal, Protocol, TypeGuard, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -18,10 +18,16 @@ from statewise.signals import Signal
 from statewise.trajectory import States
 
 
+@runtime_checkable
 class ReadsRows(Protocol):
-    """An objective that wants `states.row_log_ratio`: the row's mean of `log_ratios`."""
+    """An objective that wants `states.row_log_ratio`: the row's mean or sum of `log_ratios`."""
 
     reads_rows: bool
+
+    @property
+    def over(self) -> Literal["mean", "sum"]:
+        """What is taken of a row's log-ratios, over the states that the term speaks of."""
+        ...
 
     def log_ratios(self, states: States, signal: Signal) -> Float[Tensor, " N"]:
         """The log-ratio of each action, from `states.logprobs`; no gradient."""
@@ -36,6 +42,34 @@ def reads_rows(objective: object) -> TypeGuard[ReadsRows]:
     (True, False)
     """
     return getattr(objective, "reads_rows", False)
+
+
+def row_log_ratios(
+    objective: ReadsRows, states: States, signal: Signal, weights: Float[Tensor, " N"]
+) -> Float[Tensor, " N"]:
+    """What `objective` takes of each state's row, over the states where the term speaks (weight not 0).
+
+    A row may hold states of other terms: those are no part of this one's mean, sum or count.
+
+    mean  `sum_t w_t x_t / sum_t w_t`
+    sum   `sum_t x_t`, each state once: the likelihood ratio of these tokens
+
+    >>> from dataclasses import replace
+    >>> from statewise.example import states
+    >>> from statewise.objectives import SequenceRatio
+    >>> from statewise.signals import Advantages
+    >>> seen = states(1, 2, 3, old=[-1.0, -1.0, -1.0])
+    >>> seen = replace(seen, logprobs=torch.tensor([-1.5, -2.0, -9.0]))
+    >>> weights, told = torch.tensor([0.5, 0.5, 0.0]), Advantages(torch.ones(3))
+    >>> [row_log_ratios(SequenceRatio(over=over), seen, told, weights).tolist() for over in ("mean", "sum")]
+    [[-0.75, -0.75, -0.75], [-1.5, -1.5, -1.5]]
+    """
+    spoken = weights != 0
+    # Where the term does not speak a log-ratio need not exist: 0 times nan is nan.
+    ratios = torch.where(spoken, objective.log_ratios(states, signal), 0.0)
+    if objective.over == "sum":
+        return row_sums(ratios, states.row)
+    return row_means(ratios, weights, states.row)
 
 
 def row_means(

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from statewise.objectives.policy_gradient import check_clip, clipped, sampling_logprobs
-from statewise.objectives.rows import or_now, row_sums
+from statewise.objectives.rows import or_now
 from statewise.signals import Advantages
 from statewise.trajectory import States
 
@@ -26,8 +25,10 @@ class SequenceRatio:
 
     `over: sum` takes `s = exp(sum_t ...)`, the likelihood ratio of the completion itself, as RLOO does
     in TRL; there the gradient is the whole row's under `constant` with 1 token, and the loss that is
-    reported counts a row once for each of its states.
+    reported counts a row once for each of its states. Where a term speaks of a part of a row, mean and
+    sum are over that part alone.
 
+    >>> import torch
     >>> from dataclasses import replace
     >>> from statewise.example import states
     >>> logits = torch.tensor([[0.5, 0.5]]).log()
@@ -48,11 +49,8 @@ class SequenceRatio:
         check_clip(self.clip_low, self.clip_high)
 
     def log_ratios(self, states: States, signal: Advantages) -> Float[Tensor, " N"]:
-        """`log pi - log pi_old` of each action, no gradient; times the row's states for their sum."""
-        gaps = states.logprobs - or_now(states, states.logprobs)
-        if self.over == "mean":
-            return gaps
-        return gaps * row_sums(torch.ones_like(gaps), states.row)
+        """`log pi - log pi_old` of each action, no gradient."""
+        return states.logprobs - or_now(states, states.logprobs)
 
     def __call__(
         self, logits: Float[Tensor, "N V"], states: States, signal: Advantages

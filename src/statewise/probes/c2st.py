@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 
 from statewise.errors import ConfigError
 from statewise.probes.clusters import Linear
+from statewise.probes.scale import column_scale
 from statewise.seeding import permutation
 from statewise.stats import Estimate
 
@@ -85,8 +86,7 @@ def _fitted(
 ) -> Float[np.ndarray, " K"]:
     from sklearn.linear_model import LogisticRegression  # a second to import
 
-    mean, scale = features.mean(0), features.std(0)
-    scale = np.where(scale > 0, scale, 1.0)
+    mean, scale = features.mean(0), column_scale(features)
     model = LogisticRegression(max_iter=1000).fit((features - mean) / scale, label)
     return model.decision_function((held - mean) / scale).astype(np.float64)
 

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from statewise.errors import ConfigError, DataError
 from statewise.probes.clusters import DEPTHS, linear_mean
+from statewise.probes.scale import column_scale
 from statewise.stats import Estimate
 from statewise.trajectory import Trajectory
 
@@ -102,8 +103,7 @@ def precision_recall(
     Raises ConfigError where k leaves no neighbour.
     """
     pooled = np.concatenate([first, second])
-    scale = pooled.std(0)
-    scaled = pooled / np.where(scale > 0, scale, 1.0)
+    scaled = pooled / column_scale(pooled)
     a, b = scaled[: len(first)], scaled[len(first) :]
     radii = [
         _radii(x, np.asarray(p, dtype=str), k) for x, p in ((a, first_prompts), (b, second_prompts))

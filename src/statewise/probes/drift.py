@@ -19,6 +19,7 @@ from jaxtyping import Float
 from statewise.data import Data
 from statewise.errors import ConfigError, DataError
 from statewise.policy import Policy
+from statewise.probes.scale import column_scale
 from statewise.seeding import seed_for
 from statewise.trajectory import Trajectory, pad
 
@@ -147,8 +148,7 @@ def drift_between(
         )
     x, y = first.reshape(prompts * states, -1), second.reshape(prompts * states, -1)
     pooled = np.concatenate([x, y])
-    scale = pooled.std(0)
-    pooled = pooled / np.where(scale > 0, scale, 1.0)
+    pooled = pooled / column_scale(pooled)
     squares = (pooled**2).sum(1)
     distances = np.maximum(squares[:, None] + squares[None] - 2 * pooled @ pooled.T, 0.0)
     median = float(np.median(distances[np.triu_indices(len(pooled), 1)]))
@@ -211,8 +211,7 @@ def plain_distances(
     """
     prompts, states, width = first.shape
     pooled = np.concatenate([first, second]).reshape(2, prompts, states, width)
-    scale = pooled.reshape(-1, width).std(0)
-    x, y = pooled / np.where(scale > 0, scale, 1.0)
+    x, y = pooled / column_scale(pooled.reshape(-1, width))
     rng = np.random.Generator(np.random.Philox(seed_for(seed, "plain_distances")))
     axes = rng.normal(size=(directions, width))
     axes /= np.linalg.norm(axes, axis=1, keepdims=True)

@@ -51,9 +51,10 @@ class GroupAdvantage:
         rewards = score(self.reward, trajectories)
         advantages = np.zeros(len(rewards), np.float32)
         for members in groups(trajectories):
-            advantages[members] = rewards[members] - rewards[members].mean()
+            centred = rewards[members] - mean(rewards[members])
             if self.scale == "std":
-                advantages[members] /= rewards[members].std(ddof=1) + 1e-4
+                centred /= spread(rewards[members]) + 1e-4
+            advantages[members] = centred
         return in_groups(advantages, rewards, trajectories)
 
     def signal(self, states: States, labels: Labels) -> Advantages:
@@ -83,8 +84,9 @@ class LeaveOneOut:
         rewards = score(self.reward, trajectories)
         advantages = np.zeros(len(rewards), np.float32)
         for members in groups(trajectories):
-            others = (rewards[members].sum() - rewards[members]) / (len(members) - 1)
-            advantages[members] = rewards[members] - others
+            own = rewards[members]
+            others = (own.sum() - own) / (len(members) - 1)
+            advantages[members] = own - np.clip(others, own.min(), own.max())
         return in_groups(advantages, rewards, trajectories)
 
     def signal(self, states: States, labels: Labels) -> Advantages:
@@ -113,8 +115,8 @@ class RewardBaseline:
     def label(self, trajectories: Sequence[Trajectory]) -> Labels:
         """The advantage of each trajectory."""
         rewards = score(self.reward, trajectories)
-        baseline = rewards.mean() if self.baseline == "mean" else self.baseline
-        figures = {"reward_mean": float(rewards.mean())}
+        baseline = mean(rewards) if self.baseline == "mean" else self.baseline
+        figures = {"reward_mean": mean(rewards)}
         return Labels((rewards - baseline).astype(np.float32), figures)
 
     def signal(self, states: States, labels: Labels) -> Advantages:
@@ -176,10 +178,31 @@ def groups(trajectories: Sequence[Trajectory]) -> list[list[int]]:
     return list(found.values())
 
 
+def mean(rewards: Float64[np.ndarray, " M"]) -> float:
+    """The mean, held between the least and the greatest reward: where all are equal it is their own value.
+
+    A sum is rounded, and its quotient may lie beside numbers that are all equal: a group that says
+    nothing would get an advantage.
+
+    >>> mean(np.full(3, 0.1)), float(np.full(3, 0.1).mean())
+    (0.1, 0.10000000000000002)
+    """
+    return float(np.clip(rewards.mean(), rewards.min(), rewards.max()))
+
+
+def spread(rewards: Float64[np.ndarray, " M"]) -> float:
+    """The standard deviation with n - 1, exactly 0 where rewards are equal.
+
+    >>> spread(np.array([1.0, 0.0, 0.0, 0.0])), spread(np.full(3, 0.1))
+    (0.5, 0.0)
+    """
+    return float(np.sqrt(np.square(rewards - mean(rewards)).sum() / (len(rewards) - 1)))
+
+
 def in_groups(
     advantages: np.ndarray, rewards: np.ndarray, trajectories: Sequence[Trajectory]
 ) -> Labels:
-    """Labels with the mean reward and the share of groups that say nothing.
+    """Labels with the mean reward and the share of groups that say nothing, their rewards being equal.
 
     >>> from statewise.example import trajectory
     >>> rows = [trajectory(1, group=name) for name in ("a", "a", "b", "b")]
@@ -188,8 +211,8 @@ def in_groups(
     {'reward_mean': 0.75, 'silent_group_share': 0.5}
     """
     every = groups(trajectories)
-    silent = sum(not advantages[members].any() for members in every)
+    silent = sum(bool((rewards[members] == rewards[members[0]]).all()) for members in every)
     return Labels(
         advantages,
-        {"reward_mean": float(rewards.mean()), "silent_group_share": silent / len(every)},
+        {"reward_mean": mean(rewards), "silent_group_share": silent / len(every)},
     )

@@ -11,6 +11,7 @@ from jaxtyping import Float32
 
 from statewise.rewards import TokenReward
 from statewise.signals import Advantages, Labels
+from statewise.supervision.advantage import mean
 from statewise.supervision.log_ratio import check_discount
 from statewise.trajectory import States, Trajectory
 
@@ -47,7 +48,7 @@ class ProcessReward:
             - np.float32(self.baseline)
             for t, r in zip(trajectories, paid, strict=True)
         ]
-        return Labels(sums, {"reward_mean": float(sums.mean())}, per_token=tokens)
+        return Labels(sums, {"reward_mean": mean(sums.astype(np.float64))}, per_token=tokens)
 
     def signal(self, states: States, labels: Labels) -> Advantages:
         """The advantage of each state's token."""
