@@ -563,7 +563,8 @@ def _report(options: argparse.Namespace) -> None:
 def _serve(options: argparse.Namespace) -> None:
     import signal
 
-    from statewise.report.serve import HOST, serving, site_of
+    from statewise.report.listening import HOST
+    from statewise.report.serve import serving, site_of
 
     # A shell gives what it starts with `&` no Ctrl-C; whoever stops it there says SIGTERM.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

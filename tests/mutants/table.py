@@ -14,6 +14,7 @@ from tests.mutants import (
     methods,
     objectives,
     packing,
+    pages,
     policies,
     probing,
     reading,
@@ -52,6 +53,7 @@ MUTANTS = (
     *study.MUTANTS,
     *probing.MUTANTS,
     *matching.MUTANTS,
+    *pages.MUTANTS,
 )
 
 PITFALLS: dict[str, tuple[str, ...]] = {

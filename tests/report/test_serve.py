@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import http.client
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,8 +24,9 @@ import pytest
 import yaml
 
 from statewise.errors import ConfigError, RunError
+from statewise.report.listening import Limits
 from statewise.report.live import status
-from statewise.report.serve import serving, site_of
+from statewise.report.serve import LIMITS, serving, site_of
 
 
 class Client:
@@ -43,21 +47,55 @@ class Client:
         connection.close()
         return answer.status, {k.lower(): v for k, v in answer.getheaders()}, text
 
+    def raw(self, text: bytes) -> bytes:
+        """What comes back for these bytes; nothing where the server hangs up."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
+            with contextlib.suppress(OSError):
+                connection.sendall(text)
+                connection.shutdown(socket.SHUT_WR)
+            found = b""
+            with contextlib.suppress(ConnectionError):
+                while part := connection.recv(65536):
+                    found += part
+            return found
+
     def data(self, path: str) -> Any:
         code, _, text = self.ask(path)
         assert code == 200, text
         return json.loads(text)
 
 
-@pytest.fixture(scope="module")
-def client(whole: Any) -> Iterator[Client]:
-    server = serving(site_of([whole.run]), 0)
+CROWD = Limits(request_seconds=2.0, answer_seconds=2.0, connections=12)
+
+
+@contextlib.contextmanager
+def served(*runs: Path, limits: Limits = LIMITS) -> Iterator[Client]:
+    """A server of these runs on a free port, and its client."""
+    server = serving(site_of(list(runs)), 0, limits)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield Client(server.server_address[1])
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    try:
+        yield Client(server.server_address[1])
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def client(whole: Any) -> Iterator[Client]:
+    with served(whole.run) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def small(synthetic: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A server with little room and little patience, of a run whose page is made fast."""
+    run = tmp_path_factory.mktemp("small") / "small"
+    with served(
+        synthetic.make_run(run, arms=("base",), seeds=(0,), items=20), limits=CROWD
+    ) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +123,169 @@ def test_only_get_is_answered(client: Client) -> None:
     for method in ("HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"):
         assert client.ask("/", method=method)[0] == 405
     assert client.ask("/", method="TRACE")[0] == 501
+
+
+OWN = b"Host: 127.0.0.1:%d\r\n\r\n"
+BAD_REQUESTS = {
+    "no request line": b"\r\n\r\n",
+    "one word": b"GET\r\n\r\n",
+    "noise": bytes(range(256)) * 4 + b"\r\n\r\n",
+    "of TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    "four words": b"GET / / HTTP/1.1\r\n" + OWN,
+    "no version": b"GET / FTP/1.1\r\n" + OWN,
+    "a version beyond numbers": b"GET / HTTP/\xb2.\xb3\r\n" + OWN,
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "a torn line": b"GET / HTT",
+    "a line too long": b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\n" + OWN,
+    "a header too long": b"GET / HTTP/1.1\r\nX: " + b"a" * 200_000 + b"\r\n" + OWN,
+    "too many headers": b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 500 + OWN,
+    "no host": b"GET / HTTP/1.1\r\n\r\n",
+    "two hosts": b"GET / HTTP/1.1\r\nHost: evil.example\r\n" + OWN,
+    "a host in other letters": b"GET / HTTP/1.1\r\nHost: \xff\xfe\r\n\r\n",
+    "an address that is none": b"GET http://[::1 HTTP/1.1\r\n" + OWN,
+    "an address with a torn bracket": b"GET http://] HTTP/1.1\r\n" + OWN,
+    "another's address": b"GET http://evil.example/status.json HTTP/1.1\r\n" + OWN,
+    "a NUL in the path": b"GET /runs/\x00/ HTTP/1.1\r\n" + OWN,
+    "signs of percent": b"GET /runs/%zz%/%00%ff?%=%&%%% HTTP/1.1\r\n" + OWN,
+    "bytes that are no UTF-8": b"GET /runs/\xff\xfe/?\xff=\xfe HTTP/1.1\r\n" + OWN,
+    "a star": b"OPTIONS * HTTP/1.1\r\n" + OWN,
+    "a tunnel": b"CONNECT evil.example:443 HTTP/1.1\r\n" + OWN,
+    "a post": b"POST / HTTP/1.1\r\nContent-Length: 100000\r\n" + OWN + b"x" * 100_000,
+    "a length that is none": b"POST / HTTP/1.1\r\nContent-Length: many\r\n" + OWN,
+    "a header without a colon": b"GET /none HTTP/1.1\r\nnothing here\r\n" + OWN,
+    "folded headers": b"GET /none HTTP/1.1\r\n  Host: x\r\n" + OWN,
+}
+
+
+@pytest.mark.parametrize("text", BAD_REQUESTS.values(), ids=BAD_REQUESTS)
+def test_a_bad_request_is_refused_and_leaves_no_traceback(
+    small: Client, capfd: pytest.CaptureFixture[str], text: bytes
+) -> None:
+    found = small.raw(text.replace(b"%d", b"%d" % small.port) if OWN in text else text)
+    assert small.ask("/")[0] == 200
+    assert capfd.readouterr() == ("", "")
+    if found:  # else it was dropped
+        line, _, rest = found.partition(b"\r\n")
+        assert re.fullmatch(rb"HTTP/1\.[01] [45]\d\d .*", line), line
+        head, _, body = rest.partition(b"\r\n\r\n")
+        for name in HARDENED:
+            assert f"\n{name}:".encode() in b"\n" + head.lower(), name
+        assert body.count(b"\n") <= 1
+        assert b"pocket" not in found
+
+
+HARDENED = (
+    "content-security-policy",
+    "x-content-type-options",
+    "referrer-policy",
+    "cross-origin-resource-policy",
+    "cache-control",
+)
+
+
+def test_every_answer_has_the_headers_of_the_page(small: Client) -> None:
+    for path, method, host, code in (
+        ("/", "GET", None, 200),
+        ("/status.json", "GET", None, 200),
+        ("/runs/small/", "GET", None, 200),
+        ("/nothing", "GET", None, 404),
+        ("/", "POST", None, 405),
+        ("/", "HEAD", None, 405),
+        ("/", "TRACE", None, 501),
+        ("/", "GET", "evil.example", 403),
+        ("/runs/small/items.json?colour=red", "GET", None, 409),
+        (f"/runs/small/items.json?{'&'.join(f'a{i}=1' for i in range(99))}", "GET", None, 400),
+    ):
+        found, head, _ = small.ask(path, method=method, host=host)
+        assert found == code
+        assert set(HARDENED) <= set(head), (path, method)
+        assert "frame-ancestors 'none'" in head["content-security-policy"]
+        assert head["x-content-type-options"] == "nosniff"
+
+
+def test_clients_that_drip_hold_up_nobody_and_go(
+    small: Client, capfd: pytest.CaptureFixture[str]
+) -> None:
+    small.ask("/runs/small/")  # made once
+    with contextlib.ExitStack() as stack:
+
+        def connect(first: str) -> socket.socket:
+            made = stack.enter_context(socket.socket())
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            made.settimeout(20)
+            made.connect(("127.0.0.1", small.port))
+            made.sendall(first.encode())
+            return made
+
+        own = f"Host: 127.0.0.1:{small.port}\r\n"
+        # The deaf ask for more than their socket holds, and never read it.
+        deaf = [connect(f"GET /runs/small/ HTTP/1.1\r\n{own}\r\n") for _ in range(8)]
+        silent = [connect("") for _ in range(8)]
+        dripping = [connect(f"GET / HTTP/1.1\r\n{own}") for _ in range(4 * CROWD.connections)]
+        began = time.monotonic()
+        while time.monotonic() - began < CROWD.request_seconds + 1:
+            asked = time.monotonic()
+            assert small.ask("/status.json")[0] == 200
+            assert time.monotonic() - asked < 5.0
+            for each in dripping:
+                with contextlib.suppress(OSError):
+                    each.sendall(b"X")
+            time.sleep(0.1)
+        for each in (*silent, *dripping, *deaf):
+            each.settimeout(CROWD.answer_seconds + 1)
+            with contextlib.suppress(ConnectionError):
+                while each.recv(1 << 16):  # a connection that stayed would time out here
+                    pass
+    assert capfd.readouterr().err == ""
+
+
+def test_a_client_that_drips_alone_is_let_go(small: Client) -> None:
+    began = time.monotonic()
+    with (
+        socket.create_connection(("127.0.0.1", small.port), timeout=20) as one,
+        contextlib.suppress(OSError),
+    ):
+        while time.monotonic() - began < 20:
+            one.sendall(b"G")
+            time.sleep(0.05)
+    assert CROWD.request_seconds - 0.5 < time.monotonic() - began < CROWD.request_seconds + 3
+
+
+def test_a_broken_run_is_shown_beside_the_others(
+    synthetic: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    good = synthetic.make_run(tmp_path / "good", arms=("base",), seeds=(0,), items=20)
+    ways: dict[str, Callable[[Path], Any]] = {
+        "gone": shutil.rmtree,
+        "empty": lambda run: (run / "study.yaml").write_text(""),
+        "text": lambda run: (run / "study.yaml").write_text("only words"),
+        "torn": lambda run: (run / "study.yaml").write_text("name: [a\n  b: {"),
+        "list": lambda run: (run / "study.yaml").write_text("- 1\n- 2\n"),
+        "odd": lambda run: (run / "study.yaml").write_text("name: a\narms: 5\nseeds: x\n"),
+        "bytes": lambda run: (run / "study.yaml").write_bytes(b"\xff\xfe\x00"),
+        "rows": lambda run: _put(run / "arms/grpo/seed-0/metrics.jsonl", '{"loss": "high"}\n'),
+        "row": lambda run: _put(run / "arms/grpo/seed-0/metrics.jsonl", "[1, 2]\n"),
+    }
+    runs = [synthetic.make_run(tmp_path / way, arms=(), seeds=(0,)) for way in ways]
+    with served(good, *runs) as client:
+        for run, damage in zip(runs, ways.values(), strict=True):
+            damage(run)
+        found = client.data("/status.json")
+        assert found["good"]["arms"][0]["seeds"][0]["state"] == "done"
+        for way in ways:
+            assert "\n" not in found[way]["error"], way
+            assert found[way]["error"], way
+            for page in ("", "verdicts.json"):
+                code, _, text = client.ask(f"/runs/{way}/{page}")
+                assert code in (409, 500) or way in ("rows", "row"), (way, page, code)
+                assert code == 200 or text.count("\n") == 1
+        assert client.ask("/runs/good/")[0] == 200
+    assert capfd.readouterr() == ("", "")
+
+
+def _put(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
 
 
 @pytest.mark.parametrize(
@@ -166,11 +367,7 @@ def test_a_run_in_progress_is_served(synthetic: Any, tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "lo')  # torn
     (run / "arms" / "grpo" / "seed-0" / "budget.json").unlink()
-    server = serving(site_of([run]), 0)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        client = Client(server.server_address[1])
+    with served(run) as client:
 
         def state() -> dict[str, Any]:
             arms = client.data("/status.json")["live"]["arms"]
@@ -190,10 +387,6 @@ def test_a_run_in_progress_is_served(synthetic: Any, tmp_path: Path) -> None:
         assert {v["verdict"] for v in found} == {"undecided"}
         (folder / "metrics.jsonl").write_text("{broken}\n{}\n")
         assert "damaged" in client.data("/status.json")["live"]["error"]
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def test_nulls_stand_beside_arms_and_no_arm_does_more_than_its_budget(

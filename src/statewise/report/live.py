@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from statewise.errors import RunError
 from statewise.store import RunFolder, read_json, read_rows
 from statewise.study.claims import BASE
 from statewise.study.probe_results import asked_at_the_end
@@ -44,7 +45,7 @@ def _stat(path: Path) -> tuple[int, int] | None:
 
 def status(run_dir: Path) -> dict[str, Any]:
     """Progress and curves of a run as plain data. Raises RunError where it is no run folder."""
-    study = yaml.safe_load(RunFolder(run_dir).must_exist().read_text(encoding="utf-8"))
+    study = _study(run_dir)
     seeds = study.get("seeds") or [0]
     seeds = list(range(seeds)) if isinstance(seeds, int) else [int(seed) for seed in seeds]
     probed = asked_at_the_end(study)
@@ -64,6 +65,17 @@ def status(run_dir: Path) -> dict[str, Any]:
         "idle_seconds": round(max(0.0, time.time() - newest / 1e9)),
         "measured": sum(1 for name, *_ in known if name.endswith("budget.json")),
     }
+
+
+def _study(run_dir: Path) -> Mapping[str, Any]:
+    path = RunFolder(run_dir).must_exist()
+    try:
+        study = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RunError(f"{path} cannot be read ({error})") from error
+    if not isinstance(study, Mapping):
+        raise RunError(f"{path} is no study: keys and values are expected")
+    return study
 
 
 def _made(study: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | None]:

@@ -1,6 +1,6 @@
 """`statewise serve`: whole and live runs in a browser on this machine.
 
-The standard library's server, bound to 127.0.0.1. What it answers, all by GET:
+Bound to 127.0.0.1 (`listening.py`). What it answers, all by GET:
 
     /                            every run side by side: progress, curves, verdicts
     /status.json                 the same as data, asked for every two seconds
@@ -21,40 +21,27 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from markupsafe import Markup
 
-from statewise.errors import ConfigError, StatewiseError
+from statewise.errors import StatewiseError
 from statewise.report import live, sections, theme
 from statewise.report.item_rows import page_of
+from statewise.report.listening import Answer, Limits, listening, plain_answer
 from statewise.report.material import gather
 from statewise.report.page import Served, asset, content_policy, joined, page, template_environment
 from statewise.store import RunFolder
 from statewise.study.results import summarise
 from statewise.study.rows import Results
 
-HOST = "127.0.0.1"
 SHARED = ("text.js", "theme.js")
 FETCHES = "; connect-src 'self'"
-HTML, JSON, TEXT = (
-    "text/html; charset=utf-8",
-    "application/json; charset=utf-8",
-    "text/plain; charset=utf-8",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What goes back: a type, a body, the content policy of a page."""
-
-    kind: str
-    body: str
-    policy: str = "default-src 'none'"
-    code: HTTPStatus = HTTPStatus.OK
+LIMITS = Limits()
+HTML, JSON = "text/html; charset=utf-8", "application/json; charset=utf-8"
 
 
 @dataclass(slots=True)
@@ -83,63 +70,23 @@ def site_of(run_dirs: list[Path]) -> Site:
     return Site(runs)
 
 
-def serving(site: Site, port: int) -> ThreadingHTTPServer:
-    """A server that is bound and not yet running. Raises ConfigError for a port that is none or is taken."""
-    if not 0 <= port <= 65535:
-        raise ConfigError(f"--port must be between 0 and 65535 (0 = a free one), found {port}")
+def serving(site: Site, port: int, limits: Limits = LIMITS) -> ThreadingHTTPServer:
+    """A server that is bound and not yet running. Raises ConfigError for a port that cannot be had."""
+    return listening(lambda target: answered(site, target), port, limits)
 
-    class Handler(_Handler):
-        answers = site
 
+def answered(site: Site, target: str) -> Answer:
+    """What a request gets, a fault included: one line, for one broken run must not end the others."""
     try:
-        server = ThreadingHTTPServer((HOST, port), Handler)
-    except OSError as error:
-        raise ConfigError(f"--port {port}: {error}; 0 takes a free one") from error
-    server.daemon_threads = True
-    return server
+        return answer(site, target)
+    except StatewiseError as error:
+        return plain_answer(str(error), HTTPStatus.CONFLICT)
+    except Exception as error:  # noqa: BLE001 - shown as what it is, and nothing is computed from it
+        return plain_answer(_fault(error), HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
-class _Handler(BaseHTTPRequestHandler):
-    answers: Site
-    timeout = 30
-    server_version = "statewise"
-    sys_version = ""
-
-    def do_GET(self) -> None:
-        """Answer, or say in one line why not."""
-        port = self.connection.getsockname()[1]
-        if self.headers.get("Host") not in (f"{HOST}:{port}", f"localhost:{port}"):
-            self._send(_plain("this server answers to its own name only", HTTPStatus.FORBIDDEN))
-            return
-        try:
-            self._send(answer(self.answers, self.path))
-        except StatewiseError as error:
-            self._send(_plain(str(error), HTTPStatus.CONFLICT))
-
-    def _refuse(self) -> None:
-        self._send(_plain("GET only", HTTPStatus.METHOD_NOT_ALLOWED))
-
-    do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _refuse  # noqa: N815
-
-    def _send(self, found: Answer) -> None:
-        body = found.body.encode()
-        self.send_response(found.code)
-        for name, value in {
-            "Content-Type": found.kind,
-            "Content-Length": str(len(body)),
-            "Content-Security-Policy": f"{found.policy}; frame-ancestors 'none'",
-            "X-Content-Type-Options": "nosniff",
-            "Referrer-Policy": "no-referrer",
-            "Cross-Origin-Resource-Policy": "same-origin",
-            "Cache-Control": "no-store",
-        }.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the parameter's own name
-        """No line a request: the terminal shows the address and nothing else."""
+def _fault(error: Exception) -> str:
+    return f"this cannot be shown: {type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def answer(site: Site, target: str) -> Answer:
@@ -151,8 +98,11 @@ def answer(site: Site, target: str) -> Answer:
         return _data({name: _status(path) for name, path in site.runs.items()})
     match = re.fullmatch(r"/runs/([\w.-]+)/(|verdicts\.json|items|items\.json)", parts.path)
     if match is None or match[1] not in site.runs:
-        return _plain("there is no such page", HTTPStatus.NOT_FOUND)
-    query = dict(parse_qsl(parts.query, max_num_fields=20))
+        return plain_answer("there is no such page", HTTPStatus.NOT_FOUND)
+    try:
+        query = dict(parse_qsl(parts.query, max_num_fields=20))
+    except ValueError:
+        return plain_answer("more filters than there are", HTTPStatus.BAD_REQUEST)
     makers: dict[str, Callable[[], Answer]] = {
         "": lambda: _report(site, match[1]),
         "verdicts.json": lambda: _data(live.verdicts(_results(site, match[1]))),
@@ -160,10 +110,6 @@ def answer(site: Site, target: str) -> Answer:
         "items.json": lambda: _data(page_of(site.runs[match[1]], query)),
     }
     return makers[match[2]]()
-
-
-def _plain(text: str, code: HTTPStatus) -> Answer:
-    return Answer(TEXT, f"{text}\n", code=code)
 
 
 def _data(value: Any) -> Answer:
@@ -174,7 +120,9 @@ def _status(run_dir: Path) -> dict[str, Any]:
     try:
         return live.status(run_dir)
     except StatewiseError as error:  # one damaged run must not hide the others
-        return {"error": str(error)}
+        return {"error": " ".join(str(error).split())}
+    except Exception as error:  # noqa: BLE001 - nor one that is damaged in a way nobody thought of
+        return {"error": _fault(error)}
 
 
 def _results(site: Site, name: str) -> Results:

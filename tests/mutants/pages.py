@@ -1,0 +1,48 @@
+"""What users see: the page, and the server that shows runs while they run."""
+
+from tests.mutants.mutant import Mutant
+
+SERVE = "report/test_serve.py"
+
+MUTANTS = (
+    Mutant(
+        "server",
+        "a client that drips begins its deadline anew with each byte",
+        "report/listening.py",
+        "left = self._ends - time.monotonic()",
+        "left = 2.0",
+        (f"{SERVE}::test_a_client_that_drips_alone_is_let_go",),
+    ),
+    Mutant(
+        "server",
+        "connections that wait for their client keep the others out",
+        "report/listening.py",
+        "                if waiting:",
+        "                if not waiting:",
+        (f"{SERVE}::test_clients_that_drip_hold_up_nobody_and_go",),
+    ),
+    Mutant(
+        "server",
+        "what the standard library refuses has no headers of ours",
+        "report/listening.py",
+        "def send_error(",
+        "def send_error_unused(",
+        (f"{SERVE}::test_every_answer_has_the_headers_of_the_page",),
+    ),
+    Mutant(
+        "server",
+        "another's absolute address is answered",
+        "report/listening.py",
+        "([asked.netloc] if asked.netloc else ())",
+        "()",
+        (f"{SERVE}::test_a_bad_request_is_refused_and_leaves_no_traceback",),
+    ),
+    Mutant(
+        "server",
+        "one run that cannot be read ends the status of all",
+        "report/serve.py",
+        'return {"error": _fault(error)}',
+        "raise",
+        (f"{SERVE}::test_a_broken_run_is_shown_beside_the_others",),
+    ),
+)
