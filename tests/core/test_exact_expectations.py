@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from enumerable import (
+    EOS,
     ONE,
     A,
     assert_same,
@@ -52,7 +53,8 @@ from statewise.objectives import (
 )
 from statewise.rewards import ExactAnswer, Outcome
 from statewise.signals import Labels
-from statewise.sources import Dataset, Learner, Teacher
+from statewise.sources import Continuation, Dataset, Learner, Teacher
+from statewise.sources.continuation import cut_position
 from statewise.supervision import (
     GroupAdvantage,
     LeaveOneOut,
@@ -191,6 +193,38 @@ def test_opd_is_the_gradient_of_the_state_divergence_with_visitation_held_fixed(
     kls, seen = state_kls(student, teacher, teacher_first=teacher_first), visits(student)
     held = sum(seen[s].detach() * kls[s] for s in seen)
     assert_same(found, gradient_of(held, student), atol=1e-14)
+
+
+def test_a_continuation_of_one_token_is_one_step_distillation_by_samples():
+    """Roots by the cut's own law, the teacher's token at each: `kl(teacher||student)` at d of equation 4.
+
+    A twelfth of the cuts lies in each of twelve intervals, and 12 is divided by every length.
+    """
+    student, teacher = tabular(0), tabular(1, name="teacher:mild")
+    with torch.no_grad():
+        drawn = logprobs(student, [A], EVERY).exp()
+        told = completion_logits(teacher, [A], EVERY)
+    share: dict[tuple[int, ...], float] = {}
+    says: dict[tuple[int, ...], Tensor] = {}
+    for y, p, lines in zip(EVERY, drawn, told, strict=True):
+        for u in (np.arange(12) + 0.5) / 12:
+            cut = cut_position(len(y), y[-1] == EOS, u)
+            share[y[:cut]] = share.get(y[:cut], 0.0) + float(p) / 12
+            says[y[:cut]] = lines[cut].softmax(-1)
+    term = Term(OwnActions(), CrossEntropy(), on=("teacher",))
+    stream = Stream(Prompts([START]), Continuation(teacher, 1, 4), (term,), 1)
+    found: dict[str, Tensor] = {}
+    for root, p in share.items():
+        for action in range(4):
+            segments = [Segment("student@0", ids(*root), weight=0.0)] if root else []
+            made = row(START, *segments, Segment("teacher:mild@0", ids(action)))
+            _, one = gradient(student, rollout(stream, [made]))
+            for name, g in one.items():
+                found[name] = found.get(name, 0.0) + p * float(says[root][action]) * g
+    one_step = Term(TeacherDistribution(teacher), KLTeacherStudent(), normaliser="sequence")
+    whole = Stream(Prompts([START]), Learner(4), (one_step,), 1)
+    # 1/3 in float32 leaves 1e-9.
+    assert_same(found, expected_gradient(student, whole, np.zeros(len(EVERY))), atol=1e-8)
 
 
 def test_opd_misses_the_sequence_kl_by_exactly_the_future_state_term():

@@ -43,7 +43,7 @@ def sampled(*tokens: int) -> Segment:
         (Teacher(PolicyRef("mild"), max_new_tokens=7), 7),
         (Blended(PolicyRef("mild"), 0.1, max_new_tokens=7), 7),
         (PrefixReset(max_new_tokens=5), 8),  # all of a b #### 1, without a stop token, and 5 more
-        (PrefixReset(max_new_tokens=5, high=0.5), 6),  # floor(0.5 * 3) of the gold
+        (PrefixReset(max_new_tokens=5, high=0.5), 7),  # floor(0.5 * 4) of the gold and its stop
         (PrefixReset(max_new_tokens=5, teacher=PolicyRef("mild")), 10),
         (Continuation(PolicyRef("mild"), branch_tokens=2, max_new_tokens=8), 10),
         (Continuation(PolicyRef("mild"), branch_tokens=2, max_new_tokens=8, cut_high=0.5), 6),

@@ -54,9 +54,9 @@ def test_only_the_learners_part_weighs_and_its_state_is_reached_by_the_other(tea
 def test_a_gold_prefix_is_a_fraction_of_the_gold_completion_rounded_down():
     for low, high, lengths in (
         (0.0, 0.0, {0}),
-        (0.5, 0.5, {2}),
+        (0.5, 0.5, {3}),
         (1.0, 1.0, {5}),
-        (0.0, 1.0, set(range(5))),
+        (0.0, 1.0, set(range(6))),
     ):
         prefixes = [given(r) for r in walk(PrefixReset(3, low=low, high=high))]
         assert {len(p) for p in prefixes} == lengths
@@ -129,10 +129,10 @@ def test_the_prefix_leaves_room_for_a_token_of_the_learners():
 
 
 def test_cuts_fall_where_fractions_are_uniform():
-    """floor(5 U) is uniform on 0..4; each count binomial, false alarm 1e-4 shared by five."""
+    """floor(6 U) is uniform on 0..5, before the stop with the others; false alarm 1e-4 shared by six."""
     counts = Counter(len(given(r)) for r in walk(PrefixReset(1), [START] * 1000))
-    low, high = binom.interval(1 - 1e-4 / 5, 1000, 0.2)
-    assert all(low <= counts[c] <= high for c in range(5))
+    low, high = binom.interval(1 - 1e-4 / 6, 1000, 1 / 6)
+    assert all(low <= counts[c] <= high for c in range(6))
 
 
 def test_impossible_settings_and_missing_references_are_refused():

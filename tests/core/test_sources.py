@@ -471,10 +471,12 @@ def test_the_cut_is_a_fraction_of_the_realised_length_and_never_after_the_stop_t
     table = {
         (9, True, 0.0): 0,
         (9, True, 0.5): 4,
-        (9, True, 0.999): 7,
+        (9, True, 0.8): 7,
+        (9, True, 0.999): 8,
         (9, True, 1.0): 8,
         (9, False, 1.0): 9,
         (9, False, 0.5): 4,
+        (9, False, 0.999): 8,
         (1, True, 1.0): 0,
         (1, False, 1.0): 1,
         (0, False, 1.0): 0,

@@ -32,6 +32,7 @@ from statewise.sources import (
     Stored,
     Teacher,
 )
+from statewise.sources.continuation import cut_position
 from statewise.trajectory import Sampling
 
 FALSE_ALARM = 1e-4  # of one test; the seeds are fixed, so a pass stays a pass
@@ -67,10 +68,8 @@ def times(law: Law, factor: float) -> Law:
 
 
 def cuts(y: tuple[int, ...], low: float, high: float) -> dict[int, float]:
-    """The law of floor(U n), U uniform on [low, high], n the length without a stop token."""
-    n = len(y) - (y[-1] == EOS)
-    if n == 0:
-        return {0: 1.0}
+    """The law of floor(U n), U uniform on [low, high], n the length with its stop token."""
+    n = len(y)
     overlap = {c: min(high, (c + 1) / n) - max(low, c / n) for c in range(n)}
     return {c: size / (high - low) for c, size in overlap.items() if size > 0}
 
@@ -128,10 +127,11 @@ CASES = {
         Continuation(TEACHER, branch_tokens=2, max_new_tokens=3, cut_low=0.2, cut_high=0.9),
         branched(STUDENT, TEACHER, walked(STUDENT, horizon=3), 2, 0.2, 0.9),
     ),
+    "continuation of one token": (Continuation(TEACHER, branch_tokens=1, max_new_tokens=4), GREEN),
     "reset to gold": (
         PrefixReset(2, probability=0.6, low=0.1, high=1.0),
         plus(
-            times(branched(None, STUDENT, {(GOLD, 0): 1.0}, 2, 0.1, 1.0), 0.6),
+            times(branched(None, STUDENT, GOLDEN, 2, 0.1, 1.0), 0.6),
             walked(STUDENT, horizon=2, weight=0.4),
         ),
     ),
@@ -186,6 +186,23 @@ def test_a_source_visits_states_as_often_as_equation_4_says(name):
     statistic += (total - observed.sum() - rest) ** 2 / rest if rest > 1e-6 else 0.0
     # Exact counts of a mixture only make the statistic smaller than chi-square has it.
     assert statistic < chi2.isf(FALSE_ALARM, max(1, len(cells) - 1 + (rest > 1e-6)))
+
+
+def test_the_root_of_a_continuation_is_a_state_of_the_learner_with_the_share_of_equation_4():
+    """By listing: a completion of T tokens is cut at each of its T states with probability 1/T, stopped or not."""
+    every = completions()
+    green = probabilities(STUDENT, START.token_ids, FULL)
+    middles = (np.arange(12) + 0.5) / 12  # 12 is divided by 1, 2, 3 and 4
+    roots: dict[tuple[int, ...], float] = defaultdict(float)
+    for y in every:
+        for u in middles:
+            roots[y[: cut_position(len(y), y[-1] == EOS, u)]] += green[y] / 12
+    exact = visitation(GREEN)
+    assert roots.keys() == exact.keys()
+    for s, p in exact.items():
+        assert roots[s] == pytest.approx(p, abs=1e-15)
+    stops = sum(green[y] / len(y) for y in every if y[-1] == EOS)
+    assert stops > 0.2, "states where the learner stops would not be missed"
 
 
 def test_the_laws_differ_enough_to_be_told_apart():

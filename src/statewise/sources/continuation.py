@@ -18,16 +18,19 @@ from statewise.trajectory import Prompt, Sampling, Segment, Trajectory, assemble
 class Continuation:
     """The learner walks to a cut, the teacher branches off for at most `branch_tokens` tokens.
 
-    The learner completes the prompt; the cut is a fraction of the completion's *realised* length,
-    drawn from U[cut_low, cut_high], and never lies after the stop token. From there the teacher
-    writes on at `teacher_temperature`. A branch that reaches its length has no stop token: none is
-    added, for the teacher did not stop.
+    The learner completes the prompt in T tokens, the stop token counted; the cut is `floor(u T)`, u
+    drawn from U[cut_low, cut_high], so that over the whole range each of the T states at which the
+    learner chose a token is the root with probability 1/T: the visitation of equation 4, with the
+    state where it chose to stop. The cut never lies after the stop token. From there the teacher writes
+    on at `teacher_temperature`. A branch that reaches its length has no stop token: none is added, for
+    the teacher did not stop.
 
     `supervised` says whose tokens weigh: the branch's, the root's, or both (as two terms, each `on` its
     own owner).
 
-    Only the root is on-policy (Nie, 2026, section 2; science of this project: cut 0 and an endless
-    branch are sequence-level distillation, a branch of 1 is one-step distillation).
+    Only the root is on-policy (Nie, 2026, section 2). Cut 0 and an endless branch are sequence-level
+    distillation. A branch of 1, cut anywhere, is one-step distillation by samples: the expected gradient
+    is that of `kl(teacher||student)` at the learner's states, each completion's states by 1/T.
 
     Raises ConfigError for cuts that are no fractions, for `supervised` that names nobody, and where the
     root is supervised and was drawn at another temperature than the branch: a trajectory states one.
@@ -141,14 +144,16 @@ class Continuation:
 
 
 def cut_position(completion_tokens: int, stopped: bool, fraction: float) -> int:
-    """How many tokens of a completion lie before the cut: `floor(fraction * length)`.
+    """How many tokens of a completion of T lie before the cut: `floor(fraction * T)`.
 
-    The length does not count the stop token, so that the prefix never contains it: nothing can
-    follow a stop.
+    The stop token counts, for it was chosen at a state as well: with a fraction from U[0, 1) depths 0
+    to T - 1 are equally likely, and T - 1 is where a completion stopped. The prefix never contains the
+    stop, which nothing can follow. Fraction 1 is everything before the stop; of a completion that was
+    cut at its limit it is all of it, a state at which its author chose no token any more.
 
-    >>> cut_position(9, stopped=True, fraction=1.0), cut_position(9, stopped=False, fraction=1.0)
-    (8, 9)
-    >>> cut_position(9, stopped=True, fraction=0.5), cut_position(1, stopped=True, fraction=0.9)
-    (4, 0)
+    >>> [cut_position(4, stopped=True, fraction=f) for f in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    [0, 1, 2, 3, 3]
+    >>> [cut_position(4, stopped=False, fraction=f) for f in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    [0, 1, 2, 3, 4]
     """
-    return int(fraction * (completion_tokens - 1 if stopped else completion_tokens))
+    return min(int(fraction * completion_tokens), completion_tokens - stopped)

@@ -40,8 +40,9 @@ def longest_completion(
         case Dataset():
             return min(gold() + 1, room)
         case PrefixReset():
-            whole = gold() if source.teacher is None else source.max_new_tokens
-            prefix = cut_position(whole, stopped=False, fraction=source.high)
+            stops = source.teacher is None
+            whole = gold() + 1 if stops else source.max_new_tokens
+            prefix = cut_position(whole, stopped=stops, fraction=source.high)
             prefix = max(0, min(prefix, room - 1))
             return min(prefix + source.max_new_tokens, room)
         case Continuation():

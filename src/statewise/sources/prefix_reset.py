@@ -20,10 +20,11 @@ from statewise.trajectory import DATASET, Prompt, Sampling, Segment, Trajectory,
 class PrefixReset:
     """The start of a good completion is given; the learner writes the rest and answers for it alone.
 
-    With `probability` (which may follow a schedule) a prompt is reset: a fraction drawn from
-    U[low, high] of the realised length of its gold completion, or of one rollout by `teacher`,
-    stands before the learner's first token. Otherwise the learner starts at the prompt. The prefix
-    never holds a stop token, weighs 0 and leaves room for a token of the learner's, whose
+    With `probability` (which may follow a schedule) a prompt is reset: `floor(u T)` tokens of its gold
+    completion, or of one rollout by `teacher`, stand before the learner's first token, T its length
+    with the stop token and u drawn from U[low, high]; over the whole range each state of that
+    completion is as likely as any other, the one where it stops with them. Otherwise the learner starts
+    at the prompt. The prefix never holds a stop token, weighs 0 and leaves room for a token of the learner's, whose
     continuation ends where the context does; a reward reads prefix and continuation together. Coin
     and prefix are drawn once a prompt, so that the samples of a group start from one state and
     their rewards compare like with like.
@@ -136,7 +137,7 @@ class PrefixReset:
     ) -> list[tuple[Segment, bool]]:
         """The completions that the prefixes are cut from, and whether they end in a stop token."""
         if self.teacher is None:
-            return [(Segment(DATASET, _gold(prompts[i], student)), False) for i in reset]
+            return [(Segment(DATASET, _gold(prompts[i], student)), True) for i in reset]
         assert isinstance(self.teacher, Policy)
         written = self.teacher.complete(
             [prompts[i].token_ids for i in reset],
@@ -153,6 +154,7 @@ class PrefixReset:
 
 
 def _gold(prompt: Prompt, student: Policy) -> np.ndarray:
+    """The gold completion, which ends in a stop token as the dataset source has it."""
     if prompt.reference is None:
         raise DataError(f"prompt {prompt.id!r} has no reference to reset to")
-    return student.to_ids(prompt.reference)
+    return np.append(student.to_ids(prompt.reference), student.eos_token_id).astype(np.int32)
