@@ -78,7 +78,7 @@ def problems(reader: Policy, count: int, *, max_new_tokens: int, split: str = "p
     data = WorldProblems(split, limit=count)  # pyright: ignore[reportArgumentType]
     return load(
         data,
-        reader.to_ids,
+        reader.encode,
         context_tokens=reader.context_tokens,
         max_new_tokens=max_new_tokens,
         prefix_ids=reader.prefix_ids,
@@ -89,7 +89,7 @@ def demonstrations(reader: Policy, count: int) -> Prompts:
     """Word problems with a worked solution to learn."""
     return load(
         WorldProblems("demonstrations", limit=count),
-        reader.to_ids,
+        reader.encode,
         context_tokens=reader.context_tokens,
         max_new_tokens=None,
         prefix_ids=reader.prefix_ids,
@@ -99,7 +99,7 @@ def demonstrations(reader: Policy, count: int) -> Prompts:
 
 def gold(reader: Policy, prompts: Sequence[Prompt]) -> list[list[int]]:
     """The tokens to learn of each prompt, the stop token included."""
-    return [[*reader.to_ids(p.reference or "").tolist(), reader.eos_token_id] for p in prompts]
+    return [reader.ending(reader.reference_ids(p)).tolist() for p in prompts]
 
 
 def ids(prompts: Sequence[Prompt]) -> list[list[int]]:

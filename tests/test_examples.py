@@ -114,7 +114,7 @@ def assert_is_the_packages(
 def packages_prompts(policy: Policy, split: str) -> Prompts:
     return load(
         WorldProblems(split),
-        policy.to_ids,
+        policy.encode,
         context_tokens=policy.context_tokens,
         max_new_tokens=None,
     )

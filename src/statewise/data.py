@@ -21,7 +21,8 @@ from statewise.templates import Template
 from statewise.trajectory import Prompt
 from statewise.world import World
 
-Encode = Callable[[str], np.ndarray]
+Encode = Callable[..., tuple[np.ndarray, np.ndarray]]
+"""`(prompt, completion or None) -> (ids of the prompt, ids of the completion)`: a policy's `encode`."""
 TooLong = Literal["refuse", "drop", "truncate"]
 
 
@@ -154,18 +155,19 @@ class Prompts:
         ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Documents(Sequence[Prompt]):
     """The corpus as a sequence: document `i` is a function of `i`, so none need be kept."""
 
     data: WorldDocuments
+    prefix: np.ndarray
 
     def __len__(self) -> int:
         return self.data.limit
 
     def __getitem__(self, index: int) -> Prompt:  # pyright: ignore[reportIncompatibleMethodOverride]
         (text,) = World(self.data.world_seed).documents(index, 1)
-        return Prompt(f"document/{index}", "", np.empty(0, np.int32), text)
+        return Prompt(f"document/{index}", "", self.prefix, text)
 
 
 def load(
@@ -177,7 +179,9 @@ def load(
     prefix_ids: Sequence[int] | np.ndarray = (),
     with_completion: bool = False,
 ) -> Prompts:
-    """Read, fill in, tokenise and check. Every prompt begins with `prefix_ids` (a bos token).
+    """Read, fill in, tokenise and check. `encode` is the policy's own.
+
+    `prefix_ids` is what it puts in front of every prompt (a bos token): a prompt that is cut keeps it.
 
     A row needs room for its prompt and `max_new_tokens` generated ones, or, with None, for its own
     completion and a stop token; `with_completion` asks for room for either. What does not fit
@@ -186,8 +190,9 @@ def load(
 
     Raises DataError with the row for a bad record, and for a set that ends up empty.
     """
+    prefix = np.array(prefix_ids, np.int32)
     if isinstance(data, WorldDocuments):
-        return Prompts(_Documents(data), shuffle=False)
+        return Prompts(_Documents(data, prefix), shuffle=False)
     if data.skip < 0 or (data.limit is not None and data.limit < 1):
         raise DataError(
             f"{data.kind}: skip must be 0 or more and limit 1 or more, found {data.skip} and {data.limit}"
@@ -195,7 +200,6 @@ def load(
     items, dropped, truncated = [], 0, 0
     where = data.path if isinstance(data, JsonLines) else data.kind
     end = None if data.limit is None else data.skip + data.limit
-    prefix = np.array(prefix_ids, np.int32)
     for number, record in enumerate(islice(data.records(), data.skip, end), data.skip + 1):
         try:
             text, completion = (
@@ -206,12 +210,13 @@ def load(
             raise DataError(f"{where}, row {number}: {error}") from None
         if data.template.completion.strip() and not completion.strip():
             raise DataError(f"{where}, row {number}: the completion is empty")
-        token_ids = np.concatenate([prefix, encode(text)])
+        reads_gold = with_completion or max_new_tokens is None
+        token_ids, gold = encode(text, completion if reads_gold else None)
         if max_new_tokens is not None and len(token_ids) == 0:
             raise DataError(f"{where}, row {number}: the prompt has no tokens to continue from")
         tail = max_new_tokens or 0
-        if with_completion or max_new_tokens is None:
-            tail = max(tail, len(encode(completion)) + 1)
+        if reads_gold:
+            tail = max(tail, len(gold) + 1)
         excess = len(token_ids) + tail - context_tokens
         if excess > 0:
             if data.too_long == "refuse":

@@ -16,9 +16,17 @@ from statewise.trajectory import Prompt
 PLAIN = Template(prompt="{q}", completion="{a}")
 
 
-def encode(text: str) -> np.ndarray:
+def chars(text: str) -> np.ndarray:
     """One token a character."""
     return np.array([ord(c) for c in text], np.int32)
+
+
+def encode(prompt: str, completion: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+    return chars(prompt), chars(completion or "")
+
+
+def with_bos(prompt: str, completion: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+    return np.append(1, chars(prompt)).astype(np.int32), chars(completion or "")
 
 
 def write(path: Path, *rows: object) -> str:
@@ -129,10 +137,16 @@ def test_prompts_begin_with_the_tokenizers_prefix_and_keep_it_when_cut(tmp_path)
     data = JsonLines(
         write(tmp_path / "d.jsonl", {"q": "abcd", "a": "x"}), too_long="truncate", template=PLAIN
     )
-    whole = load(data, encode, context_tokens=100, max_new_tokens=3, prefix_ids=[1])
+    whole = load(data, with_bos, context_tokens=100, max_new_tokens=3, prefix_ids=[1])
     assert whole.items[0].token_ids.tolist() == [1, *map(ord, "abcd")]
-    cut = load(data, encode, context_tokens=6, max_new_tokens=3, prefix_ids=[1])
+    cut = load(data, with_bos, context_tokens=6, max_new_tokens=3, prefix_ids=[1])
     assert cut.items[0].token_ids.tolist() == [1, *map(ord, "cd")]
+
+
+def test_a_prompt_keeps_the_white_space_that_it_ends_with(tmp_path):
+    path = write(tmp_path / "d.jsonl", {"q": "ab: \n", "a": "c"})
+    (item,) = read(JsonLines(path, template=PLAIN)).items
+    assert item.token_ids.tolist() == chars("ab: \n").tolist()
 
 
 def test_a_missing_file_is_named():
@@ -187,8 +201,8 @@ def test_a_prompt_that_is_generated_from_is_truncated_on_the_left(tmp_path):
     path = write(tmp_path / "d.jsonl", {"q": "abcdef", "a": "z"}, {"q": "abc", "a": "z"})
     kept = read(JsonLines(path, too_long="truncate", template=PLAIN), context=8, new=4)
     assert [p.token_ids.tolist() for p in kept.items] == [
-        encode("cdef").tolist(),
-        encode("abc").tolist(),
+        chars("cdef").tolist(),
+        chars("abc").tolist(),
     ]
     assert (kept.dropped, kept.truncated) == (0, 1)
 

@@ -26,9 +26,9 @@ MUTANTS = (
     Mutant(
         "eos",
         "text shows the stop token to the reward",
-        "policy/weights.py",
-        "ids, skip_special_tokens=True",
-        "ids, skip_special_tokens=False",
+        "policy/encoding.py",
+        "list(ids), skip_special_tokens=not special",
+        "list(ids), skip_special_tokens=False",
         (f"{POLICY}::test_text_leaves_the_stop_token_out_and_adds_no_special_tokens",),
     ),
     Mutant(
@@ -44,9 +44,9 @@ MUTANTS = (
     Mutant(
         "tokenizer",
         "a completion begins with bos",
-        "policy/weights.py",
-        "text, add_special_tokens=False), np.int32)",
-        "text), np.int32)",
+        "policy/encoding.py",
+        "return tokenizer.encode(text, add_special_tokens=False)",
+        "return tokenizer.encode(text)",
         (
             "core/test_policy.py::test_a_text_begins_with_the_tokenizers_bos_once_and_never_with_its_eos",
         ),
@@ -54,9 +54,9 @@ MUTANTS = (
     Mutant(
         "tokenizer",
         "a prompt begins with the eos that the tokenizer appends",
-        "policy/weights.py",
-        "for i in ids if i not in self.stop_token_ids]",
-        "for i in ids]",
+        "policy/encoding.py",
+        "return whole[:start]",
+        'return tokenizer.encode("")',
         (
             "core/test_policy.py::test_a_text_begins_with_the_tokenizers_bos_once_and_never_with_its_eos",
         ),

@@ -41,8 +41,8 @@ MUTANTS = (
         "context",
         "there is no room for the stop token",
         "data.py",
-        "len(encode(completion)) + 1)",
-        "len(encode(completion)))",
+        "max(tail, len(gold) + 1)",
+        "max(tail, len(gold))",
         ("core/test_data.py::test_too_long_is_refused_with_the_row_and_the_sum",),
     ),
     Mutant(
@@ -55,10 +55,10 @@ MUTANTS = (
     ),
     Mutant(
         "tokenizer",
-        "prompts do not begin as the tokenizer begins texts",
+        "a prompt that is cut loses its bos token",
         "data.py",
-        "np.concatenate([prefix, encode(text)])",
-        "encode(text)",
+        "[prefix, token_ids[len(prefix) + excess :]]",
+        "[token_ids[len(prefix) + excess :]]",
         (f"{DATA}::test_prompts_begin_with_the_tokenizers_prefix_and_keep_it_when_cut",),
     ),
     Mutant(

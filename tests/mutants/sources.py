@@ -32,8 +32,8 @@ MUTANTS = (
         "eos",
         "gold completions do not end in the stop token",
         "sources/dataset.py",
-        "np.append(student.to_ids(gold), student.eos_token_id)",
-        "np.append(student.to_ids(gold), student.to_ids(gold)[:0])",
+        "student.ending(student.reference_ids(prompt))",
+        "student.reference_ids(prompt)",
         (f"{TEST}::test_dataset_supervises_the_stop_token_where_pad_is_eos",),
     ),
     Mutant(

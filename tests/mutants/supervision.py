@@ -197,8 +197,8 @@ MUTANTS = (
         "template",
         "a privileged prompt does not begin as the tokenizer begins texts",
         "supervision/context.py",
-        "parts = [teacher.prefix_ids, teacher.to_ids(self.text(prompt))]",
-        "parts = [teacher.to_ids(self.text(prompt))]",
+        "return teacher.encode(self.text(prompt))[0]",
+        "return teacher.to_ids(self.text(prompt))",
         (
             "core/test_supervision.py::test_a_privileged_prompt_begins_as_the_tokenizer_begins_every_text",
         ),

@@ -4,6 +4,7 @@ from tests.mutants import (
     checks,
     composed,
     divergences,
+    encoding,
     engine,
     evaluation,
     gradient,
@@ -31,6 +32,7 @@ from tests.mutants import (
 MUTANTS = (
     *states.MUTANTS,
     *policies.MUTANTS,
+    *encoding.MUTANTS,
     *gradient.MUTANTS,
     *packing.MUTANTS,
     *kernels.MUTANTS,

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-import numpy as np
-
 from statewise.check.line import Found, Line, Skip
 from statewise.check.subject import Fit, Subject, has, within
 from statewise.code import name_of
@@ -92,7 +90,7 @@ def _longest(prompts: Prompts, source: Source, student: Policy) -> int:
     room, both = source.room_tokens or 0, has(source, PrefixReset)
 
     def row(prompt: Prompt) -> int:
-        gold = len(student.to_ids(prompt.reference or "")) + 1 if source.reads_gold else 0
+        gold = len(student.reference_ids(prompt)) + 1 if source.reads_gold else 0
         return len(prompt.token_ids) + (room + gold if both else max(room, gold))
 
     return min(student.context_tokens, max((row(p) for p in prompts.items), default=0))
@@ -221,13 +219,13 @@ def _with_reference(prompts: Prompts) -> list[Prompt]:
 def _written(prompt: Prompt, student: Policy) -> str:
     """The gold completion as a reward would get it from the student."""
     assert prompt.reference is not None
-    return student.to_text(student.to_ids(prompt.reference))
+    return student.completion_text(student.reference_ids(prompt))
 
 
 def _walked(prompt: Prompt, answer: Prompt, student: Policy) -> Trajectory:
     """The row in which the student would have written the gold completion of `answer` to `prompt`."""
     assert answer.reference is not None
-    ids = np.append(student.to_ids(answer.reference), student.eos_token_id).astype(np.int32)
+    ids = student.ending(student.encode(prompt.text, answer.reference)[1])
     text = _written(answer, student)
     return assemble(prompt, "gold", [Segment(DATASET, ids)], completion=text, stopped=True)
 

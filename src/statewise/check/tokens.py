@@ -249,4 +249,4 @@ def stop_emitted(subject: Subject, rollouts: Sequence[Rollout]) -> Found:
 def _had_room(row: Trajectory, student: Policy) -> bool:
     """True where the gold answer of its prompt would have ended within the tokens of a row that was cut."""
     reference = row.prompt.reference
-    return not reference or len(row.completion_ids) > len(student.to_ids(reference))
+    return not reference or len(row.completion_ids) > len(student.reference_ids(row.prompt))

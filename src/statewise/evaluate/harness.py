@@ -1,10 +1,12 @@
 """A `Policy` as a model of lm-evaluation-harness.
 
 It scores and generates what the harness's own `HFLM` would, item by item (a test compares them on
-GSM8K, TruthfulQA and MMLU): the same encoding of context and continuation, the same truncation from
-the left, the same prefix token for an empty context, the same end of a generated text. What differs
-is cost (`statewise.evaluate.scoring`, `statewise.rollout`) and that a generated text is known to
-have ended or to have been cut.
+GSM8K, TruthfulQA and MMLU): the same division of context and continuation, the same truncation from
+the left, the same prefix token for an empty context, the same end of a generated text. Token ids are
+those of training (`statewise.policy.encoding`): equal to `HFLM`'s but where the tokenizer appends an eos
+token, where a whole text would get a second bos token, and where a token would span context and
+continuation. What differs besides is cost (`statewise.evaluate.scoring`, `statewise.rollout`) and that a
+generated text is known to have ended or to have been cut.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from statewise.errors import ConfigError
 from statewise.evaluate.scoring import score
-from statewise.policy import Policy
+from statewise.policy import Policy, encoding
 from statewise.seeding import seed_for
 from statewise.trajectory import Sampling
 
@@ -84,6 +86,8 @@ class PolicyLM(TemplateLM):
         self.sampling = sampling
         self.tokens_per_batch = tokens_per_batch
         self.stopped: dict[RequestKey, bool] = {}
+        self.spanned = 0
+        """Continuations so far of which a token would span the border to their context."""
         self._encoded: dict[str, list[int]] = {}
 
     # ---- text ---------------------------------------------------------------------------------
@@ -96,20 +100,33 @@ class PolicyLM(TemplateLM):
     @property
     def prefix_token_id(self) -> int:
         """What stands before a text without context: bos, or eos where there is none."""
-        bos = self.policy.tokenizer.bos_token_id
-        return self.eot_token_id if bos is None else bos  # pyright: ignore[reportReturnType]
+        return encoding.first_id(self.policy.tokenizer)
 
     def tok_encode(
         self, string: str, add_special_tokens: bool | None = None, **_kwargs: object
     ) -> list[int]:
-        """Token ids; special tokens are the tokenizer's own habit, as in `HFLM`, unless told."""
-        if add_special_tokens is None and string in self._encoded:
-            return self._encoded[string]
-        if add_special_tokens is None:
-            # A text that brings its own bos must not get a second one.
-            prefix = str(self.policy.tokenizer.decode([self.prefix_token_id]))
-            add_special_tokens = not string.startswith(prefix)
-        return self.policy.tokenizer.encode(string, add_special_tokens=add_special_tokens)
+        """Token ids of a text as training and rollouts encode it; by itself where that is asked for."""
+        if add_special_tokens is False:
+            return encoding.own_ids(self.policy.tokenizer, string)
+        if string not in self._encoded:
+            return encoding.encode(self.policy.tokenizer, string)[0].tolist()
+        return self._encoded[string]
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Ids of a context and of what follows it: the harness's division, the encoding of training.
+
+        Where a token spans the border (rule 3 of `policy/encoding.py`) `HFLM` scores no token, or others
+        than the continuation's; here the continuation is encoded behind the context, and counted.
+        """
+        context, continuation = encoding.evaluated(context, continuation)
+        head, whole = self.tok_encode(context), self.tok_encode(context + continuation)
+        self.spanned += encoding.spans_border(head, whole)
+        return head, encoding.behind(self.policy.tokenizer, head, whole, continuation)
+
+    def _encode_first(self, continuation: str) -> tuple[list[int], list[int]]:
+        """A continuation without a context: behind the prefix token, which it may bring itself."""
+        ids, first = encoding.own_ids(self.policy.tokenizer, continuation), [self.prefix_token_id]
+        return (first, ids[1:]) if ids[:1] == first else (first, ids)
 
     def _encode_ahead(self, texts: Iterable[str]) -> None:
         """Encode all texts in one call: what `tok_encode` would give, several times faster.
@@ -118,14 +135,12 @@ class PolicyLM(TemplateLM):
         the next finds.
         """
         tokenizer: Any = self.policy.tokenizer
-        prefix = str(tokenizer.decode([self.prefix_token_id]))
-        plain = [text for text in dict.fromkeys(texts) if text and not text.startswith(prefix)]
+        wanted = [text for text in dict.fromkeys(texts) if text]
         backend = getattr(tokenizer, "backend_tokenizer", None)
         kept = _encodings(backend.to_str()) if backend else _Encodings({})
-        new = [text for text in plain if text not in kept.ids]
-        encoded: Any = tokenizer(new)["input_ids"] if new else []
-        fresh = dict(zip(new, encoded, strict=True))
-        self._encoded = {text: (fresh if text in fresh else kept.ids)[text] for text in plain}
+        new = [text for text in wanted if text not in kept.ids]
+        fresh = dict(zip(new, encoding.encode_all(tokenizer, new), strict=True))
+        self._encoded = {text: (fresh if text in fresh else kept.ids)[text] for text in wanted}
         for text, ids in fresh.items():
             kept.keep(text, ids)
 
@@ -137,10 +152,23 @@ class PolicyLM(TemplateLM):
         """(log-prob of the continuation in nats, is it the greedy one) for each request."""
         pairs = [_args(request) for request in requests]
         self._encode_ahead(t for c, text in pairs for t in (c.rstrip(), c + text))
+        before = self.spanned
         try:
-            return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
+            divided = [
+                self._encode_pair(context, text) if context else self._encode_first(text)
+                for context, text in pairs
+            ]
+            return self._loglikelihood_tokens(
+                [(pair, *ids) for pair, ids in zip(pairs, divided, strict=True)]
+            )
         finally:
             self._encoded = {}
+            if spanned := self.spanned - before:
+                logger.warning(
+                    "%d of %d continuations would share a token with their context: scored as text behind it",
+                    spanned,
+                    len(pairs),
+                )
 
     def loglikelihood_rolling(
         self, requests: list[Instance], disable_tqdm: bool = True
@@ -150,7 +178,7 @@ class PolicyLM(TemplateLM):
         owners: list[int] = []
         for index, request in enumerate(requests):
             rolling = get_rolling_token_windows(
-                token_list=self.tok_encode(_args(request)[0]),
+                token_list=self._unconditioned(_args(request)[0]),
                 prefix_token=self.prefix_token_id,
                 max_seq_len=self.policy.context_tokens,
                 context_len=1,
@@ -162,6 +190,11 @@ class PolicyLM(TemplateLM):
         for owner, (logprob, _) in zip(owners, self._loglikelihood_tokens(windows), strict=True):
             totals[owner] += logprob
         return totals
+
+    def _unconditioned(self, text: str) -> list[int]:
+        """Ids of a whole text without a first token that stands before every text already."""
+        ids = self.tok_encode(text)
+        return ids[1:] if ids[:1] == [self.prefix_token_id] else ids
 
     def _loglikelihood_tokens(
         self, requests: list[TokenRequest], **kwargs: Any

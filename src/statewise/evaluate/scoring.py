@@ -50,10 +50,12 @@ def score(
 ) -> list[tuple[float, bool]]:
     """Log-prob of each continuation in nats, and whether greedy decoding would produce it.
 
-    A text longer than the policy's context is cut from the left. Raises DataError for a continuation
-    that is empty or does not fit the context alone.
+    A text longer than the policy's context is cut from the left. A continuation without tokens is certain:
+    0 nats. Raises DataError for one that does not fit the context alone.
     """
     texts = share_texts(pairs, policy.context_tokens)
+    if not texts:  # nothing but continuations without tokens
+        return [(0.0, True)] * len(pairs)
     # In ascending order a text stands behind those that it shares most with.
     order = sorted(texts)
     members = [texts[text] for text in order]
@@ -81,10 +83,12 @@ def share_texts(pairs: Sequence[Pair], context_tokens: int) -> dict[tuple[int, .
     texts: dict[tuple[int, ...], list[int]] = {}
     cut = 0
     for index, (context, continuation) in enumerate(pairs):
-        if not 0 < len(continuation) <= context_tokens:
+        if not continuation:
+            continue
+        if len(continuation) > context_tokens:
             raise DataError(
-                f"continuation {index} has {len(continuation)} tokens; the policy can score 1 to "
-                f"{context_tokens} (none: the tokenizer merged the text into its context)"
+                f"continuation {index} has {len(continuation)} tokens and the policy reads {context_tokens}; "
+                "shorten the task's choices, or evaluate a model with a longer context"
             )
         whole = (*context, *continuation)
         cut += len(whole) > context_tokens + 1

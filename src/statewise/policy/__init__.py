@@ -5,7 +5,8 @@ halves of a forward pass, kept apart so that no `[tokens, vocabulary]` tensor of
 `sample` and `complete`, `snapshot`, `save` and `load`.
 
 named.py       what a value names that is not bound yet: a policy, an average, an adapter
-weights.py     a model with its tokenizer, name and version; text; following a student
+encoding.py    text to token ids and back: one encoding for training, rollouts, probes and evaluation
+weights.py     a model with its tokenizer, name and version; following a student
 forward.py     forward passes
 policy.py      roles made of one another, loading and saving, generation
 """

@@ -207,7 +207,7 @@ class Policy(Forward):
                     seeds=seeds,
                     stop_token_ids=self.stop_token_ids,
                     stop_strings=stop_strings,
-                    to_text=self.to_text,
+                    to_text=self.completion_text,
                     max_rows=min(r.rows_that_fit(prefixes, limits) for r in readers),
                     guide=Guide(guide.as_reader(), bend) if guide and bend else None,
                 ),
@@ -267,7 +267,7 @@ class Policy(Forward):
                 prompts[i],
                 f"{seed}/{i}",
                 [Segment(self.owner, completion.token_ids, completion.logprobs)],
-                completion=self.to_text(completion.token_ids),
+                completion=self.completion_text(completion.token_ids),
                 stopped=completion.stopped,
                 sampling=sampling,
             )

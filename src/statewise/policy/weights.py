@@ -14,7 +14,9 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from statewise.errors import ModelError
+from statewise.policy import encoding
 from statewise.policy.named import Precision
+from statewise.trajectory import Prompt
 
 
 class Weights:
@@ -118,25 +120,38 @@ class Weights:
 
     # ---- text -------------------------------------------------------------------------------
 
+    def encode(
+        self, prompt: str, completion: str | None = None
+    ) -> tuple[Int32[np.ndarray, " _"], Int32[np.ndarray, " _"]]:
+        """Token ids of a prompt and of the completion that follows it: see `policy/encoding.py`."""
+        return encoding.encode(self.tokenizer, prompt, completion)
+
+    def reference_ids(self, prompt: Prompt) -> Int32[np.ndarray, " _"]:
+        """Token ids of a prompt's gold completion behind it, without a stop token of ours; none without one."""
+        return self.encode(prompt.text, prompt.reference)[1]
+
+    def ending(self, ids: Int32[np.ndarray, " L"]) -> Int32[np.ndarray, " _"]:
+        """A gold completion's ids with the stop token behind them; one that ends in a stop token has it."""
+        if len(ids) and int(ids[-1]) in self.stop_token_ids:
+            return ids
+        return np.append(ids, self.eos_token_id).astype(np.int32)
+
     def to_ids(self, text: str) -> Int32[np.ndarray, " L"]:
-        """Token ids of a text, no special tokens added."""
-        return np.array(self.tokenizer.encode(text, add_special_tokens=False), np.int32)
+        """Token ids of a text by itself, no special tokens added; of a prompt or completion use `encode`."""
+        return np.array(encoding.own_ids(self.tokenizer, text), np.int32)
 
     @property
     def prefix_ids(self) -> Int32[np.ndarray, " L"]:
-        """What the tokenizer puts before every text by its own habit: bos, or nothing.
-
-        Prompts begin with it, in training as in evaluation.
-        """
-        ids = self.tokenizer.encode("")
-        return np.array([i for i in ids if i not in self.stop_token_ids], np.int32)
+        """What the tokenizer puts before every text by its own habit: bos, or nothing."""
+        return np.array(encoding.prefix_ids(self.tokenizer), np.int32)
 
     def to_text(self, token_ids: Sequence[int] | Int32[np.ndarray, " L"]) -> str:
-        """Text of token ids; special tokens (the stop token among them) are left out."""
-        ids = [int(i) for i in token_ids]
-        return self.tokenizer.decode(
-            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )  # pyright: ignore[reportReturnType]
+        """Text of token ids from a text's beginning; special tokens (the stop token too) are left out."""
+        return encoding.decoded(self.tokenizer, [int(i) for i in token_ids])
+
+    def completion_text(self, token_ids: Sequence[int] | Int32[np.ndarray, " L"]) -> str:
+        """Text of token ids that follow a prompt: no space is lost at its beginning, none doubled."""
+        return encoding.completion_text(self.tokenizer, token_ids)
 
     @property
     def eos_token_id(self) -> int:

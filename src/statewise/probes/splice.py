@@ -141,7 +141,7 @@ def continued(
     texts = [t.completion for t in rollouts]
     for i, rest in zip(places, rests, strict=True):
         begun = rollouts[i].completion_ids[:depth_tokens]
-        texts[i] = policy.to_text(np.concatenate([begun, rest.token_ids]).astype(np.int32))
+        texts[i] = policy.completion_text(np.concatenate([begun, rest.token_ids]).astype(np.int32))
     return np.array(
         [reward(t.prompt, text) for t, text in zip(rollouts, texts, strict=True)], np.float64
     )

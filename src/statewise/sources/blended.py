@@ -98,7 +98,7 @@ class Blended:
                 prompts[i],
                 f"{seed}/{i}",
                 [Segment(owner, completion.token_ids, completion.logprobs)],
-                completion=student.to_text(completion.token_ids),
+                completion=student.completion_text(completion.token_ids),
                 stopped=completion.stopped,
                 sampling=self.sampling,
             )

@@ -130,7 +130,7 @@ class Continuation:
                         weight=float("teacher" in self.supervised),
                     ),
                 ],
-                completion=student.to_text(
+                completion=student.completion_text(
                     np.concatenate([root.completion_ids[:cut], branch.token_ids])
                 ),
                 stopped=branch.stopped,

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from statewise.errors import DataError
 from statewise.policy import Policy
 from statewise.trajectory import DATASET, Prompt, Segment, Trajectory, assemble
@@ -44,7 +42,7 @@ class Dataset:
         if prompt.reference is None:
             raise DataError(f"prompt {prompt.id!r} has no reference to learn from")
         gold = prompt.reference
-        token_ids = np.append(student.to_ids(gold), student.eos_token_id).astype(np.int32)
+        token_ids = student.ending(student.reference_ids(prompt))
         if len(prompt.token_ids) == 0:
             prompt = Prompt(prompt.id, prompt.text, token_ids[:1], prompt.reference)
             token_ids = token_ids[1:]

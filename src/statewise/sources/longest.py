@@ -26,7 +26,7 @@ def longest_completion(
     room = student.context_tokens - len(prompt.token_ids)
 
     def gold() -> int:
-        return 0 if prompt.reference is None else len(student.to_ids(prompt.reference))
+        return 0 if prompt.reference is None else len(student.reference_ids(prompt))
 
     match source:
         case Mixture():

@@ -107,7 +107,7 @@ class PrefixReset:
                     *([given[i]] if len(given[i].token_ids) else []),
                     Segment(student.owner, completion.token_ids, completion.logprobs),
                 ],
-                completion=student.to_text(
+                completion=student.completion_text(
                     np.concatenate([given[i].token_ids, completion.token_ids])
                 ),
                 stopped=completion.stopped,
@@ -157,4 +157,4 @@ def _gold(prompt: Prompt, student: Policy) -> np.ndarray:
     """The gold completion, which ends in a stop token as the dataset source has it."""
     if prompt.reference is None:
         raise DataError(f"prompt {prompt.id!r} has no reference to reset to")
-    return np.append(student.to_ids(prompt.reference), student.eos_token_id).astype(np.int32)
+    return student.ending(student.reference_ids(prompt))

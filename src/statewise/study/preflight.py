@@ -40,7 +40,7 @@ def load_prompts(stream: Stream, student: Policy) -> Prompts:
         return stream.prompts
     return load(
         stream.prompts,
-        student.to_ids,
+        student.encode,
         context_tokens=student.context_tokens,
         max_new_tokens=stream.source.room_tokens,
         prefix_ids=student.prefix_ids,
@@ -52,7 +52,7 @@ def drift_prompts(drift: Drift, reader: Policy) -> Sequence[Prompt]:
     """The prompts that drift is measured on, tokenised for whoever completes them."""
     return load(
         drift.prompts,
-        reader.to_ids,
+        reader.encode,
         context_tokens=reader.context_tokens,
         max_new_tokens=drift.max_new_tokens,
         prefix_ids=reader.prefix_ids,

@@ -79,7 +79,7 @@ def probe_prompts(study: Study, policy: Policy) -> list[Prompt]:
     return list(
         load(
             _data(study),
-            policy.to_ids,
+            policy.encode,
             context_tokens=policy.context_tokens,
             max_new_tokens=tokens_of(study),
             prefix_ids=policy.prefix_ids,

@@ -25,6 +25,7 @@ from statewise.evaluate import Task
 from statewise.evaluate.tasks import load as load_task
 from statewise.evaluate.undisturbed import compiled_templates, undisturbed
 from statewise.policy import Policy
+from statewise.policy.encoding import evaluated, first_id
 from statewise.seeding import seed_for
 from statewise.sources import Dataset
 from statewise.states import About, write_states
@@ -97,7 +98,7 @@ def draw_samples(
     base = load_policy(BASE, first)
     prompts = load(
         drawing.prompts,
-        base.to_ids,
+        base.encode,
         context_tokens=base.context_tokens,
         max_new_tokens=drawing.max_new_tokens,
         prefix_ids=base.prefix_ids,
@@ -153,11 +154,14 @@ def task_prompts(task: Task, policy: Policy, drawing: Drawing) -> list[Prompt]:
             asked: dict[int, str] = {}
             for request in leaf.instances:
                 arguments: tuple[Any, ...] = request.args
-                asked.setdefault(request.doc_id or 0, str(arguments[0]).rstrip())
+                context = str(arguments[0])
+                if request.request_type == "loglikelihood":  # white space moves to what is scored
+                    context, _ = evaluated(context, "")
+                asked.setdefault(request.doc_id or 0, context)
             for item, text in asked.items():
                 place = f"{task.key}/{item}" if len(leaves) == 1 else f"{task.key}/{name}/{item}"
-                token_ids = np.concatenate([policy.prefix_ids, policy.to_ids(text)])
-                found.append(Prompt(place, text, token_ids[-room:].astype(np.int32)))
+                ids = policy.encode(text)[0].tolist() or [first_id(policy.tokenizer)]
+                found.append(Prompt(place, text, np.array(ids[-room:], np.int32)))
     return found
 
 

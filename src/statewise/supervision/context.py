@@ -61,8 +61,7 @@ class Context:
 
     def ids(self, prompt: Prompt, teacher: Policy) -> Int32[np.ndarray, " L"]:
         """The teacher's prompt as tokens, begun as its tokenizer begins every text."""
-        parts = [teacher.prefix_ids, teacher.to_ids(self.text(prompt))]
-        return np.concatenate(parts).astype(np.int32)
+        return teacher.encode(self.text(prompt))[0]
 
     def check(self, prompts: Sequence[Prompt], teacher: Policy, completions: Sequence[int]) -> None:
         """Refuse prompts that leave no room for the longest completion of each, in tokens.
