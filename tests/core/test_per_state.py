@@ -34,7 +34,7 @@ from statewise.probes.forgetting import forgetting_law, sequence_kl
 from statewise.probes.locality import locality_matrix, update_locality
 from statewise.probes.overlap import overlap
 from statewise.probes.per_state import per_state, row_sums
-from statewise.probes.reachability import reachability
+from statewise.probes.reachability import _lowest, reachability
 from statewise.probes.signal_mass import signal_mass
 from statewise.probes.signal_tail import signal_tail
 from statewise.stats import Estimate
@@ -157,6 +157,10 @@ def test_a_quotient_has_the_error_of_the_delta_method():
     # 3 / 1.25 = 2.4; parts: +-0.5 / 1.25 = 0.4 and 2.4 * +-0.125 / 1.25 = 0.24.
     assert found.value == pytest.approx(2.4)
     assert found.stderr == pytest.approx((4 / 3 * 2 * (0.4**2 + 0.24**2)) ** 0.5)
+    # On the logarithm, t_{.975, 3} = 3.182: a factor exp(3.182 se / 2.4) either way, never below 0.
+    factor = math.exp(3.1824463 * found.stderr / 2.4)
+    assert found.low == pytest.approx(2.4 / factor)
+    assert found.high == pytest.approx(2.4 * factor)
     with pytest.raises(DataError, match="quotient by 0"):
         a / linear_mean(np.zeros(2), ["r", "s"])
 
@@ -251,6 +255,48 @@ def test_own_states_lie_at_the_half_and_foreign_ones_below():
     assert held >= 34
     foreign = sampled(tiny(5), 2, seed=1, prompts=30)
     assert reachability(policy, foreign, own).percentile.high < 0.5
+
+
+def test_the_lowest_ranks_of_states_of_one_law_are_five_in_a_hundred_exactly():
+    """Whichever of n + 1 states of one law is asked: the mean over all is 0.05, for few and many, ties or none."""
+    for pooled in (
+        np.arange(3.0),
+        np.arange(6.0),
+        np.arange(65.0),
+        np.arange(65.0) // 7,
+        np.zeros(5),
+    ):
+        found = [
+            _lowest(np.delete(pooled, i), pooled[i : i + 1], np.ones((1, len(pooled) - 1), bool))[0]
+            for i in range(len(pooled))
+        ]
+        assert np.mean(found) == pytest.approx(0.05, abs=1e-12)
+    nothing = _lowest(np.zeros(2), np.zeros(1), np.zeros((1, 2), bool))
+    assert np.isnan(nothing).all()
+
+
+def test_states_of_ones_own_prompt_are_no_rank_to_compare_with():
+    """A prompt decides its state alone: each one's twin is its own, and the rank among the others is uniform."""
+    values = np.arange(10.0)
+    others = ~np.eye(10, dtype=bool)
+    assert _lowest(values, values, others).mean() == pytest.approx(0.05)
+    assert _lowest(values, values, np.ones((10, 10), bool)).mean() < 0.04
+
+
+def test_hardly_visited_is_five_in_a_hundred_for_own_states_of_a_sampled_policy():
+    """40 pairs of samples of one policy on 12 prompts; counted below the 5th percentile it was 0.11."""
+    policy = tiny(0)
+    starts = [tuple(int(x) for x in np.base_repr(i, 3).zfill(4)) for i in range(12)]
+
+    def drawn(seed: int):
+        items = [prompt(*start, name=f"p{i}") for i, start in enumerate(starts)]
+        return policy.sample(items, sampling=FULL, max_new_tokens=8, seed=seed)
+
+    found = [
+        reachability(policy, drawn(2 * s), drawn(2 * s + 1)).hardly_visited.value for s in range(40)
+    ]
+    assert np.mean(found) == pytest.approx(0.05, abs=4 * np.std(found) / 40**0.5)
+    assert np.mean(found) < 0.08
 
 
 # ---- the forgetting law -------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -143,6 +145,37 @@ def test_mmd_by_hand():
     biased -= 2 * (k(-3, -1) + k(-3, 3) + k(1, -1) + k(1, 3)) / 4
     assert found.mmd_biased == pytest.approx(biased**0.5, rel=1e-12)
     assert found.n == 2
+    # Two swaps differ, and the other has -h(1, 2): p is 1 where h is below 0, else a half, never less.
+    assert found.least_p == 0.5
+    assert found.p_value == (0.5 if expected > 0 else 1.0)
+
+
+def test_few_prompts_give_an_exact_p_that_is_never_small():
+    """Moved as far as can be: the largest of the 2^5 swaps of 6 prompts, p = 1/32 and no less."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(6, 3, 2))
+    found = drift_between(x, x + 50, permutations=999, seed=0)
+    assert (found.p_value, found.least_p) == (1 / 32, 1 / 32)
+    many = drift_between(
+        rng.normal(size=(40, 1, 2)), rng.normal(size=(40, 1, 2)), permutations=99, seed=0
+    )
+    assert many.least_p == 0.01
+
+
+def test_the_expectation_without_drift_is_0_with_the_fitted_kernel_too():
+    """All 2^5 ways to deal each prompt's two samples, equally likely under one law, their kernel fitted to them."""
+    rng = np.random.default_rng(1)
+    pairs = rng.normal(size=(2, 5, 2, 3)) + 3 * rng.normal(size=(1, 5, 1, 3))
+    values, small = [], 0
+    for swap in itertools.product((False, True), repeat=5):
+        keep = np.array(swap)[:, None, None]
+        x, y = np.where(keep, pairs[1], pairs[0]), np.where(keep, pairs[0], pairs[1])
+        found = drift_between(x, y, permutations=99, seed=0)
+        values.append(found.mmd2)
+        small += found.p_value <= 0.25
+    assert np.mean(values) == pytest.approx(0.0, abs=1e-12)
+    assert np.std(values) > 1e-3
+    assert small / 32 == 0.25  # the test is exact
 
 
 def test_one_prompt_has_no_drift_and_no_p_value():

@@ -9,6 +9,22 @@ KL = f"{PROBES}::test_mean_kl_is_the_mean_over_states_with_its_clustered_error"
 MUTANTS = (
     Mutant(
         "drift",
+        "few prompts are dealt at random, and p falls below what they can say",
+        "probes/drift.py",
+        "if 2 ** (prompts - 1) <= permutations:",
+        "if prompts < 1:",
+        (f"{PROBES}::test_few_prompts_give_an_exact_p_that_is_never_small",),
+    ),
+    Mutant(
+        "drift",
+        "the kernel is fitted to the first sample alone",
+        "probes/drift.py",
+        "scale = pooled.std(0)",
+        "scale = x.std(0)",
+        (f"{PROBES}::test_the_expectation_without_drift_is_0_with_the_fitted_kernel_too",),
+    ),
+    Mutant(
+        "drift",
         "a state is compared with its own prompt",
         "probes/drift.py",
         "np.fill_diagonal(h, 0.0)",
@@ -19,8 +35,8 @@ MUTANTS = (
         "drift",
         "p may be 0",
         "probes/drift.py",
-        "(1 + as_large) / (1 + permutations)",
-        "as_large / permutations",
+        "else (1 + as_large) / (1 + permutations)",
+        "else as_large / permutations",
         (f"{PROBES}::test_drift_finds_a_shift_that_hides_behind_the_spread_of_the_prompts",),
     ),
     Mutant(

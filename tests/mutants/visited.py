@@ -9,6 +9,22 @@ PAIRED = f"{TEST}::test_a_difference_on_shared_prompts_is_paired"
 
 MUTANTS = (
     Mutant(
+        "summing up",
+        "hardly visited counts percentiles below 0.05",
+        "probes/reachability.py",
+        "np.clip((LOW * (count + 1) - less) / (ties + 1), 0.0, 1.0)",
+        "less + 0.5 * ties < LOW * count",
+        (f"{TEST}::test_the_lowest_ranks_of_states_of_one_law_are_five_in_a_hundred_exactly",),
+    ),
+    Mutant(
+        "uncertainty",
+        "the interval of a ratio falls below 0",
+        CLUSTERS,
+        "if unit in RATIOS and self.value > 0:",
+        "if unit not in RATIOS and self.value < 0:",
+        (f"{TEST}::test_a_quotient_has_the_error_of_the_delta_method",),
+    ),
+    Mutant(
         "shift",
         "per state: numbers are read beside the state",
         HOME,

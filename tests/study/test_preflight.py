@@ -58,6 +58,9 @@ def test_drift_tasks_and_clusters_are_tried(tiny_study, tmp_path):
     run, drift = RunFolder(tmp_path / "run"), tiny_study.drift
     with pytest.raises(DataError, match=re.escape("drift.prompts: world_problems, row 1:")):
         preflight(replace(tiny_study, drift=replace(drift, max_new_tokens=300)), run)
+    alone = replace(drift, prompts=replace(drift.prompts, limit=1))
+    with pytest.raises(DataError, match=r"drift\.prompts: 1 prompt: .* give 2 or more"):
+        preflight(replace(tiny_study, drift=alone), run)
     rule = Search((100,), replace(tiny_study.dev.task, name="pocket_gms_dev"), {})
     with pytest.raises(ConfigError, match="unknown task 'pocket_gms_dev'"):
         preflight(replace(tiny_study, search=rule), run)

@@ -120,6 +120,18 @@ def test_what_training_left_out_and_the_error_of_kl_are_in_the_budget(tmp_path: 
     assert arm(summarise(run), "base").budget.prompts_dropped is None
 
 
+def test_drift_on_few_prompts_is_noted(tmp_path: Path) -> None:
+    run = synthetic.make_run(tmp_path, arms=("base", "grpo"), seeds=(0,), items=20)
+    path = run / "arms" / "grpo" / "seed-0" / "drift.json"
+    stored = json.loads(path.read_text())
+    stored["features"]["hidden"]["least_p"] = 2.0**-5
+    path.write_text(json.dumps(stored))
+    assert any("no p can fall below 0.031" in note for note in summarise(run).notes)
+    stored["features"]["hidden"]["least_p"] = 0.001
+    path.write_text(json.dumps(stored))
+    assert not any("no p can fall" in note for note in summarise(run).notes)
+
+
 def test_curves_keep_their_level_when_thinned(tmp_path: Path) -> None:
     run = synthetic.make_run(tmp_path, arms=("base", "grpo"), seeds=(0,), items=20)
     rows = [{"step": s + 1, "loss": float(s % 2)} for s in range(1000)]

@@ -15,8 +15,10 @@ from jaxtyping import Bool, Float, Int
 from scipy import stats
 
 from statewise.errors import DataError
-from statewise.stats import Estimate
+from statewise.stats import Estimate, log_interval
 
+RATIOS = ("ratio",)
+"""Units that lie above 0 and know no upper end: their intervals are taken on the logarithm."""
 SHARES = ("share", "probability", "percentile", "AUC")
 """Units that lie between 0 and 1."""
 
@@ -48,7 +50,7 @@ class Linear:
         `se^2 = G / (G - 1) * sum over clusters of part^2` (Liang and Zeger, 1986, with the usual
         small-sample factor). Unknown with one cluster, and where no cluster differs from another:
         there the data say nothing of the error, and 0 would be certainty. The ends of a share's
-        interval are cut at 0 and 1.
+        interval are cut at 0 and 1; that of a ratio is symmetric on the logarithm (`log_interval`).
         """
         clusters = len(self.parts)
         squares = float(np.square(list(self.parts.values())).sum())
@@ -56,6 +58,9 @@ class Linear:
         if clusters < 2 or squares <= (1e-12 * self.value) ** 2:
             return Estimate(self.value, None, self.n, unit)
         stderr = (clusters / (clusters - 1) * squares) ** 0.5
+        if unit in RATIOS and self.value > 0:
+            ends = log_interval(self.value, stderr, clusters - 1.0, level) or (None, None)
+            return Estimate(self.value, stderr, self.n, unit, *ends)
         half = float(stats.t.ppf((1 + level) / 2, clusters - 1)) * stderr
         low, high = self.value - half, self.value + half
         if unit in SHARES and 0 <= self.value <= 1:

@@ -20,8 +20,8 @@ class Locality:
     moved: Mapping[str, Estimate]
     """Mean `kl(policy || start)` by sample, nats per state."""
     index: Estimate | None
-    """Movement on the trained sample over movement on the retention sample; None = not asked for,
-    or the policy did not move there at all."""
+    """Movement on the trained sample over movement on the retention sample: the larger, the more local. None =
+    not asked for, or the policy did not move there at all."""
 
 
 def update_locality(
@@ -35,11 +35,15 @@ def update_locality(
     """Mean of `kappa(s) = kl(pi(.|s) || pi_start(.|s))` over named samples of states, and the index.
 
     `index = mean kappa on trained states / mean kappa on retention states`: what the update did where
-    it was aimed, per unit of movement elsewhere. Above 1 it is local.
+    it was aimed, per unit of movement elsewhere. Larger is better kept to its place; at 1 the policy moved as far
+    elsewhere, below 1 further. It says nothing of how far that is. Indexes of two policies compare where
+    trained and retention samples are the same states; trained states of their own differ between learners, so
+    that there the means by sample are what to compare.
 
     Each divergence is exact over the vocabulary; the mean is over the stored states, so the only
     error is that of the sample. It is a ratio of sums over prompts (bias of order 1/prompts); the
-    index is a ratio of two such means, with the delta method's error. Cost: two forward passes (the
+    index is a ratio of two such means, with the delta method's error and an interval on the logarithm, which stays
+    above 0. Cost: two forward passes (the
     policy's and the start's) over the tokens of all samples.
 
     Source: the project's own; kappa as in RL's Razor (Shenfeld et al., 2025, arXiv 2509.04259), which

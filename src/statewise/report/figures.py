@@ -219,7 +219,7 @@ def _bounds(low: float | None, high: float | None) -> str:
 
 
 def drift(results: Results) -> Plate | None:
-    """Unbiased MMD^2 of visited states against the base, beside what base against base gives."""
+    """MMD^2 of visited states against the base, beside what base against base gives."""
     arms = [arm for arm in results.arms if arm.drift]
     if not arms:
         return None
@@ -251,7 +251,7 @@ def drift(results: Results) -> Plate | None:
         axes.grid(visible=False, axis="y")
         axes.spines["left"].set_visible(False)
         axes.locator_params(axis="x", nbins=8 if width == WIDE else 4)
-        axes.set_xlabel("unbiased MMD² against the base")
+        axes.set_xlabel("MMD² against the base")
         drawn.append(svg.themed(figure, name, title))
     seeds = max(d.mmd2.estimate.n for arm in arms for d in arm.drift)
     rows = tuple(
@@ -272,8 +272,8 @@ def drift(results: Results) -> Plate | None:
         title,
         "Filled: mean-pooled hidden states; open: light lexical features, for parity with the "
         f"paper. The upright stroke is one draw of the null, {NULL_NOTE}: an arm near it lies "
-        "where no drift at all may lie, and only p says how often. Unbiased, so it may fall below "
-        "0; the biased value stands in the table. Bars are 95 % t intervals over seeds only: all "
+        "where no drift at all may lie, and only p says how often. 0 in expectation without drift, so it may fall "
+        "below 0; the biased value stands in the table. Bars are 95 % t intervals over seeds only: all "
         "seeds are compared with one sample of the base, whose luck they share; p by permutation "
         f"within prompts, the largest over seeds. n = {seeds} seed{'s' * (seeds != 1)}.",
         ("arm", "features", "MMD²", "95 %, seeds only", NULL_NOTE, "p", "biased"),

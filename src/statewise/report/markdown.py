@@ -35,7 +35,8 @@ def markdown(results: Results, plates: Sequence[Plate]) -> str:
     lines += ["", "## Results", "", *_rows(score_rows(results)), ""]
     lines += [
         "Brackets: 95 % intervals, over seeds and items; * over items alone, for one checkpoint. "
-        "MMD² is unbiased and may fall below 0; its interval is over seeds only. "
+        "MMD² is 0 in expectation where both visit states alike, and may fall below 0; its interval is over seeds "
+        "only. "
         "Completions without an answer, and cut at the length limit, are shares of the greedy target completions.",
         "",
     ]

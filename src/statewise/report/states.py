@@ -54,7 +54,9 @@ def locality(results: Results) -> Plate | None:
         "in equal steps. A policy that moved only where it was trained is dark in one column. "
         f"{counted(found, IN_TABLE)}."
         + (
-            " The locality index in the table is movement on trained over retention states."
+            " The locality index in the table is movement on trained over retention states: the larger, the more of it "
+            "lies where training was aimed; 1 is as far at retention states. Arms whose trained states are not the "
+            "same sample compare by the cells, not by the index."
             if index
             else ""
         ),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from statewise.arms import Stream, Term, references
 from statewise.data import Prompts, load
-from statewise.errors import ConfigError, StatewiseError, nearest
+from statewise.errors import ConfigError, DataError, StatewiseError, nearest
 from statewise.evaluate import Task
 from statewise.evaluate.tasks import load as load_task
 from statewise.policy import LIVE, Ema, Policy, PolicyRef
@@ -49,14 +49,20 @@ def load_prompts(stream: Stream, student: Policy) -> Prompts:
 
 
 def drift_prompts(drift: Drift, reader: Policy) -> Sequence[Prompt]:
-    """The prompts that drift is measured on, tokenised for whoever completes them."""
-    return load(
+    """The prompts that drift is measured on, tokenised for whoever completes them. Raises DataError for one alone."""
+    found = load(
         drift.prompts,
         reader.encode,
         context_tokens=reader.context_tokens,
         max_new_tokens=drift.max_new_tokens,
         prefix_ids=reader.prefix_ids,
     ).items
+    if len(found) < 2:
+        raise DataError(
+            f"{len(found)} prompt: drift compares states of different prompts; give 2 or more, "
+            "and 8 or more for a p below 0.01"
+        )
+    return found
 
 
 def mark(run: RunFolder) -> Path:

@@ -21,6 +21,9 @@ Key = tuple[str, str, str, str, str, str]
 WITHIN_ONE = ("share", "probability", "percentile", "AUC")
 """Units between 0 and 1: t knows no bounds, so the ends of an interval are cut there."""
 
+ABOVE_0 = ("ratio",)
+"""Units above 0 without an upper end."""
+
 
 def asked_at_the_end(study: Mapping[str, Any]) -> bool:
     """True where a study as `to_plain` writes it has a probing job for every arm.
@@ -142,7 +145,10 @@ def _own(row: Mapping[str, Any]) -> Estimate:
 
 
 def _within(estimate: Estimate) -> Estimate:
-    """Ends of a share's interval inside [0, 1]."""
+    """Ends of a share's interval inside [0, 1]; a ratio's interval on the logarithm."""
+    if estimate.unit in ABOVE_0 and estimate.stderr is not None and estimate.value > 0:
+        ends = stats.log_interval(estimate.value, estimate.stderr, estimate.n - 1.0) or (None, None)
+        return replace(estimate, low=ends[0], high=ends[1])
     if estimate.unit not in WITHIN_ONE or estimate.low is None or estimate.high is None:
         return estimate
     return replace(estimate, low=max(estimate.low, 0.0), high=min(estimate.high, 1.0))

@@ -85,7 +85,7 @@ def summarise(run_dir: Path) -> Results:
     environment = _stored(run_dir / "environment.json") or {}
     environment |= seconds_spent(folders) if probed else {}
     matched, misses = matched_rows(folders)
-    notes = [*_notes(study), *gaps, *misses, *probe_notes(folders)]
+    notes = [*_notes(study), *gaps, *misses, *probe_notes(folders), *_few_prompts(folders)]
     if environment.get("base", {}).get("randomly_initialised"):
         notes.insert(0, RANDOM_BASE)
     if not gaps and len(seeds) == 1:
@@ -369,6 +369,23 @@ def _drift(
             )
         )
     return tuple(found)
+
+
+FEW_P = 0.01
+"""Where no p of drift can fall below this the reader is told: fewer than 8 prompts."""
+
+
+def _few_prompts(folders: Mapping[str, Mapping[int, Path]]) -> list[str]:
+    """What is to be said of drift that too few prompts were asked of."""
+    files = [found for seeds in folders.values() for found in _all(seeds, "drift.json")]
+    least = [f.get("least_p") for file in files for f in file["features"].values()]
+    floor = max((float(p) for p in least if p is not None), default=0.0)
+    if floor <= FEW_P:
+        return []
+    return [
+        f"Drift was measured on too few prompts or permutations: no p can fall below {floor:.2g}, so that an arm "
+        "without a small p may have drifted all the same; `drift.prompts` of 8 or more reach 0.01."
+    ]
 
 
 def _drifts(folders: Mapping[str, Mapping[int, Path]]) -> pd.DataFrame:

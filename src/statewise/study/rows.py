@@ -62,7 +62,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class DriftRow:
-    """Unbiased MMD^2 of visited states against the base, with one draw of base against base.
+    """MMD^2 (a U-statistic) of visited states against the base, with one draw of base against base.
 
     All seeds are compared with one sample of the base's states, whose luck the interval over seeds
     does not hold: `seeds only`.
