@@ -19,8 +19,8 @@ MUTANTS = (
         "drift",
         "the kernel is fitted to the first sample alone",
         "probes/drift.py",
-        "scale = pooled.std(0)",
-        "scale = x.std(0)",
+        "pooled = pooled / column_scale(pooled)",
+        "pooled = pooled / column_scale(x)",
         (f"{PROBES}::test_the_expectation_without_drift_is_0_with_the_fitted_kernel_too",),
     ),
     Mutant(
