@@ -16,6 +16,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, get_args
+from unittest import mock
 
 import pyarrow.parquet as pq
 import pytest
@@ -25,11 +26,13 @@ from statewise import arms
 from statewise.arms import Budget, opd, with_replay
 from statewise.check import check_study
 from statewise.check.show import plain
+from statewise.example import trajectory
 from statewise.objectives import Objective
 from statewise.policy import PolicyRef
 from statewise.report import write_report
 from statewise.report.material import gather
 from statewise.report.sections import plates
+from statewise.rewards import Judged, MathVerify
 from statewise.sources import Source
 from statewise.store import RunFolder
 from statewise.study.claims import Exceeds
@@ -44,6 +47,7 @@ from statewise.study.search import search
 from statewise.study.spec import Search, Study
 from statewise.study.table import _table
 from statewise.supervision import Supervision
+from statewise.supervision.advantage import score
 from tests import synthetic_run as synthetic
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -249,8 +253,15 @@ def found(tiny_study, tiny_run, probed_run, tmp_path_factory) -> dict[str, set[s
     nulls = run_study(matched(tiny_study), tmp_path_factory.mktemp("nulls") / "run", workers=0)
     columns |= shown(nulls.root)
     keys = written(tiny_run.root, probed_run.root, searched, replayed, nulls.root)
+    keys["metrics.jsonl"] |= judged()
     keys[EMBEDDED] = written(SOURCE / "world" / "base")["statewise.json"]
     return keys | {COLUMNS: columns, CHECKED: checked(tiny_study), PLANNED: planned(tiny_study)}
+
+
+def judged() -> set[str]:
+    """What a step logs of a mathematical reward, whose library is an extra."""
+    with mock.patch.object(MathVerify, "judge", return_value=Judged(1.0)):
+        return set(score(MathVerify(), [trajectory(1)]).figures)
 
 
 def checked(study: Study) -> set[str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
-from functools import cache
 
 import pytest
 from enumerable import A, prompt
 
-from statewise.errors import DataError
+from statewise.errors import ConfigError, DataError
+from statewise.example import trajectory
 from statewise.rewards import MathVerify, math
+from statewise.supervision.advantage import score
 
 pytest.importorskip("math_verify", reason="math-verify is an extra: pip install 'statewise[math]'")
 
@@ -33,46 +35,71 @@ def test_equality_is_that_of_mathematics(reference, completion, value):
 
 
 @pytest.mark.slow
-def test_a_fault_is_no_score():
+def test_a_reference_that_cannot_be_read_is_an_error_that_names_its_prompt():
     with pytest.raises(DataError, match="'q7' has no reference"):
         REWARD(prompt(A, name="q7"), "1")
-    with pytest.raises(DataError, match="math-verify failed on prompt 'q7'"):
+    with pytest.raises(
+        DataError, match=r"reference of prompt 'q7'.*it holds no answer.*fix the row"
+    ):
         REWARD(prompt(A, name="q7", reference="so\n####"), "1")
+    rows = [prompt(A, name=f"q{n}", reference=f"#### {n}") for n in range(300)]
+    REWARD.check_references(rows)
+    rows[270] = prompt(A, name="q270", reference="#### ")
+    with pytest.raises(DataError, match=r"reference of prompt 'q270'"):
+        REWARD.check_references(rows)
+
+
+ODD = (
+    "1" * 5000,
+    "$" + "9" * 5000 + "$",
+    r"\boxed{9^{9^{9^{9}}}}",
+    r"\boxed{" + "{" * 400 + "1" + "}" * 400 + "}",
+    r"\boxed{42!!!!!!}",
+)
 
 
 @pytest.mark.slow
-def test_after_a_fault_the_next_one_is_judged_by_a_fresh_worker():
-    with pytest.raises(DataError):
-        REWARD(prompt(A, reference="####"), "1")
+@pytest.mark.parametrize("completion", ODD, ids=range(len(ODD)))
+def test_a_completion_that_cannot_be_read_is_no_answer_and_is_counted(completion):
+    """Three raise what is no Exception, or what pickles badly: nothing of it leaves the worker."""
+    quick = MathVerify(timeout_seconds=1)
+    judged = quick.judge(prompt(A, reference="#### 42"), completion)
+    assert (judged.value, judged.fault is None) == (0.0, False)
+    row = trajectory(1, completion=completion, reference="#### 42")
+    fine = trajectory(1, completion="42", reference="#### 42")
+    figures = score(quick, [row, fine, fine, fine]).figures
+    assert figures == {"reward_mean": 0.75, "reward_fault_share": 0.25}
+
+
+@pytest.mark.parametrize(
+    "raised", [SystemExit(3), MemoryError(), RecursionError("deep"), GeneratorExit()]
+)
+def test_whatever_is_raised_in_a_worker_becomes_a_fault_in_words(raised):
+    def work():
+        raise raised
+
+    assert math._contained(work).fault.startswith(type(raised).__name__)
+
+
+def test_a_users_interrupt_leaves_a_worker():
+    def work():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        math._contained(work)
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_or_hangs_is_ended_counted_and_replaced(monkeypatch):
+    monkeypatch.setattr(math, "GRACE_SECONDS", 0)
+    assert "its process ended" in math._ask(os._exit, 1, limit=20).fault
+    assert "longer than 1 s" in math._ask(time.sleep, 60, limit=1).fault
+    monkeypatch.undo()
     assert REWARD(prompt(A, reference="#### 7"), "7") == 1.0
 
 
-class Slow:
-    """The real pool, but whatever it is asked takes a minute."""
-
-    def __init__(self):
-        self.pool = math._pool.__wrapped__()
-        self.shutdown = self.pool.shutdown
-        self.workers = []
-
-    @property
-    def _processes(self):
-        self.workers = list(self.pool._processes.values())
-        return self.pool._processes
-
-    def submit(self, *_):
-        return self.pool.submit(time.sleep, 60)
-
-
-@pytest.mark.slow
-def test_a_worker_that_hangs_is_ended_and_named(monkeypatch):
-    """As if the library's own limit had failed: the wait is cut to seconds."""
-    slow = Slow()
-    monkeypatch.setattr(math, "_pool", cache(lambda: slow))
-    monkeypatch.setattr(math, "LAST_RESORT_SECONDS", -10)
-    with pytest.raises(DataError, match=r"'slow' \(TimeoutError"):
-        REWARD(prompt(A, name="slow", reference="#### 7"), "7")
-    assert slow.workers
-    for process in slow.workers:
-        process.join(timeout=10)
-        assert not process.is_alive()
+def test_without_the_library_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(math, "find_spec", lambda name: None)
+    monkeypatch.setattr(math, "_pool", math._pool.__wrapped__)
+    with pytest.raises(ConfigError, match=r"pip install 'statewise\[math\]'"):
+        REWARD(prompt(A, reference="#### 7"), "7")

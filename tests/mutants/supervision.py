@@ -10,6 +10,7 @@ CLIPPED = f"{TEST}::test_the_log_ratio_is_clipped_token_by_token_and_then_summed
 PAID = f"{TEST}::test_process_rewards_are_paid_to_the_tokens_before_them_and_not_after"
 PRIVILEGED = f"{TEST}::test_a_privileged_teacher_reads_its_own_prompt_and_the_same_completion"
 REWARDS = "core/test_rewards.py"
+MATH = "core/test_math_reward.py"
 
 MUTANTS = (
     Mutant(
@@ -251,6 +252,56 @@ MUTANTS = (
         "if value is None:",
         (
             "core/test_supervision.py::test_a_users_reward_that_is_no_number_is_a_fault_and_no_score",
+        ),
+    ),
+    Mutant(
+        "judge",
+        "what is no Exception leaves the worker",
+        "rewards/math.py",
+        "except BaseException as error:",
+        "except Exception as error:",
+        (f"{MATH}::test_whatever_is_raised_in_a_worker_becomes_a_fault_in_words",),
+    ),
+    Mutant(
+        "judge",
+        "a completion that cannot be read is not counted",
+        "supervision/advantage.py",
+        "one.fault is not None for one in judged",
+        "one.fault is None and not one.value for one in judged",
+        (f"{MATH}::test_a_completion_that_cannot_be_read_is_no_answer_and_is_counted",),
+    ),
+    Mutant(
+        "judge",
+        "a reference without an answer waits for training",
+        "rewards/exact.py",
+        "for prompt in prompts:",
+        "for prompt in prompts[:1]:",
+        (f"{REWARDS}::test_every_reference_is_looked_at_before_training",),
+    ),
+    Mutant(
+        "answer form",
+        "a minus between two numbers is a sign",
+        "rewards/lenient.py",
+        "(?<![0-9A-Za-z_.,])(?P<sign>",
+        "(?<![.,])(?P<sign>",
+        (f"{REWARDS}::test_the_lenient_reading_finds_the_value_however_it_is_written",),
+    ),
+    Mutant(
+        "answer form",
+        "a minus sign of typography is none",
+        "rewards/lenient.py",
+        "\\u2014\\u2212",
+        "\\u2014",
+        (f"{REWARDS}::test_the_lenient_reading_finds_the_value_however_it_is_written",),
+    ),
+    Mutant(
+        "answer form",
+        "refused forms of a function pass",
+        "check/forms.py",
+        'isinstance(r, ExactAnswer) and r.extract != "lenient" for r in refusing',
+        "r is not None for r in refusing",
+        (
+            "check/test_check_forms.py::test_a_function_that_compares_text_is_a_warning_that_names_the_forms",
         ),
     ),
 )

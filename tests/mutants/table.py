@@ -63,6 +63,8 @@ PITFALLS: dict[str, tuple[str, ...]] = {
     "... or with the number of ranks": ("ranks",),
     "The count is taken before tokens are cut": ("denominator", "normaliser"),
     "A group that lost some of its samples": ("group",),
+    "One odd completion ends the run of a mathematical reward": ("judge",),
+    "A right answer that is written another way": ("answer form",),
     "A KL over the top k tokens alone": ("tail", "support"),
     "The top k without renormalising": ("tail",),
     "A top-k KL used as an advantage": ("pairing",),

@@ -6,7 +6,7 @@ Those of `variants` make an arm of another. docs/methods.md is their table, made
 """
 
 from statewise.arms.arm import Arm, Budget, Stream, Term
-from statewise.arms.binding import bind, policies, references
+from statewise.arms.binding import bind, parts, policies, references
 from statewise.arms.distillation import (
     blended_opd,
     continuation_opd,
@@ -72,6 +72,7 @@ __all__ = [
     "negative_advantage",
     "offline_kd",
     "opd",
+    "parts",
     "policies",
     "prefix_reset_rl",
     "pretraining",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from statewise.arms.arm import Arm, Stream
 from statewise.data import Prompts
 from statewise.policy import Ema, Policy, PolicyRef
+
+Part = TypeVar("Part")
 
 
 def references(value: object) -> Iterator[PolicyRef]:
@@ -26,6 +28,23 @@ def references(value: object) -> Iterator[PolicyRef]:
     elif is_dataclass(value):
         for field in fields(value):
             yield from references(getattr(value, field.name))
+
+
+def parts(value: object, kind: type[Part]) -> Iterator[Part]:
+    """Every part of a value that is of one type, in the order of its fields; prompts are not looked into.
+
+    >>> from statewise.supervision import TeacherDistribution
+    >>> [ref.name for ref in parts((TeacherDistribution(PolicyRef("mild")), 3), PolicyRef)]
+    ['mild']
+    """
+    if isinstance(value, kind):
+        yield value
+    if isinstance(value, tuple):
+        for item in value:
+            yield from parts(item, kind)
+    elif is_dataclass(value) and not isinstance(value, Prompts):
+        for field in fields(value):
+            yield from parts(getattr(value, field.name), kind)
 
 
 def policies(value: object) -> Iterator[Policy]:

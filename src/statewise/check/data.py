@@ -6,19 +6,22 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
+from statewise.arms import parts
 from statewise.check.line import Found, Line, Skip
-from statewise.check.subject import Fit, Subject, has, within
+from statewise.check.subject import Fit, Subject, has
 from statewise.code import name_of
 from statewise.data import Prompts, WorldDocuments
 from statewise.errors import DataError
 from statewise.policy import Policy
 from statewise.rewards import (
     ExactAnswer,
+    Judged,
     MathVerify,
     PythonReward,
     PythonTokenReward,
     Reward,
     final_answer,
+    judge,
 )
 from statewise.sources import PrefixReset, Source
 from statewise.study.preflight import check_context
@@ -108,11 +111,11 @@ def reward(subject: Subject, fits: Sequence[Fit]) -> Found:
     gold, others, rewarded = [], [], False
     sums, other_sums = [], []
     for stream, fit in zip(subject.arm.streams, fits, strict=True):
-        parts = (stream.source, *stream.terms)
-        rewards = _each_once(parts, ExactAnswer, MathVerify, PythonReward)
-        by_token = _each_once(parts, PythonTokenReward)
+        asked = (stream.source, *stream.terms)
+        rewards = each_once(asked, ExactAnswer, MathVerify, PythonReward)
+        by_token = each_once(asked, PythonTokenReward)
         rewarded = rewarded or bool(rewards or by_token)
-        prompts = _with_reference(fit.prompts)
+        prompts = with_reference(fit.prompts)
         if not prompts:
             # A function of the user's own may need no reference; the others compare with one.
             if any(not isinstance(one, PythonReward) for one in rewards):
@@ -123,10 +126,10 @@ def reward(subject: Subject, fits: Sequence[Fit]) -> Found:
             continue
         for prompt, other in zip(prompts, _others(prompts), strict=True):
             for one in rewards:
-                value = one(prompt, _written(prompt, subject.student))
-                gold.append(value)
-                if value < 1.0:
-                    return _rejected(name, one, prompt, value, len(gold))
+                judged = judge(one, prompt, _written(prompt, subject.student))
+                gold.append(judged.value)
+                if judged.value < 1.0:
+                    return _rejected(name, one, prompt, judged, len(gold))
                 if other is not None:
                     others.append(one(prompt, _written(other, subject.student)))
             for one in by_token:
@@ -201,17 +204,18 @@ def _others(prompts: Sequence[Prompt]) -> list[Prompt | None]:
     ]
 
 
-def _each_once(value: object, *kinds: type[Any]) -> list[Any]:
+def each_once(value: object, *kinds: type[Any]) -> list[Any]:
     """Every part of a value that is of one of the types; equal ones once. Arguments need no hash."""
     found: list[Any] = []
     for kind in kinds:
-        for one in within(value, kind):
+        for one in parts(value, kind):
             if one not in found:
                 found.append(one)
     return found
 
 
-def _with_reference(prompts: Prompts) -> list[Prompt]:
+def with_reference(prompts: Prompts) -> list[Prompt]:
+    """The first `REWARDED` prompts, without those that have no reference."""
     first = (prompts.items[i] for i in range(min(REWARDED, len(prompts))))
     return [prompt for prompt in first if prompt.reference]
 
@@ -230,12 +234,13 @@ def _walked(prompt: Prompt, answer: Prompt, student: Policy) -> Trajectory:
     return assemble(prompt, "gold", [Segment(DATASET, ids)], completion=text, stopped=True)
 
 
-def _rejected(name: str, one: Reward, prompt: Prompt, value: float, judged: int) -> Line:
+def _rejected(name: str, one: Reward, prompt: Prompt, judged: Judged, place: int) -> Line:
+    why = "" if judged.fault is None else f" ({judged.fault})"
     return Line(
         "fail",
         name,
-        f"{name_of(one)} gives {value:g} to the gold answer of {prompt.id}, prompt {judged} of those judged; "
-        f"its reference ends {(prompt.reference or '')[-40:]!r}",
+        f"{name_of(one)} gives {judged.value:g}{why} to the gold answer of {prompt.id}, prompt {place} of those "
+        f"judged; its reference ends {(prompt.reference or '')[-40:]!r}",
         "make the reward read what the reference holds (`extract`, the template's completion), or mend the row",
-        {"judged": judged, "gold": value, "other_answer_mean": None},
+        {"judged": place, "gold": judged.value, "other_answer_mean": None},
     )

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from statewise.arms import Term
+from statewise.arms import Term, parts
 from statewise.check.gradients import EXACT, Gradient, gradient, two_rows
 from statewise.check.line import Found, Line, Skip, small
 from statewise.check.models import in_float64, in_fp32, moved
-from statewise.check.subject import Subject, within
+from statewise.check.subject import Subject
 from statewise.gradient import Rollout, student_logprobs
 from statewise.policy import Policy
 from statewise.supervision import (
@@ -35,7 +35,7 @@ def equal_teacher(subject: Subject, rollouts: Sequence[Rollout]) -> Found:
     percent: 0 of what is 0 anyway would say nothing. What float32 leaves is tried again in float64.
     """
     if not any(_vanishes(term) for stream in subject.arm.streams for term in stream.terms):
-        mine = within(subject.arm, PythonSupervision)
+        mine = parts(subject.arm, PythonSupervision)
         own = "a supervision of your own makes what its teacher says into something else"
         asked = any(one.teacher is not None for one in mine)
         return Skip(NAME, own if asked else "no term asks a teacher")

@@ -11,6 +11,8 @@ from statewise.arms import Arm, references
 from statewise.check.data import context, reward
 from statewise.check.equal import NAME as EQUAL
 from statewise.check.equal import equal_teacher
+from statewise.check.forms import NAME as FORMS
+from statewise.check.forms import answer_forms
 from statewise.check.gap import NAME as GAP
 from statewise.check.gap import sampler_gap
 from statewise.check.gradients import INVARIANCES, few_rows, invariances
@@ -37,7 +39,7 @@ from statewise.study.spec import Study
 
 WALKED = ("masks", "stop token trained", "stop token emitted", GAP, "gradient", *INVARIANCES, EQUAL)
 """Checks of what sources make: they need rows."""
-READ = ("encoding", "chat template", "context", "train/test overlap", "reward")
+READ = ("encoding", "chat template", "context", "train/test overlap", "reward", FORMS)
 """Checks of models and data: they need no rows."""
 
 
@@ -177,7 +179,7 @@ def _found(
     try:
         subject, fits = read_prompts(subject)
     except StatewiseError as error:
-        rest = ("context", "reward", "train/test overlap", *WALKED)
+        rest = ("context", "reward", FORMS, "train/test overlap", *WALKED)
         texts = [guarded("encoding", lambda: encodings(subject, [])), chat_template(subject, [])]
         skips = [Skip(name, "the prompts cannot be read") for name in rest]
         return [failed("prompts", error), *texts, *skips], [], Cost()
@@ -189,6 +191,7 @@ def _found(
         guarded("context", lambda: context(subject, fits, study)),
         guarded("train/test overlap", lambda: overlap(fits, measured())),
         guarded("reward", lambda: reward(subject, fits)),
+        guarded(FORMS, lambda: answer_forms(subject, fits)),
     ]
     if isinstance(read, Line) and read.status == "fail":
         skips = [Skip(name, "the teacher reads other tokens") for name in WALKED]

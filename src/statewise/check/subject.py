@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from statewise.arms import Arm, Stream, bind, policies
+from statewise.arms import Arm, Stream, bind, parts, policies
 from statewise.data import Prompts, WorldDocuments
 from statewise.errors import DataError, StatewiseError
 from statewise.gradient import Rollout, state_factors
@@ -21,8 +21,6 @@ from statewise.study.models import base_location, best_device, marker, root_of
 from statewise.study.preflight import load_prompts
 from statewise.study.spec import BASE, Study
 from statewise.train import roll_out, with_old_logprobs
-
-Part = TypeVar("Part")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,21 +109,9 @@ def walk(subject: Subject, items: int, seed: int) -> list[Rollout]:
     return found
 
 
-def within(value: object, kind: type[Part]) -> Iterator[Part]:
-    """Every part of a value that is of one type, in the order of its fields."""
-    if isinstance(value, kind):
-        yield value
-    if isinstance(value, tuple):
-        for item in value:
-            yield from within(item, kind)
-    elif is_dataclass(value) and not isinstance(value, Prompts):
-        for field in fields(value):
-            yield from within(getattr(value, field.name), kind)
-
-
 def has(value: object, kind: type[object]) -> bool:
     """True where any part of a value is of this type."""
-    return any(True for _ in within(value, kind))
+    return any(True for _ in parts(value, kind))
 
 
 def sampled(rollouts: Sequence[Rollout]) -> list[Rollout]:

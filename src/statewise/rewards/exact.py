@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import ClassVar, Literal
 
 from statewise.errors import DataError
+from statewise.rewards.lenient import lenient_answer
 from statewise.trajectory import Prompt
 
 _MARKED = re.compile(r"#### (\-?[0-9\.\,]+)")
@@ -40,30 +43,47 @@ def last_number(text: str) -> str | None:
 
 @dataclass(frozen=True)
 class ExactAnswer:
-    """1.0 if the completion's final answer equals the reference's, else 0.0.
+    r"""1.0 if the completion's final answer equals the reference's, else 0.0.
 
-    `extract` says where the completion's answer stands, like the filter of the task that scores it:
-    `strict` behind the mark `#### `, `flexible` anywhere: its last number. A reward that reads less
-    than the task scores teaches the format beside the answer.
+    `extract` says where the completion's answer stands and what equal means. `strict` (behind the mark
+    `#### `) and `flexible` (the last number anywhere) compare text, as the harness's filters of those
+    names do. `lenient` compares values, however they are written (`rewards/lenient.py` lists the rules):
+    `18.00`, `$18` and `\boxed{18}` are 18. A reward that reads less than the task's filter trains the
+    format beside the answer; one that reads more pays for answers that the task does not count.
 
-    Raises DataError where the reference itself has no `#### answer`.
+    Raises DataError if the reference itself has no answer that the same reading finds.
 
     >>> import numpy as np
     >>> prompt = Prompt("p", "6*7=", np.zeros(1, np.int32), reference="#### 42")
     >>> [ExactAnswer()(prompt, text) for text in ("#### 42", "#### 41", "it is 42")]
     [1.0, 0.0, 0.0]
-    >>> ExactAnswer("flexible")(prompt, "it is 42")
-    1.0
+    >>> ExactAnswer("flexible")(prompt, "it is 42"), ExactAnswer("lenient")(prompt, "it is $42.00")
+    (1.0, 1.0)
     """
 
     kind: ClassVar[str] = "exact_answer"
-    extract: Literal["strict", "flexible"] = "strict"
+    extract: Literal["strict", "flexible", "lenient"] = "strict"
 
     def __call__(self, prompt: Prompt, completion: str) -> float:
-        gold = None if prompt.reference is None else final_answer(prompt.reference)
-        if gold is None:
-            raise DataError(
-                f"prompt {prompt.id!r} has no '#### answer' in its reference, so no answer is exact"
-            )
+        gold = self.gold(prompt)
+        if self.extract == "lenient":
+            return float(lenient_answer(completion) == gold)
         read = final_answer if self.extract == "strict" else last_number
         return float(read(completion) == gold)
+
+    def check_references(self, prompts: Sequence[Prompt]) -> None:
+        """Raise DataError for the first prompt whose reference holds no answer."""
+        for prompt in prompts:
+            self.gold(prompt)
+
+    def gold(self, prompt: Prompt) -> str | Fraction:
+        """The reference's answer: text, or under `lenient` its value. Raises DataError if it has none."""
+        read = lenient_answer if self.extract == "lenient" else final_answer
+        gold = None if prompt.reference is None else read(prompt.reference)
+        if gold is None:
+            wanted = "number" if self.extract == "lenient" else "'#### answer'"
+            raise DataError(
+                f"prompt {prompt.id!r} has no {wanted} in its reference, so no answer is exact; "
+                "fix the row, or the data's template `completion`"
+            )
+        return gold

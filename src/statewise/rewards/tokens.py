@@ -27,7 +27,11 @@ class Outcome:
     reward: Reward
 
     def __call__(self, trajectory: Trajectory) -> Float32[np.ndarray, " L"]:
-        values = np.zeros(len(trajectory.completion_ids), np.float32)
-        if len(values):
-            values[-1] = self.reward(trajectory.prompt, trajectory.completion)
-        return values
+        return at_end(trajectory, self.reward(trajectory.prompt, trajectory.completion))
+
+
+def at_end(trajectory: Trajectory, reward: float) -> Float32[np.ndarray, " L"]:
+    """0 at every token but the last, which gets the reward; nothing for an empty completion."""
+    values = np.zeros(len(trajectory.completion_ids), np.float32)
+    values[-1:] = reward
+    return values

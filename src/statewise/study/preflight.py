@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from statewise.arms import Stream, Term, references
+from statewise.arms import Stream, Term, parts, references
 from statewise.data import Prompts, load
 from statewise.errors import ConfigError, DataError, StatewiseError, nearest
 from statewise.evaluate import Task
 from statewise.evaluate.tasks import load as load_task
 from statewise.policy import LIVE, Ema, Policy, PolicyRef
 from statewise.probes import Drift
+from statewise.rewards import ExactAnswer, MathVerify, check_references
 from statewise.sources import longest_completion
 from statewise.store import RunFolder, check_folder
 from statewise.study.controls import Interpolation
@@ -74,8 +75,8 @@ def preflight(study: Study, run: RunFolder) -> None:
     """Load every model, set of prompts and task of a study once; skipped where it has passed before.
 
     Checks besides: every outside teacher and start reads the student's tokens, a teacher's own
-    prompts and drift's leave room, an interpolation's ends have the same weights, and a task's
-    `cluster` is a field of its data. Writes nothing.
+    prompts and drift's leave room, rewards can read every reference, an interpolation's ends have the
+    same weights, and a task's `cluster` is a field of its data. Writes nothing.
 
     Raises ModelError, DataError, ConfigError or RunError, naming the arm or the task.
     """
@@ -99,6 +100,7 @@ def preflight(study: Study, run: RunFolder) -> None:
         for place, stream in enumerate(arm.streams):
             with placed(f"arms.{arm.name}.streams[{place}].prompts"):
                 prompts = load_prompts(stream, student)
+                check_rewarded(stream, prompts)
             for number, term in enumerate(stream.terms):
                 with placed(
                     f"arms.{arm.name}.streams[{place}].terms[{number}].supervision.context"
@@ -136,6 +138,17 @@ def check_context(
     assert isinstance(reader, Policy)
     lengths = [longest_completion(stream.source, prompt, student) for prompt in prompts.items]
     context.check(prompts.items, reader, lengths)
+
+
+def check_rewarded(stream: Stream, prompts: Prompts) -> None:
+    """Every reference can be read by the rewards that will compare with it: none ends a run half way.
+
+    Raises DataError, naming the first prompt that has none.
+    """
+    if isinstance(prompts.items, list | tuple):  # documents are made as they are asked for
+        for kind in (ExactAnswer, MathVerify):
+            for reward in parts((stream.source, *stream.terms), kind):
+                check_references(reward, prompts.items)
 
 
 def _load(location: str) -> Policy:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -16,7 +17,7 @@ from jaxtyping import Float64
 from torch import full_like
 
 from statewise.errors import DataError
-from statewise.rewards import Reward
+from statewise.rewards import MathVerify, Reward, judge
 from statewise.signals import Advantages, Labels
 from statewise.trajectory import States, Trajectory
 
@@ -48,14 +49,14 @@ class GroupAdvantage:
 
     def label(self, trajectories: Sequence[Trajectory]) -> Labels:
         """The advantage of each trajectory. Raises DataError for a group of one."""
-        rewards = score(self.reward, trajectories)
-        advantages = np.zeros(len(rewards), np.float32)
+        scored = score(self.reward, trajectories)
+        rewards, advantages = scored.rewards, np.zeros(len(trajectories), np.float32)
         for members in groups(trajectories):
             centred = rewards[members] - mean(rewards[members])
             if self.scale == "std":
                 centred /= spread(rewards[members]) + 1e-4
             advantages[members] = centred
-        return in_groups(advantages, rewards, trajectories)
+        return in_groups(advantages, scored, trajectories)
 
     def signal(self, states: States, labels: Labels) -> Advantages:
         """The advantage of each state's trajectory."""
@@ -81,13 +82,13 @@ class LeaveOneOut:
 
     def label(self, trajectories: Sequence[Trajectory]) -> Labels:
         """The advantage of each trajectory. Raises DataError for a group of one."""
-        rewards = score(self.reward, trajectories)
-        advantages = np.zeros(len(rewards), np.float32)
+        scored = score(self.reward, trajectories)
+        rewards, advantages = scored.rewards, np.zeros(len(trajectories), np.float32)
         for members in groups(trajectories):
             own = rewards[members]
             others = (own.sum() - own) / (len(members) - 1)
             advantages[members] = own - np.clip(others, own.min(), own.max())
-        return in_groups(advantages, rewards, trajectories)
+        return in_groups(advantages, scored, trajectories)
 
     def signal(self, states: States, labels: Labels) -> Advantages:
         """The advantage of each state's trajectory."""
@@ -114,10 +115,9 @@ class RewardBaseline:
 
     def label(self, trajectories: Sequence[Trajectory]) -> Labels:
         """The advantage of each trajectory."""
-        rewards = score(self.reward, trajectories)
-        baseline = mean(rewards) if self.baseline == "mean" else self.baseline
-        figures = {"reward_mean": mean(rewards)}
-        return Labels((rewards - baseline).astype(np.float32), figures)
+        scored = score(self.reward, trajectories)
+        baseline = mean(scored.rewards) if self.baseline == "mean" else self.baseline
+        return Labels((scored.rewards - baseline).astype(np.float32), scored.figures)
 
     def signal(self, states: States, labels: Labels) -> Advantages:
         """The advantage of each state's trajectory."""
@@ -148,16 +148,30 @@ class ConstantAdvantage:
         return Advantages(full_like(states.behaviour_logprobs, self.value))
 
 
-def score(reward: Reward, trajectories: Sequence[Trajectory]) -> Float64[np.ndarray, " M"]:
-    """The reward of each trajectory.
+@dataclass(frozen=True)
+class Scores:
+    """The reward of each trajectory, and what a step logs of them."""
+
+    rewards: Float64[np.ndarray, " M"]
+    figures: dict[str, float]
+
+
+def score(reward: Reward, trajectories: Sequence[Trajectory]) -> Scores:
+    """The reward of each trajectory; for a reward that may fail to read one, how often it did.
 
     >>> from statewise.example import trajectory
     >>> from statewise.rewards import ExactAnswer
     >>> rows = [trajectory(1, completion=c, reference="#### 1") for c in ("#### 1", "#### 2", "", "")]
-    >>> score(ExactAnswer(), rows).tolist()
-    [1.0, 0.0, 0.0, 0.0]
+    >>> scored = score(ExactAnswer(), rows)
+    >>> scored.rewards.tolist(), scored.figures
+    ([1.0, 0.0, 0.0, 0.0], {'reward_mean': 0.25})
     """
-    return np.array([reward(t.prompt, t.completion) for t in trajectories], np.float64)
+    judged = [judge(reward, t.prompt, t.completion) for t in trajectories]
+    rewards = np.array([one.value for one in judged], np.float64)
+    figures = {"reward_mean": mean(rewards)}
+    if isinstance(reward, MathVerify):
+        figures["reward_fault_share"] = fmean(one.fault is not None for one in judged)
+    return Scores(rewards, figures)
 
 
 def groups(trajectories: Sequence[Trajectory]) -> list[list[int]]:
@@ -199,20 +213,15 @@ def spread(rewards: Float64[np.ndarray, " M"]) -> float:
     return float(np.sqrt(np.square(rewards - mean(rewards)).sum() / (len(rewards) - 1)))
 
 
-def in_groups(
-    advantages: np.ndarray, rewards: np.ndarray, trajectories: Sequence[Trajectory]
-) -> Labels:
-    """Labels with the mean reward and the share of groups that say nothing, their rewards being equal.
+def in_groups(advantages: np.ndarray, scored: Scores, trajectories: Sequence[Trajectory]) -> Labels:
+    """Labels with the figures of the rewards and the share of groups that say nothing: theirs are equal.
 
     >>> from statewise.example import trajectory
     >>> rows = [trajectory(1, group=name) for name in ("a", "a", "b", "b")]
-    >>> advantages, rewards = np.array([0.5, -0.5, 0, 0], np.float32), np.array([1.0, 0, 1, 1])
-    >>> dict(in_groups(advantages, rewards, rows).figures)
+    >>> scored = Scores(np.array([1.0, 0, 1, 1]), {"reward_mean": 0.75})
+    >>> dict(in_groups(np.array([0.5, -0.5, 0, 0], np.float32), scored, rows).figures)
     {'reward_mean': 0.75, 'silent_group_share': 0.5}
     """
-    every = groups(trajectories)
+    every, rewards = groups(trajectories), scored.rewards
     silent = sum(bool((rewards[members] == rewards[members[0]]).all()) for members in every)
-    return Labels(
-        advantages,
-        {"reward_mean": mean(rewards), "silent_group_share": silent / len(every)},
-    )
+    return Labels(advantages, scored.figures | {"silent_group_share": silent / len(every)})

@@ -9,9 +9,9 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float32
 
-from statewise.rewards import TokenReward
+from statewise.rewards import Outcome, TokenReward, at_end
 from statewise.signals import Advantages, Labels
-from statewise.supervision.advantage import mean
+from statewise.supervision.advantage import mean, score
 from statewise.supervision.log_ratio import check_discount
 from statewise.trajectory import States, Trajectory
 
@@ -41,14 +41,20 @@ class ProcessReward:
 
     def label(self, trajectories: Sequence[Trajectory]) -> Labels:
         """One advantage a token; a trajectory's value is its undiscounted sum of rewards."""
-        paid = [self.reward(t) for t in trajectories]
+        if isinstance(self.reward, Outcome):
+            scored = score(self.reward.reward, trajectories)
+            paid = [at_end(t, r) for t, r in zip(trajectories, scored.rewards, strict=True)]
+            figures = scored.figures
+        else:
+            paid, figures = [self.reward(t) for t in trajectories], {}
         sums = np.array([r.sum() for r in paid], np.float32)
         tokens = [
             np.concatenate([np.zeros(t.prompt_tokens, np.float32), to_come(r, self.discount)])
             - np.float32(self.baseline)
             for t, r in zip(trajectories, paid, strict=True)
         ]
-        return Labels(sums, {"reward_mean": mean(sums.astype(np.float64))}, per_token=tokens)
+        figures = figures | {"reward_mean": mean(sums.astype(np.float64))}
+        return Labels(sums, figures, per_token=tokens)
 
     def signal(self, states: States, labels: Labels) -> Advantages:
         """The advantage of each state's token."""
