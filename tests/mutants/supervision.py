@@ -97,8 +97,8 @@ MUTANTS = (
         "baseline",
         "a number as baseline is replaced by the mean",
         ADVANTAGE,
-        'mean(rewards) if self.baseline == "mean" else self.baseline',
-        "mean(rewards)",
+        'mean(scored.rewards) if self.baseline == "mean" else self.baseline',
+        "mean(scored.rewards)",
         (f"{TEST}::test_reward_baseline_by_hand_is_of_the_rollout_and_not_of_the_group",),
     ),
     Mutant(
@@ -156,8 +156,8 @@ MUTANTS = (
         "discount",
         "the outcome is paid at the first token",
         "rewards/tokens.py",
-        "values[-1] = self.reward",
-        "values[0] = self.reward",
+        "values[-1:] = reward",
+        "values[:1] = reward",
         (
             "core/test_supervision.py::test_process_rewards_are_paid_to_the_tokens_before_them_and_not_after",
         ),
