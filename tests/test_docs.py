@@ -23,7 +23,7 @@ import pytest
 
 from docs import generate as generator
 from statewise import arms
-from statewise.arms import Budget, opd, with_replay
+from statewise.arms import Budget, gkd, with_replay
 from statewise.check import check_study
 from statewise.check.show import plain
 from statewise.example import trajectory
@@ -196,9 +196,9 @@ def shown_of_probes(folder: Path) -> set[str]:
 
 
 def replaying(study: Study) -> Study:
-    """One arm that trains on its own past, whose steps log its age."""
+    """An arm that trains on its own past beside a mixture, whose steps log ages and shares."""
     prompts = study.arm("grpo").streams[0].prompts
-    fresh = opd(
+    fresh = gkd(
         "stale",
         prompts,
         Budget(1e-2, steps=3),

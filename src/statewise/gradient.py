@@ -9,8 +9,8 @@ normalisers are computed over the whole update, of every rank, before the first 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -33,12 +33,13 @@ _ASKING = threading.Lock()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rollout:
-    """The trajectories of one stream at one step, and what its supervisions said of them."""
+    """The trajectories of one stream at one step, what its supervisions said of them, and figures worth logging."""
 
     stream: Stream
     trajectories: Sequence[Trajectory]
     labels: Sequence[Labels]
     old_logprobs: Sequence[Float32[np.ndarray, " _"]] | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
 
     def select(self, indices: Sequence[int]) -> Rollout:
         """The same rollout with these trajectories alone."""

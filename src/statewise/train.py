@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.nn.utils import clip_grad_norm_
@@ -23,6 +23,7 @@ from statewise.policy import Policy
 from statewise.ranks import world_size
 from statewise.seeding import permutation, seed_for
 from statewise.sources import Replay
+from statewise.sources.shares import realised_shares
 from statewise.trajectory import Trajectory, student_version
 
 
@@ -125,14 +126,20 @@ def roll_out(
     prompts = stream.prompts.batch(
         step, stream.prompts_per_step, seed=seed_for(seed, "prompts", place)
     )
-    trajectories = stream.source(
-        prompts,
-        student=student,
-        seed=seed_for(seed, "rollout", place, step),
-        progress=progress,
-    )
+    drawn = seed_for(seed, "rollout", place, step)
+    trajectories = stream.source(prompts, student=student, seed=drawn, progress=progress)
     return Rollout(
-        stream, trajectories, [term.supervision.label(trajectories) for term in stream.terms]
+        stream,
+        trajectories,
+        [term.supervision.label(trajectories) for term in stream.terms],
+        figures=realised_shares(
+            stream.source,
+            trajectories,
+            prompts=len(prompts),
+            version=student.version,
+            seed=drawn,
+            progress=progress,
+        ),
     )
 
 
@@ -143,7 +150,7 @@ def with_old_logprobs(rollout: Rollout, student: Policy, budget: Budget) -> Roll
     old = student_logprobs(
         student, rollout.trajectories, tokens_per_microbatch=budget.tokens_per_microbatch
     )
-    return Rollout(rollout.stream, rollout.trajectories, rollout.labels, old)
+    return replace(rollout, old_logprobs=old)
 
 
 def passes_over(
@@ -219,8 +226,8 @@ def _describe(rollouts: Sequence[Rollout], budget: Budget, step: int) -> dict[st
         figures |= {"lag_versions_mean": sum(lags) / len(lags), "lag_versions_max": max(lags)}
     for place, rollout in enumerate(rollouts):
         stream = f"stream{place}." if len(rollouts) > 1 else ""
-        for label in rollout.labels:
-            figures |= {f"{stream}{key}": value for key, value in label.figures.items()}
+        for said in (rollout.figures, *(label.figures for label in rollout.labels)):
+            figures |= {f"{stream}{key}": value for key, value in said.items()}
     return figures
 
 

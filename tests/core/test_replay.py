@@ -26,6 +26,7 @@ from statewise.sources import (
     Stored,
     Teacher,
 )
+from statewise.sources.shares import realised_shares
 from statewise.trajectory import student_version
 
 TEACHER = tiny(1, name="teacher:mild", version=300)
@@ -59,10 +60,34 @@ def test_nothing_older_than_the_limit_is_replayed_and_the_limit_is_reached(limit
 
 
 def test_the_share_is_exact_once_enough_is_stored():
-    for share, replayed_each in ((0.0, 0), (0.25, 2), (0.5, 4), (0.7, 6)):
+    for share, replayed_each in ((0.0, {0}), (0.25, {2}), (0.5, {4}), (0.7, {5, 6})):
         made = steps(Replay(Learner(3), share, age_limit=50), 12)
         assert made[0][2] == [], "nothing is stored before the first step"
-        assert {len(replayed) for _, _, replayed in made[2:]} == {replayed_each}
+        assert {len(replayed) for _, _, replayed in made[2:]} == replayed_each
+
+
+def test_a_share_of_few_prompts_is_met_over_steps_and_each_step_says_its_own():
+    """0.3 of 2 prompts are 0.6: one group in 60 % of 300 steps; a mixture within rounds by a draw of its own."""
+    inner = Mixture((Learner(1), Dataset()), (0.5,))
+    source, student = Replay(inner, 0.3, capacity=4), tiny(0)
+    replayed, mine = [], []
+    for version in range(300):
+        student.version = version
+        rows = source(PROMPTS[:2], student=student, seed=version)
+        said = realised_shares(source, rows, prompts=2, version=version, seed=version, progress=0.0)
+        old = [r for r in rows if not r.group_id.startswith(f"{version}/") and ages(version, [r])]
+        old = [r for r in old if ages(version, [r]) != [0]]
+        assert said["replayed_share"] == len(old) / 2
+        fresh = [r for r in rows if r not in old]
+        learners = sum(r.owners[1].startswith("student") for r in fresh)
+        assert said["mixture_share_0"] == learners / len(fresh)
+        replayed.append(len(old))
+        if len(fresh) == 1:
+            mine.append(learners)
+    low, high = binom.interval(1 - 1e-4, 299, 0.6)
+    assert low <= sum(replayed) <= high
+    low, high = binom.interval(1 - 1e-4, len(mine), 0.5)
+    assert low <= sum(mine) <= high
     # With everything replayed, the store runs dry whenever its one rollout is too old.
     stale = [len(r) for _, _, r in steps(Replay(Learner(3), 1.0, age_limit=2), 7)]
     assert stale == [0, 8, 8, 0, 8, 8, 0]

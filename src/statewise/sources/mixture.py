@@ -1,4 +1,4 @@
-"""States of several sources in exact proportions."""
+"""States of several sources in given proportions."""
 
 from __future__ import annotations
 
@@ -16,17 +16,22 @@ from statewise.sources.schedule import Scheduled, check_within, value_at
 from statewise.sources.single import SingleSource
 from statewise.trajectory import Prompt, Trajectory
 
+WHOLE = 1e-9
+"""A number of prompts so near a whole one is that one: shares are written in decimals."""
+
 
 @dataclass(frozen=True)
 class Mixture:
-    """Each prompt goes to one of `sources`; `shares` says how many to each, exactly.
+    """Each prompt goes to one of `sources`; `shares` says how many to each, exactly in expectation.
 
     `shares` has one number (or schedule) a source but the last, which takes what is left: GKD's
     lambda is `sources: [learner, dataset], shares: [lambda]` (Agarwal et al., 2023, arXiv 2306.13649,
     algorithm 1).
 
-        per: sequence   round(lambda M) of the M prompts, and so of the step's sequences, go to the
-                        first source (halves up); which ones is a permutation drawn from the seed
+        per: sequence   lambda M of the M prompts, and so of the step's sequences, go to the first
+                        source, exactly where that is a whole number; else rounded down or up by a draw
+                        from the step's seed whose mean is lambda M (0.1 of 4 prompts: one of them in two
+                        steps of five). Which ones is a permutation drawn from the seed
         per: step       one coin a step sends the whole batch to one source, as TRL's GKDTrainer does:
                         the same expectation, and more variance from step to step
 
@@ -94,13 +99,7 @@ class Mixture:
         self, prompts: Sequence[Prompt], *, student: Policy, seed: int, progress: float = 0.0
     ) -> list[Trajectory]:
         """The trajectories of all prompts: source by source, each in the order of its prompts."""
-        shares = [value_at(share, progress) for share in self.shares]
-        if self.per == "step":
-            (coin,) = uniforms(1, seed, "coin")
-            chosen = sum(coin >= bound for bound in accumulate(shares))
-            counts = [len(prompts) * (i == chosen) for i in range(len(self.sources))]
-        else:
-            counts = split(len(prompts), shares)
+        counts = self.counts(len(prompts), seed=seed, progress=progress)
         order = permutation(len(prompts), seed, "mixture")
         bounds = pairwise([0, *accumulate(counts)])
         rows: list[Trajectory] = []
@@ -113,15 +112,43 @@ class Mixture:
             )
         return rows
 
+    def counts(self, prompts: int, *, seed: int, progress: float) -> list[int]:
+        """How many of `prompts` each source gets at a step: a function of its seed, so that a log can say it.
 
-def split(count: int, shares: Sequence[float]) -> list[int]:
-    """How many of `count` go to each share and to what is left: exact in sum, each within 1 of its share.
+        >>> from statewise.sources import Dataset, Learner
+        >>> few = Mixture((Learner(max_new_tokens=8), Dataset()), (0.1,))
+        >>> [few.counts(4, seed=seed, progress=0.0)[0] for seed in range(10)]
+        [0, 0, 0, 0, 0, 1, 0, 0, 0, 1]
+        """
+        shares = [value_at(share, progress) for share in self.shares]
+        if self.per == "step":
+            (coin,) = uniforms(1, seed, "coin")
+            chosen = sum(bool(coin >= bound) for bound in accumulate(shares))
+            return [prompts if i == chosen else 0 for i in range(len(self.sources))]
+        return split(prompts, shares, seed=seed)
 
-    The bounds are the rounded partial sums (halves up), so the first share gets `round(share * count)`.
 
-    >>> split(8, [0.5]), split(5, [0.5]), split(10, [0.25, 0.25])
-    ([4, 4], [3, 2], [3, 2, 5])
+def split(count: int, shares: Sequence[float], *, seed: int) -> list[int]:
+    """How many of `count` go to each share and to what is left, drawn from `seed`.
+
+    With one draw u from U[0, 1) the bound behind share k is `floor(count * (s_1 + ... + s_k) + u)`
+    (systematic sampling): the expectation of every count is `count` times its share, each lies within
+    1 of that, and where it is a whole number it is that number, always.
+
+    >>> split(8, [0.5], seed=0), split(10, [0.7, 0.2], seed=0)
+    ([4, 4], [7, 2, 1])
+    >>> [split(5, [0.5], seed=seed) for seed in (3, 4, 5, 6)]    # 2.5: two or three
+    [[2, 3], [2, 3], [3, 2], [2, 3]]
     """
-    # The addend forgives the rounding of sums such as 0.7 + 0.2, never a whole unit.
-    bounds = [min(count, math.floor(count * s + 0.5 + 1e-9)) for s in accumulate(shares)]
-    return [high - low for low, high in pairwise([0, *bounds, count])]
+    (draw,) = uniforms(1, seed, "rounding")
+    bounds, total = [0], 0.0
+    for share in shares:
+        total = _whole(total + _whole(count * share))
+        bounds.append(min(count, math.floor(total + draw)))
+    return [high - low for low, high in pairwise([*bounds, count])]
+
+
+def _whole(number: float) -> float:
+    """A whole number that a product or a sum of decimals has missed, such as `10 * 0.7 + 10 * 0.2`."""
+    nearest = float(round(number))
+    return nearest if abs(number - nearest) < WHOLE else number

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from statewise.errors import ConfigError, at_least_one
 from statewise.policy import Policy
-from statewise.seeding import permutation
+from statewise.seeding import permutation, seed_for
 from statewise.sources.filtered import Filtered
 from statewise.sources.mixture import Mixture, split
 from statewise.sources.schedule import Scheduled, check_within, value_at
@@ -29,8 +29,9 @@ Group = list[Trajectory]
 class Replay:
     """A share of the step's prompts is answered by stored rollouts, the rest by `source`.
 
-    Of M prompts, `round(share M)` (fewer while fewer groups are stored) make way for as many stored
-    groups, drawn without replacement; `source` walks the others, and what it makes is stored. A
+    Of M prompts, `share M` (fewer while fewer groups are stored; where that is no whole number, rounded
+    down or up by a draw from the seed that keeps the mean) make way for as many stored groups, drawn
+    without replacement; `source` walks the others, and what it makes is stored. A
     group's age is counted in versions of the student, which the owners of its tokens carry: nothing
     older than `age_limit` is ever replayed, and beyond `capacity` groups the oldest is forgotten. A
     group that teaches nothing, or in which the student wrote nothing, is not stored.
@@ -100,7 +101,9 @@ class Replay:
     ) -> list[Trajectory]:
         """The fresh trajectories in the order of their prompts, then the replayed ones."""
         young = [group for group in self.stored if self._is_young(group, student.version)]
-        wanted, _ = split(len(prompts), [value_at(self.share, progress)])
+        # A draw of its own: a mixture within rounds by another, or the two would round together.
+        shares = [value_at(self.share, progress)]
+        wanted, _ = split(len(prompts), shares, seed=seed_for(seed, "replayed"))
         drawn = permutation(len(young), seed, "replayed")[:wanted]
         kept = sorted(permutation(len(prompts), seed, "fresh")[len(drawn) :])
         fresh = self.source(
