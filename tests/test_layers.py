@@ -18,6 +18,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "statewise"
 
 LAYERS = {
     "errors": 0,
+    "names": 0,
+    "sandbox": 0,
     "code": 0,
     "files": 0,
     "plain": 0,

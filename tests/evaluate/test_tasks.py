@@ -11,6 +11,7 @@ import pytest
 from statewise.errors import ConfigError, DataError
 from statewise.evaluate import Task
 from statewise.evaluate.tasks import filter_of, load
+from statewise.world.tasks import TASKS_FOLDER
 from tests.evaluate.conftest import WriteData
 
 
@@ -134,3 +135,68 @@ def test_a_bad_row_passes_through_as_a_data_error(write_data: WriteData) -> None
 def test_numbers_below_one_are_refused(field: str) -> None:
     with pytest.raises(ConfigError, match=f"{field} must be at least 1, not 0"):
         gsm8k(**{field: 0})
+
+
+def test_a_prompt_of_the_study_is_rendered_here_and_as_the_harness_would(
+    write_data: WriteData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lm_eval import utils
+
+    template = "{% if question %}Say: {{ question|upper }}{{ ' =' * 2 }}\n{% endif %}"
+    data = str(write_data())
+    (theirs,) = load(gsm8k(data=data)).values()
+    document = theirs.eval_docs[0]
+    wanted = utils.apply_template(template, document)
+    (leaf,) = load(gsm8k(data=data, prompt=template)).values()
+    with monkeypatch.context() as harness:
+        harness.setattr(utils, "apply_template", lambda *_: pytest.fail("the harness rendered it"))
+        assert leaf.doc_to_text(document) == wanted
+    (field,) = load(gsm8k(data=data, prompt="question", label="field")).values()
+    assert field.doc_to_text(document) == document["question"]
+
+
+def test_a_prompt_can_run_nothing_and_end_nowhere_but_in_one_line(write_data: WriteData) -> None:
+    data = str(write_data())
+    with pytest.raises(ConfigError, match=r"task 'gsm8k': prompt, line 2: expected token"):
+        gsm8k(prompt="a\n{{ b c }}")
+    reach = "{{ cycler.__init__.__globals__.os.system('exit') }}"
+    with pytest.raises(ConfigError, match=r"task 'gsm8k': prompt, line 1: 'cycler' is undefined"):
+        load(gsm8k(data=data, prompt=reach))
+    with pytest.raises(
+        ConfigError, match=r"line 1: 'quest' is undefined; there are answer, question"
+    ):
+        load(gsm8k(data=data, prompt="{{ quest }}"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "../x",
+        "/proc/self/cwd/x",
+        "gsm8k/../../x",
+        "x/y.yaml",
+        "~/x",
+        "_x",
+        ".x",
+        "x\\y",
+        "x\0y",
+        "x\ny",
+        "x" * 300,
+    ],
+)
+def test_a_tasks_name_is_a_name_and_no_path(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"^task name"):
+        Task(name, "retention", metric="acc")
+    with pytest.raises(ConfigError, match=r"^task label"):
+        Task("gsm8k", "retention", metric="acc", label=name)
+
+
+def test_names_of_the_world_and_the_harness_are_names() -> None:
+    from lm_eval.tasks import TaskManager
+
+    names = TaskManager(include_path=str(TASKS_FOLDER), include_defaults=False).all_tasks
+    for name in [*names, "egymmlu_arabic_language_(general)", "include_base_44", "arc_challenge"]:
+        Task(name, "retention", metric="acc")

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from statewise.errors import ConfigError, nearest
 from statewise.evaluate.local import READERS, Splits
 from statewise.evaluate.undisturbed import undisturbed
+from statewise.names import LABEL, check_name
+from statewise.sandbox import PromptTemplate
 from statewise.world.tasks import TASKS_FOLDER
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ class Task:
     """The harness's name of the metric: `exact_match`, `acc`, `acc_norm`..."""
     prompt: str | None = None
     """Jinja template of the question over the fields of the data, the harness's `doc_to_text`; None =
-    the task's own."""
+    the task's own. Rendered by `statewise.sandbox`, which says what a template may do."""
     filter: str | None = None
     """The harness's answer extraction (`strict-match`, `flexible-extract`); None = the only one."""
     num_fewshot: int | None = None
@@ -75,6 +77,12 @@ class Task:
     """Folder with local benchmark files; None = the hub by name, or the world's own data."""
 
     def __post_init__(self) -> None:
+        # The harness takes a path for a name too, and runs the code that lies beside that file.
+        check_name(self.name, "task name", LABEL)
+        if self.label is not None:
+            check_name(self.label, "task label", LABEL)
+        if self.prompt is not None:
+            self.template.check()
         least = {"num_fewshot": 0, "limit": 1, "max_new_tokens": 1, "samples_per_item": 1}
         for field, minimum in least.items():
             value = getattr(self, field)
@@ -87,6 +95,33 @@ class Task:
     def key(self) -> str:
         """What its rows are filed under: the label if it has one, else the name."""
         return self.label or self.name
+
+    @property
+    def template(self) -> PromptTemplate:
+        """`prompt` as what renders it."""
+        return PromptTemplate(self.prompt or "", f"task {self.name!r}: prompt")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A task's question by a template of the study file: rendered here, never by the harness.
+
+    What the harness reads from a template it reads from this: a field where the template is a field's name,
+    the number of a choice where the text is one and `chooses`.
+
+    >>> Question(PromptTemplate("{{ a }} + 1 =", "prompt"), chooses=False)({"a": 2})
+    '2 + 1 ='
+    """
+
+    template: PromptTemplate
+    chooses: bool
+
+    def __call__(self, document: Mapping[str, Any]) -> Any:
+        """The question of one document. Raises ConfigError where the template fails on it."""
+        if self.template.text in document:
+            return document[self.template.text]
+        text = self.template(document)
+        return int(text) if self.chooses and text.isdecimal() and text.isascii() else text
 
 
 @functools.cache
@@ -224,7 +259,9 @@ def _with_config(entry: Entry, task: Task) -> Entry:
 
     config = load_yaml(str(entry.yaml_path)) if entry.yaml_path else dict(entry.cfg or {})
     if task.prompt is not None:
-        config["doc_to_text"] = task.prompt
+        config["doc_to_text"] = Question(
+            task.template, chooses=config.get("doc_to_choice") is not None
+        )
     if task.split is not None:
         config["test_split"] = task.split
     if task.world_seed:
