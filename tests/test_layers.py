@@ -22,6 +22,7 @@ LAYERS = {
     "sandbox": 0,
     "code": 0,
     "files": 0,
+    "limits": 0,
     "plain": 0,
     "seeding": 0,
     "stats": 0,

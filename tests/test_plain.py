@@ -298,7 +298,7 @@ def test_unknown_kind() -> None:
         "did you mean 'rollout'? Known: documents, rollout"
     )
     assert refused(Source, {"kind": ["a"]}) == (
-        "kind: unknown kind ['a']; known: documents, rollout"
+        "kind: expected the name of a kind, found a list; known: documents, rollout"
     )
     assert refused(Rollout, {"kind": "documents"}, "p") == (
         "p.kind: unknown kind 'documents'; known: rollout"

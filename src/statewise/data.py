@@ -16,6 +16,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from statewise.errors import DataError
+from statewise.limits import CountOrZero, Rows, Seed
 from statewise.seeding import permutation
 from statewise.templates import Template
 from statewise.trajectory import Prompt
@@ -32,11 +33,11 @@ class WorldProblems:
 
     kind: ClassVar[str] = "world_problems"
     split: Literal["demonstrations", "prompts", "dev"] = "demonstrations"
-    limit: int | None = None
+    limit: Rows | None = None
     too_long: TooLong = "refuse"
     template: Template = Template()
-    skip: int = 0
-    world_seed: int = 0
+    skip: CountOrZero = 0
+    world_seed: Seed = 0
 
     def records(self) -> Iterator[Mapping[str, str]]:
         """The split's records, in its own order."""
@@ -51,8 +52,8 @@ class WorldDocuments:
     """
 
     kind: ClassVar[str] = "world_documents"
-    limit: int = 100_000
-    world_seed: int = 0
+    limit: Rows = 100_000
+    world_seed: Seed = 0
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,8 @@ class JsonLines:
 
     kind: ClassVar[str] = "jsonl"
     path: str
-    skip: int = 0
-    limit: int | None = None
+    skip: CountOrZero = 0
+    limit: Rows | None = None
     too_long: TooLong = "refuse"
     template: Template = Template()
 
@@ -95,8 +96,8 @@ class Gsm8k:
 
     kind: ClassVar[str] = "gsm8k"
     folder: str | None = None
-    skip: int = 0
-    limit: int | None = None
+    skip: CountOrZero = 0
+    limit: Rows | None = None
     too_long: TooLong = "refuse"
     template: Template = Template()
 

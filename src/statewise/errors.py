@@ -17,9 +17,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+MOST_CHARACTERS = 2000
+"""A message is longer only where it repeats what a user wrote; then its middle is left out."""
+
 
 class StatewiseError(Exception):
-    """Base of every error that statewise raises on purpose."""
+    r"""Base of every error that statewise raises on purpose. As text it is one line, whatever it repeats.
+
+    >>> str(ConfigError("no arm 'a\nb'")), len(str(ConfigError("no arm " + "a" * 10**6)))
+    ("no arm 'a\\nb'", 2000)
+    """
+
+    def __str__(self) -> str:
+        return one_line(super().__str__(), MOST_CHARACTERS)
 
 
 class ConfigError(StatewiseError, ValueError):
@@ -40,6 +50,19 @@ class PairingError(StatewiseError, TypeError):
 
 class RunError(StatewiseError, RuntimeError):
     """A run folder is missing, belongs to another study, or is damaged."""
+
+
+def one_line(text: str, most: int) -> str:
+    r"""The text without line ends and control characters, and cut in its middle where it is long.
+
+    >>> one_line("a\nb\x1b", 99), one_line("abcdefghij", 7)
+    ('a\\nb\\x1b', 'ab...ij')
+    """
+    if text.isprintable() and len(text) <= most:
+        return text
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    half = (most - 3) // 2
+    return shown if len(shown) <= most else f"{shown[: most - 3 - half]}...{shown[-half:]}"
 
 
 def at_least_one(value: object, *names: str) -> None:

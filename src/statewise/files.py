@@ -26,7 +26,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, NoReturn
 
-from statewise.errors import DataError, StatewiseError
+from statewise.errors import DataError, StatewiseError, one_line
 
 MOST_BYTES = 1 << 30
 """The largest file that is read whole, as it stands on disk."""
@@ -191,9 +191,7 @@ def shown(path: Path | str) -> str:
     >>> shown("a\nb"), shown(""), len(shown("x" * 500))
     ('a\\nb', "''", 120)
     """
-    text = os.fspath(path)
-    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-    return (text if len(text) <= 120 else f"{text[:58]}...{text[-59:]}") or "''"
+    return one_line(os.fspath(path), 120) or "''"
 
 
 # Text

@@ -20,10 +20,11 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from statewise.errors import ConfigError, StatewiseError, close_to, nearest
-from statewise.files import shown
+from statewise.errors import ConfigError, StatewiseError, close_to, nearest, one_line
+from statewise.files import short, shown
+from statewise.limits import Within, check_range, shown_number
 from statewise.yaml12 import parse_yaml
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
@@ -73,10 +74,11 @@ def from_plain(annotation: Any, data: Any, path: str = "") -> Any:
     Understands str, int, float, bool, None, Path, Literal, `tuple[X, ...]`, `tuple[X, Y]`,
     `dict[str, X]`, dataclasses, and unions of these. A union of dataclasses is told apart by
     `kind`; a bare string stands for a kind whose fields all have defaults. An int is accepted for
-    a float, as is a string such as "5e-4"; a float is never an int, nor is a bool.
+    a float, as is a string such as "5e-4"; a float is never an int, nor is a bool. A number lies in the
+    range that its annotation states (`limits.py`), or is finite and fits 64 bits where it states none.
 
     Raises ConfigError, always with the full path: unknown or missing keys (all of an object at once),
-    unknown kind, wrong type.
+    unknown kind, wrong type, a number out of range.
     An error that statewise raises in a `__post_init__` keeps its class and gets the path in front.
 
     >>> from dataclasses import dataclass
@@ -119,8 +121,20 @@ def _members(annotation: Any) -> tuple[Any, ...]:
     return (NoneType if annotation is None else annotation,)
 
 
+def _bare(annotation: Any) -> Any:
+    """The annotation without its range."""
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+
+
+def _within(annotation: Any) -> Within | None:
+    """The range of a number's annotation (`limits.py`), None where it has none."""
+    ranges = [a for a in getattr(annotation, "__metadata__", ()) if isinstance(a, Within)]
+    return ranges[0] if ranges else None
+
+
 def _rank(annotation: Any, data: Any) -> int:
     """How well data fits a member that is no dataclass: 0 as it is, 1 or 2 converted, -1 not."""
+    annotation = _bare(annotation)
     origin = get_origin(annotation)
     if annotation in (bool, int, float, str, NoneType) and type(data) is annotation:
         return 0
@@ -145,9 +159,15 @@ def _rank(annotation: Any, data: Any) -> int:
 
 
 def _convert(annotation: Any, data: Any, path: str) -> Any:
+    within, annotation = _within(annotation), _bare(annotation)
     origin, arguments = get_origin(annotation), get_args(annotation)
-    if annotation is float or annotation is Path:
+    if annotation is int or annotation is float:
+        check_range(data if isinstance(data, int) else float(data), within, path or "top level")
         return annotation(data)
+    if annotation is Path:
+        return Path(data)
+    if annotation is Any or annotation is object:
+        _check_numbers(data, path)
     if origin is tuple:
         if len(arguments) == 2 and arguments[1] is Ellipsis:
             arguments = (arguments[0],) * len(data)
@@ -165,6 +185,18 @@ def _convert(annotation: Any, data: Any, path: str) -> Any:
     return data
 
 
+def _check_numbers(data: Any, path: str) -> None:
+    """Refuse nan, infinities and integers of no machine in what is passed on as it is."""
+    if isinstance(data, Mapping):
+        for key, item in data.items():
+            _check_numbers(item, _join(path, str(key)))
+    elif isinstance(data, list | tuple):
+        for index, item in enumerate(data):
+            _check_numbers(item, f"{path}[{index}]")
+    elif isinstance(data, int | float):
+        check_range(data, None, path or "top level")
+
+
 def _choose(classes: Sequence[Any], data: Any, path: str) -> tuple[Any, dict[Any, Any]]:
     """The class that the data asks for, and the data without `kind`."""
     kinds = {kind: cls for cls in classes if (kind := _kind(cls)) is not None}
@@ -178,11 +210,13 @@ def _choose(classes: Sequence[Any], data: Any, path: str) -> tuple[Any, dict[Any
     if kind is None:
         known = ", ".join(sorted(kinds))
         raise ConfigError(f"{_join(path, 'kind')}: required key is missing; known kinds: {known}")
-    if not isinstance(kind, str) or kind not in kinds:
-        at = path if bare else _join(path, "kind")
+    at = (path if bare else _join(path, "kind")) or "top level"
+    if not isinstance(kind, str):
         raise ConfigError(
-            f"{at or 'top level'}: unknown kind {kind!r}; {nearest(str(kind), kinds)}"
+            f"{at}: expected the name of a kind, found {_found(kind)}; {nearest('', kinds)}"
         )
+    if kind not in kinds:
+        raise ConfigError(f"{at}: unknown kind {short(kind)}; {nearest(kind, kinds)}")
     cls = kinds[kind]
     needed = [field.name for field in _inputs(cls) if _is_required(field)]
     if bare and needed:
@@ -207,7 +241,7 @@ def _check_keys(cls: Any, data: Mapping[Any, Any], path: str) -> None:
     """
     inputs = {field.name: field for field in _inputs(cls)}
     known = [*inputs, *(["kind"] if _kind(cls) else [])]
-    unknown = [str(key) for key in data if key not in inputs]
+    unknown = [one_line(str(key), 80) or "''" for key in data if key not in inputs]
     near = {key: close_to(key, [name for name in known if name not in data]) for key in unknown}
     missing = [
         name
@@ -244,7 +278,7 @@ def _construct(cls: Any, values: dict[str, Any], path: str) -> Any:
 
 @cache
 def _hints(cls: Any) -> dict[str, Any]:
-    return get_type_hints(cls)
+    return get_type_hints(cls, include_extras=True)
 
 
 def _inputs(cls: Any) -> list[Field[Any]]:
@@ -266,6 +300,7 @@ def _is_scalar(cls: Any) -> bool:
 
 
 def _join(path: str, key: str) -> str:
+    key = one_line(key, 80) or "''"
     return f"{path}.{key}" if path else key
 
 
@@ -280,6 +315,7 @@ def _expected(members: Iterable[Any]) -> str:
 
 
 def _describe(annotation: Any) -> str:
+    annotation = _bare(annotation)
     origin, arguments = get_origin(annotation), get_args(annotation)
     if annotation is NoneType:
         return "null"
@@ -308,6 +344,8 @@ def _found(data: Any) -> str:
         return "a mapping"
     if isinstance(data, list | tuple):
         return "a list"
+    if isinstance(data, int | float) and not isinstance(data, bool):
+        return f"{shown_number(data)} ({type(data).__name__})"
     text = str(data).lower() if isinstance(data, bool) else repr(data)
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(data).__name__})"
 

@@ -5,6 +5,8 @@ from tests.mutants.mutant import Mutant
 FILES = "test_files.py"
 STRICT = (f"{FILES}::test_json_that_any_reader_would_read_otherwise_is_refused",)
 HOSTILE = "test_plain.py::test_a_file_that_no_one_means_is_one_line_at_once[{}]"
+STUDIES = "study/test_hostile_studies.py"
+ABSURD = f"{STUDIES}::test_absurd_values_are_refused_with_their_path[{{}}]"
 
 MUTANTS = (
     Mutant(
@@ -86,5 +88,46 @@ MUTANTS = (
         'elif getattr(event, "tag", None) is not None:',
         "elif False:",
         (HOSTILE.format("a: !!int x\\n-tags are not read"),),
+    ),
+    Mutant(
+        "input",
+        "ranges of numbers are written down and not held",
+        "plain.py",
+        "within, annotation = _within(annotation), _bare(annotation)",
+        "within, annotation = None, _bare(annotation)",
+        (
+            ABSURD.format(
+                "arms.grpo.budget.adam_beta1=1.0-arms.grpo.budget.adam_beta1: must be at least 0 and"
+            ),
+        ),
+    ),
+    Mutant(
+        "input",
+        "an open end of a range counts",
+        "limits.py",
+        "above = self.low < value if self.open_low",
+        "above = self.low <= value if self.open_low",
+        (f"{STUDIES}::test_ranges_hold_through_unions_lists_and_overrides",),
+    ),
+    Mutant(
+        "input",
+        "trials of a search are tried when its turn comes, after hours",
+        "study/spec.py",
+        "for name, trials in self.search.trials.items() if self.search else ():",
+        "for name, trials in ():",
+        (
+            ABSURD.format(
+                "search.trials.grpo.2={budget.lerning_rate: 1}"
+                "-search.trials.grpo[2]: budget.lerning_rate: unknown key; did you mean"
+            ),
+        ),
+    ),
+    Mutant(
+        "input",
+        "an error repeats the lines that a user wrote",
+        "errors.py",
+        "return one_line(super().__str__(), MOST_CHARACTERS)",
+        "return super().__str__()",
+        ("study/test_hostile_studies.py::test_a_key_that_nobody_knows_is_named_in_one_line",),
     ),
 )

@@ -80,12 +80,12 @@ def test_teachers_come_before_their_students():
         ("claims.opd_retains.arm=opd", "no arm 'opd'"),
         ("claims.opd_retains.unit=seed", "claims.opd_retains.unit: expected one of 'seeds', 'items'"),
         ("claims.opd_retains.margin=0", "claims.opd_retains.margin: an equivalence test needs a margin above 0"),
-        ("claims.stress_forgets.margin=-0.1", "claims.stress_forgets.margin: -0.1 is not a number >= 0"),
+        ("claims.stress_forgets.margin=-0.1", "claims.stress_forgets.margin: must be from 0 to 1, found -0.1"),
         ("claims.student_exceeds_teacher.over=[]", "claims.student_exceeds_teacher.over: names no arm"),
         ("claims.student_exceeds_teacher.task=pocket_mmul", "did you mean 'pocket_mmlu'"),
         ("tasks.pocket_mmlu.label=pocket_gsm", "tasks listed twice: pocket_gsm"),
-        ("checkpoint_every_steps=0", "checkpoint_every_steps must be 1 or more"),
-        ("arms.grpo.budget.adapter={rank: 0}", "arms.grpo.budget.adapter: rank must be 1 or more"),
+        ("checkpoint_every_steps=0", "checkpoint_every_steps: must be from 1 to 100,000,000, found 0"),
+        ("arms.grpo.budget.adapter={rank: 0}", "arms.grpo.budget.adapter.rank: must be from 1 to 65,536, found 0"),
         ("seeds=[0, 0]", "seeds must be given and distinct"),
         ("arms.mild_sft.budget.learning_rate=0.5", "doses.stress_sft: budget.learning_rate is declared as 5 times"),
         ("search.trials.grpo=[{budget.learning_rate: 1.0}]", "the same number of trials"),
@@ -93,7 +93,7 @@ def test_teachers_come_before_their_students():
         ("arms.mild_sft.name=base", "arm name 'base' is taken"),
         ("arms.mild_sft.name=student", "arm name 'student' is taken"),
         ("arms.grpo.start=student", "'student' is what the start becomes"),
-        ("arms.opd_from_mild.streams.0.source.teacher={decay: 1.0}", "decay must lie between 0 and 1"),
+        ("arms.opd_from_mild.streams.0.source.teacher={decay: 1.0}", "teacher.decay: must be above 0 and below 1"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_in_a_study_is_named(assignment, message):
@@ -188,7 +188,7 @@ def test_an_unknown_study_names_those_that_ship():
 
 def test_seeds_are_counted_from_zero():
     assert read_study("pocket", seeds=2).seeds == (0, 1)
-    with pytest.raises(ConfigError, match="--seeds must be 1 or more"):
+    with pytest.raises(ConfigError, match="--seeds: must be from 1 to 1,000, found 0"):
         read_study("pocket", seeds=0)
 
 

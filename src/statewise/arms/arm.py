@@ -9,6 +9,19 @@ from typing import Literal
 from statewise.arms.pairing import check_signal, check_source
 from statewise.data import Data, Prompts
 from statewise.errors import ConfigError, PairingError
+from statewise.limits import (
+    MOST_ROWS,
+    BatchTokens,
+    CountOrZero,
+    FewTimes,
+    LearningRate,
+    NotNegative,
+    Number,
+    Positive,
+    PromptCount,
+    ShareBelow1,
+    Steps,
+)
 from statewise.objectives import Importance, Objective, SequenceRatio
 from statewise.policy import Lora, PolicyRef, Precision
 from statewise.sources import Source
@@ -38,9 +51,9 @@ class Term:
 
     supervision: Supervision
     objective: Objective
-    coefficient: float = 1.0
+    coefficient: Number = 1.0
     normaliser: Literal["token", "sequence", "constant"] = "token"
-    constant_tokens: float | None = None
+    constant_tokens: Positive | None = None
     on: tuple[Literal["dataset", "student", "teacher", "blend"], ...] = ()
     importance: Importance | None = None
 
@@ -80,13 +93,18 @@ chosen by dataset: the term would speak of no state
     prompts: Data | Prompts
     source: Source
     terms: tuple[Term, ...]
-    prompts_per_step: int
-    share: float = 1.0
+    prompts_per_step: PromptCount
+    share: Number = 1.0
     """Factor on the loss of this stream beside the others."""
 
     def __post_init__(self) -> None:
         if self.prompts_per_step < 1:
             raise ConfigError(f"prompts_per_step must be 1 or more, found {self.prompts_per_step}")
+        if (rows := self.prompts_per_step * self.source.samples_per_prompt) > MOST_ROWS:
+            raise ConfigError(
+                f"prompts_per_step times samples_per_prompt are {rows:,} rows a step; "
+                f"at most {MOST_ROWS:,} are taken"
+            )
         if not self.terms:
             raise ConfigError(
                 "a stream needs at least one term: nothing would be said at its states"
@@ -103,18 +121,18 @@ class Budget:
     rollout is used for `passes` passes of `minibatches` updates each.
     """
 
-    learning_rate: float
-    steps: int | None = None
-    epochs: float | None = None
-    passes: int = 1
-    minibatches: int = 1
+    learning_rate: LearningRate
+    steps: Steps | None = None
+    epochs: Positive | None = None
+    passes: FewTimes = 1
+    minibatches: FewTimes = 1
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    warmup_steps: int = 0
-    max_grad_norm: float = 1.0
-    weight_decay: float = 0.0
-    adam_beta1: float = 0.9
-    adam_beta2: float = 0.999
-    tokens_per_microbatch: int = 16384
+    warmup_steps: CountOrZero = 0
+    max_grad_norm: Positive = 1.0
+    weight_decay: NotNegative = 0.0
+    adam_beta1: ShareBelow1 = 0.9
+    adam_beta2: ShareBelow1 = 0.999
+    tokens_per_microbatch: BatchTokens = 16384
     precision: Precision = "fp32"
     adapter: Lora | None = None
 

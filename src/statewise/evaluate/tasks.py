@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from statewise.errors import ConfigError, nearest
 from statewise.evaluate.local import READERS, Splits
 from statewise.evaluate.undisturbed import undisturbed
+from statewise.limits import CountOrZero, Rows, Samples, Seed, Tokens
 from statewise.names import LABEL, check_name
 from statewise.sandbox import PromptTemplate
 from statewise.world.tasks import TASKS_FOLDER
@@ -54,16 +55,16 @@ class Task:
     the task's own. Rendered by `statewise.sandbox`, which says what a template may do."""
     filter: str | None = None
     """The harness's answer extraction (`strict-match`, `flexible-extract`); None = the only one."""
-    num_fewshot: int | None = None
+    num_fewshot: CountOrZero | None = None
     """Examples in the prompt; None = the task's own number."""
-    limit: int | None = None
+    limit: Rows | None = None
     label: str | None = None
     """Name in rows and reports; None = `name`. Needed where one task is listed twice."""
-    max_new_tokens: int | None = None
+    max_new_tokens: Tokens | None = None
     """Limit on generated tokens; None = the task's own, or 256."""
     sampled: bool = False
     """Also sample at temperature 1, beside the task's own decoding (greedy, as a rule)."""
-    samples_per_item: int = 1
+    samples_per_item: Samples = 1
     """How many completions an item gets in the sampled pass."""
     cluster: str | None = None
     """Field of the data whose equal values mark items that depend on each other (two questions
@@ -71,7 +72,7 @@ class Task:
     split: str | None = None
     """Split of the data that is scored; None = the task's own, its test split as a rule. A study's dev
     items may be rows of `train` that its arms leave out (`skip`)."""
-    world_seed: int = 0
+    world_seed: Seed = 0
     """Which generated world, for the tasks of the embedded one."""
     data: str | None = None
     """Folder with local benchmark files; None = the hub by name, or the world's own data."""

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from statewise.errors import ConfigError
+from statewise.limits import NotNegative, Share
 from statewise.objectives.fused import divergence_of
 from statewise.signals import Mixture, TeacherHidden, TopK
 from statewise.trajectory import States
@@ -146,7 +147,7 @@ class JSD:
 
     kind: ClassVar[str] = "jsd"
     reads: ClassVar[tuple[str, ...]] = ()
-    beta: float = 0.5
+    beta: Share = 0.5
 
     def __post_init__(self) -> None:
         if not 0 <= self.beta <= 1:
@@ -177,7 +178,7 @@ class EntropyGated:
 
     kind: ClassVar[str] = "entropy_gated"
     reads: ClassVar[tuple[str, ...]] = ()
-    threshold_nats: float = 0.8
+    threshold_nats: NotNegative = 0.8
 
     def __call__(
         self,

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from statewise.errors import ConfigError, DataError
+from statewise.limits import AtLeast1
 from statewise.objectives.rows import row_sums
 from statewise.trajectory import States
 
@@ -40,7 +41,7 @@ class Importance:
     [1.649, 1.649]
     """
 
-    cap: float = 2.0
+    cap: AtLeast1 = 2.0
     rule: Literal["truncate", "mask"] = "truncate"
     level: Literal["token", "sequence"] = "token"
 

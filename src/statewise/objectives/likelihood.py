@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from statewise.errors import ConfigError
+from statewise.limits import NotNegative
 from statewise.objectives.fused import logprobs_of
 from statewise.objectives.policy_gradient import sampling_logprobs
 from statewise.signals import Actions, Reference
@@ -94,8 +95,8 @@ class ImportanceWeighted:
     reads: ClassVar[tuple[str, ...]] = ()
     over: ClassVar[Literal["mean"]] = "mean"
     level: Literal["sequence", "token"] = "sequence"
-    low: float = 0.0
-    high: float = 16.0
+    low: NotNegative = 0.0
+    high: NotNegative = 16.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.low <= self.high:

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from statewise.errors import ConfigError
+from statewise.limits import NotNegative, Share
 from statewise.objectives.fused import logprobs_of
 from statewise.objectives.rows import or_now
 from statewise.signals import Advantages
@@ -59,8 +60,8 @@ class ClippedSurrogate:
 
     kind: ClassVar[str] = "clipped_surrogate"
     reads: ClassVar[tuple[str, ...]] = ("old_logprobs",)
-    clip_low: float = 0.2
-    clip_high: float = 0.2
+    clip_low: Share = 0.2
+    clip_high: NotNegative = 0.2
 
     def __post_init__(self) -> None:
         check_clip(self.clip_low, self.clip_high)
@@ -90,8 +91,8 @@ class Cispo:
 
     kind: ClassVar[str] = "cispo"
     reads: ClassVar[tuple[str, ...]] = ("old_logprobs",)
-    clip_low: float | None = None
-    clip_high: float = 4.0
+    clip_low: Share | None = None
+    clip_high: NotNegative = 4.0
 
     def __post_init__(self) -> None:
         check_clip(self.clip_low or 0.0, self.clip_high)

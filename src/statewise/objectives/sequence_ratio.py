@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from statewise.limits import NotNegative, Share
 from statewise.objectives.policy_gradient import check_clip, clipped, sampling_logprobs
 from statewise.objectives.rows import or_now
 from statewise.signals import Advantages
@@ -41,8 +42,8 @@ class SequenceRatio:
     kind: ClassVar[str] = "sequence_ratio"
     reads: ClassVar[tuple[str, ...]] = ("old_logprobs",)
     reads_rows: ClassVar[bool] = True
-    clip_low: float = 3e-4
-    clip_high: float = 4e-4
+    clip_low: Share = 3e-4
+    clip_high: NotNegative = 4e-4
     over: Literal["mean", "sum"] = "mean"
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from statewise.errors import ConfigError, at_least_one
+from statewise.limits import FewTimes, Positive, ProperShare, ShareBelow1
 
 Precision = Literal["fp32", "bf16"]
 LIVE = "student"
@@ -42,7 +43,7 @@ class Ema:
     """
 
     kind: ClassVar[str] = "ema"
-    decay: float
+    decay: ProperShare
 
     def __post_init__(self) -> None:
         if not 0 < self.decay < 1:
@@ -61,9 +62,9 @@ class Lora:
     statewise.errors.ConfigError: rank must be 1 or more, found 0
     """
 
-    rank: int = 16
-    alpha: float = 32.0
-    dropout: float = 0.0
+    rank: FewTimes = 16
+    alpha: Positive = 32.0
+    dropout: ShareBelow1 = 0.0
     target_modules: tuple[str, ...] | None = None
     """Names of the adapted linear layers; None = every linear layer but the head."""
 

@@ -19,6 +19,7 @@ from jaxtyping import Float
 
 from statewise.data import Data
 from statewise.errors import ConfigError, DataError
+from statewise.limits import FewTimes, PositiveShare, Temperature, Tokens
 from statewise.policy import Policy
 from statewise.probes.scale import column_scale
 from statewise.seeding import seed_for
@@ -30,10 +31,10 @@ class Drift:
     """Which states are compared: rollouts on `prompts`, read at fractions of their length."""
 
     prompts: Data
-    max_new_tokens: int
-    temperature: float = 1.0
-    depths: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
-    permutations: int = 999
+    max_new_tokens: Tokens
+    temperature: Temperature = 1.0
+    depths: tuple[PositiveShare, ...] = (0.25, 0.5, 0.75, 1.0)
+    permutations: FewTimes = 999
 
     def __post_init__(self) -> None:
         if not self.depths or not all(0 < depth <= 1 for depth in self.depths):

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from typing import Any, ClassVar
 
 from statewise.errors import ConfigError, DataError, at_least_one
+from statewise.limits import Seconds
 from statewise.rewards.judged import Judged
 from statewise.trajectory import Prompt
 
@@ -49,7 +50,7 @@ class MathVerify:
     """
 
     kind: ClassVar[str] = "math_verify"
-    timeout_seconds: int = 5
+    timeout_seconds: Seconds = 5
 
     def __post_init__(self) -> None:
         at_least_one(self, "timeout_seconds")

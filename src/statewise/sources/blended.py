@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from statewise.errors import ConfigError, ModelError, at_least_one
+from statewise.limits import PositiveTemperature, Samples, Tokens
 from statewise.policy import Policy, PolicyLike
 from statewise.seeding import seed_for
 from statewise.sources.schedule import Scheduled, check_within, value_at
@@ -50,9 +51,9 @@ class Blended:
     reads_gold: ClassVar[bool] = False
     teacher: PolicyLike
     epsilon: Scheduled
-    max_new_tokens: int
-    samples_per_prompt: int = 1
-    temperature: float = 1.0
+    max_new_tokens: Tokens
+    samples_per_prompt: Samples = 1
+    temperature: PositiveTemperature = 1.0
 
     def __post_init__(self) -> None:
         at_least_one(self, "max_new_tokens", "samples_per_prompt")

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from statewise.errors import ConfigError, at_least_one
+from statewise.limits import Samples, Share, Temperature, Tokens
 from statewise.policy import Policy, PolicyLike
 from statewise.seeding import seed_for, uniforms
 from statewise.trajectory import Prompt, Sampling, Segment, Trajectory, assemble
@@ -45,13 +46,13 @@ class Continuation:
     owners: ClassVar[tuple[str, ...]] = ("student", "teacher")
     reads_gold: ClassVar[bool] = False
     teacher: PolicyLike
-    branch_tokens: int
-    max_new_tokens: int
-    cut_low: float = 0.0
-    cut_high: float = 1.0
-    temperature: float = 1.0
-    teacher_temperature: float = 1.0
-    samples_per_prompt: int = 1
+    branch_tokens: Tokens
+    max_new_tokens: Tokens
+    cut_low: Share = 0.0
+    cut_high: Share = 1.0
+    temperature: Temperature = 1.0
+    teacher_temperature: Temperature = 1.0
+    samples_per_prompt: Samples = 1
     supervised: tuple[Literal["student", "teacher"], ...] = ("teacher",)
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from statewise.limits import Number
 from statewise.policy import Policy
 from statewise.rewards import Reward
 from statewise.sources.single import SingleSource
@@ -37,7 +38,7 @@ class Filtered:
     kind: ClassVar[str] = "filtered"
     source: SingleSource
     reward: Reward
-    threshold: float = 1.0
+    threshold: Number = 1.0
 
     @property
     def owners(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from statewise.errors import at_least_one
+from statewise.limits import CountOrZero, PositiveShare, Samples, Temperature, Tokens
 from statewise.policy import Policy
 from statewise.trajectory import Prompt, Sampling, Trajectory
 
@@ -24,11 +25,11 @@ class Learner:
     owners: ClassVar[tuple[str, ...]] = ("student",)
     supervised: ClassVar[tuple[str, ...]] = ("student",)
     reads_gold: ClassVar[bool] = False
-    max_new_tokens: int
-    samples_per_prompt: int = 1
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
+    max_new_tokens: Tokens
+    samples_per_prompt: Samples = 1
+    temperature: Temperature = 1.0
+    top_p: PositiveShare = 1.0
+    top_k: CountOrZero = 0
     stop_strings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

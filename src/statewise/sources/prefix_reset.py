@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from statewise.errors import ConfigError, DataError, at_least_one
+from statewise.limits import Samples, Share, Temperature, Tokens
 from statewise.policy import Policy, PolicyLike
 from statewise.seeding import seed_for, uniforms
 from statewise.sources.continuation import cut_position
@@ -42,16 +43,16 @@ class PrefixReset:
 
     kind: ClassVar[str] = "prefix_reset"
     supervised: ClassVar[tuple[str, ...]] = ("student",)
-    max_new_tokens: int
+    max_new_tokens: Tokens
     """Limit on the learner's tokens, and on those of a teacher's rollout."""
     teacher: PolicyLike | None = None
     """Whose rollouts the prefixes are cut from; None = the gold completions."""
     probability: Scheduled = 1.0
-    low: float = 0.0
-    high: float = 1.0
-    samples_per_prompt: int = 1
-    temperature: float = 1.0
-    teacher_temperature: float = 1.0
+    low: Share = 0.0
+    high: Share = 1.0
+    samples_per_prompt: Samples = 1
+    temperature: Temperature = 1.0
+    teacher_temperature: Temperature = 1.0
 
     def __post_init__(self) -> None:
         at_least_one(self, "max_new_tokens", "samples_per_prompt")

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from statewise.code import load
 from statewise.errors import ConfigError, at_least_one
+from statewise.limits import Samples, Tokens
 from statewise.policy import Policy, PolicyLike
 from statewise.trajectory import Prompt, Trajectory, role
 
@@ -31,8 +32,8 @@ class PythonSource:
     supervised: tuple[Role, ...]
     given: tuple[Role, ...] = ()
     teacher: PolicyLike | None = None
-    samples_per_prompt: int = 1
-    room_tokens: int | None = None
+    samples_per_prompt: Samples = 1
+    room_tokens: Tokens | None = None
     """Tokens of context that it needs beyond the prompt; None = those of the gold completion."""
     arguments: dict[str, Any] = field(default_factory=dict)
     sha256: str | None = None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from statewise.errors import ConfigError, at_least_one
+from statewise.limits import Rows, Steps
 from statewise.policy import Policy
 from statewise.seeding import permutation, seed_for
 from statewise.sources.filtered import Filtered
@@ -52,8 +53,8 @@ class Replay:
     kind: ClassVar[str] = "replay"
     source: SingleSource | Filtered | Mixture
     share: Scheduled
-    age_limit: int | None = None
-    capacity: int | None = None
+    age_limit: Steps | None = None
+    capacity: Rows | None = None
     stored: list[Group] = field(init=False, repr=False, compare=False, default_factory=list)
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from statewise.errors import ConfigError
+from statewise.limits import Number, Share
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,10 @@ class Schedule:
     Raises ConfigError where an end is not finite or `switch_at` lies outside [0, 1].
     """
 
-    start: float
-    end: float
+    start: Number
+    end: Number
     shape: Literal["linear", "cosine", "step"] = "linear"
-    switch_at: float = 0.5
+    switch_at: Share = 0.5
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.start) and math.isfinite(self.end)):
@@ -50,7 +51,7 @@ class Schedule:
         return self.start + (self.end - self.start) * done
 
 
-Scheduled = float | Schedule
+Scheduled = Number | Schedule
 """A plain number is constant."""
 
 

@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from statewise.errors import DataError, at_least_one
+from statewise.limits import Samples
 from statewise.policy import Policy
 from statewise.states import read_states
 from statewise.trajectory import Prompt, Trajectory
@@ -40,7 +41,7 @@ class Stored:
     room_tokens: ClassVar[int] = 0
     path: str
     sample: str
-    samples_per_prompt: int = 1
+    samples_per_prompt: Samples = 1
 
     def __post_init__(self) -> None:
         at_least_one(self, "samples_per_prompt")

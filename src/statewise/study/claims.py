@@ -14,6 +14,7 @@ from math import isfinite
 from typing import ClassVar, Literal
 
 from statewise.errors import ConfigError, nearest
+from statewise.limits import Share
 from statewise.stats import MINIMUM_SEEDS, shortfall
 
 BASE = "base"
@@ -36,7 +37,7 @@ class Forgets:
     text: str
     arm: str
     baseline: str = BASE
-    margin: float = 0.03
+    margin: Share = 0.03
     primary: bool = True
     unit: Unit = "seeds"
 
@@ -57,7 +58,7 @@ class Retains:
     text: str
     arm: str
     baseline: str = BASE
-    margin: float = 0.03
+    margin: Share = 0.03
     primary: bool = True
     unit: Unit = "seeds"
 
@@ -75,7 +76,7 @@ class Exceeds:
     text: str
     arm: str
     over: tuple[str, ...]
-    margin: float = 0.0
+    margin: Share = 0.0
     task: str = TARGET
     primary: bool = True
     unit: Unit = "seeds"
@@ -94,7 +95,7 @@ class ForgetsLess:
     text: str
     arm: str
     than: str
-    margin: float = 0.0
+    margin: Share = 0.0
     primary: bool = True
     unit: Unit = "seeds"
 
@@ -122,8 +123,8 @@ class Unexplained:
     methods: dict[str, tuple[str, ...]]
     stress: tuple[str, ...] = field(default=())
     baseline: str = BASE
-    margin: float = 0.5
-    least_range: float = 0.03
+    margin: Share = 0.5
+    least_range: Share = 0.03
     primary: bool = True
     unit: Unit = "seeds"
 

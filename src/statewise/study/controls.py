@@ -11,6 +11,7 @@ from math import isfinite
 from typing import ClassVar, Literal
 
 from statewise.errors import ConfigError, at_least_one, nearest
+from statewise.limits import Number, ProperShare, Rows, Steps
 
 Spent = Literal["tokens_trained", "tokens_sampled", "updates"]
 Measured = Literal["kl_to_base", "update_norm", "target_gain"]
@@ -49,11 +50,11 @@ class Match:
     """
 
     by: Literal["tokens_trained", "tokens_sampled", "updates", "kl_to_base", "update_norm", "target_gain"]  # fmt: skip
-    target: str | float
-    tolerance: float = 0.1
+    target: str | Number
+    tolerance: ProperShare = 0.1
     arms: tuple[str, ...] = ()
-    every_steps: int = 10
-    prompts_limit: int = 64
+    every_steps: Steps = 10
+    prompts_limit: Rows = 64
 
     def __post_init__(self) -> None:
         at_least_one(self, "every_steps", "prompts_limit")
@@ -82,8 +83,8 @@ class Interpolation:
     name: str
     between: tuple[str, str]
     matched_to: str
-    tolerance: float = 0.02
-    prompts_limit: int = 64
+    tolerance: ProperShare = 0.02
+    prompts_limit: Rows = 64
 
     def __post_init__(self) -> None:
         at_least_one(self, "prompts_limit")
@@ -108,9 +109,9 @@ class EarlyStop:
     of: str
     matched_to: str
     by: Measured = "target_gain"
-    tolerance: float = 0.1
-    every_steps: int = 5
-    prompts_limit: int = 64
+    tolerance: ProperShare = 0.1
+    every_steps: Steps = 5
+    prompts_limit: Rows = 64
 
     def __post_init__(self) -> None:
         _ = self.match  # refuses what no rule can be

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from statewise.data import Data, WorldDocuments
 from statewise.errors import ConfigError, at_least_one, nearest
+from statewise.limits import CountOrZero, Rows, Steps, Tokens
 from statewise.probes import Drift
 
 
@@ -70,11 +71,11 @@ reachability, repair, signal_mass, signal_tail, splice
 
     after: tuple[str, ...] = AFTER
     during: tuple[str, ...] = ()
-    every_steps: int = 20
+    every_steps: Steps = 20
     prompts: Data | None = None
-    retention_limit: int = 100
-    depths_tokens: tuple[int, ...] = (8, 24, 48)
-    microscope: int = 40
+    retention_limit: Rows = 100
+    depths_tokens: tuple[Tokens, ...] = (8, 24, 48)
+    microscope: CountOrZero = 40
 
     def __post_init__(self) -> None:
         at_least_one(self, "every_steps", "retention_limit")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +12,12 @@ from typing import Any
 from statewise.arms import Arm
 from statewise.errors import ConfigError
 from statewise.evaluate import evaluate
-from statewise.plain import from_plain, override, to_plain
 from statewise.policy import PolicyRef
 from statewise.store import RunFolder, read_json, write_json
 from statewise.study.executor import Event, plan_training, run_jobs
 from statewise.study.folder import claimed
 from statewise.study.models import load_role
-from statewise.study.spec import Search, Study, dosed
+from statewise.study.spec import Search, Study, dosed, with_values
 
 
 def search(
@@ -103,12 +101,8 @@ def _dose(study: Study, chosen: Sequence[Arm], name: str) -> dict[str, float]:
 
 def _variant(arm: Arm, trial: dict[str, float], index: int) -> Arm:
     """The arm with one trial's overrides, under a name of its own."""
-    plain = {"arms": [to_plain(arm)]}
-    for path, value in trial.items():
-        plain = override(plain, f"arms.{arm.name}.{path}={json.dumps(value)}")
-    return replace(
-        from_plain(Arm, plain["arms"][0], f"search.trials.{arm.name}"), name=f"{arm.name}-{index}"
-    )
+    tried = with_values(arm, trial, f"search.trials.{arm.name}[{index}]")
+    return replace(tried, name=f"{arm.name}-{index}")
 
 
 def _dev_scores(study: Study, run: RunFolder, arm: str, rule: Search) -> list[float]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from importlib.resources import files
@@ -12,8 +14,9 @@ from typing import Any, Literal
 
 from statewise.arms import Arm, references
 from statewise.code import seal
-from statewise.errors import ConfigError, at_least_one, nearest
+from statewise.errors import ConfigError, StatewiseError, at_least_one, nearest
 from statewise.evaluate import Task
+from statewise.limits import MOST_SEEDS, Number, Seed, Steps, Within, check_range
 from statewise.plain import differences, from_plain, override, to_plain
 from statewise.policy import LIVE, PolicyRef
 from statewise.probes import Drift
@@ -31,7 +34,7 @@ class DevCurve:
     """The target on the first `limit` dev items, every `every_steps` steps of every arm."""
 
     task: Task
-    every_steps: int
+    every_steps: Steps
 
     def __post_init__(self) -> None:
         if self.every_steps < 1:
@@ -47,11 +50,13 @@ class Search:
     fixed beforehand.
     """
 
-    seeds: tuple[int, ...]
+    seeds: tuple[Seed, ...]
     task: Task
-    trials: dict[str, tuple[dict[str, float], ...]]
+    trials: dict[str, tuple[dict[str, Number], ...]]
 
     def __post_init__(self) -> None:
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ConfigError(f"seeds must be given and distinct, found {list(self.seeds)}")
         counts = {name: len(trials) for name, trials in self.trials.items()}
         if len(set(counts.values())) > 1:
             raise ConfigError(f"every tuned arm gets the same number of trials, found {counts}")
@@ -62,7 +67,7 @@ class Dose:
     """An arm's values as fixed multiples of another arm's: how hard a stress arm presses."""
 
     of: str
-    multiples: dict[str, float]
+    multiples: dict[str, Number]
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ class Study:
     base: str
     varies: tuple[Axis, ...]
     arms: tuple[Arm, ...]
-    seeds: tuple[int, ...]
+    seeds: tuple[Seed, ...]
     tasks: tuple[Task, ...]
     claims: tuple[Claim, ...] = ()
     drift: Drift | None = None
@@ -87,7 +92,7 @@ class Study:
     probes: Probing | None = None
     match: Match | None = None
     nulls: tuple[Null, ...] = ()
-    checkpoint_every_steps: int = 50
+    checkpoint_every_steps: Steps = 50
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -104,6 +109,8 @@ class Study:
                 )
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"seeds must be given and distinct, found {list(self.seeds)}")
+        if len(self.seeds) > MOST_SEEDS:
+            raise ConfigError(f"a study takes at most {MOST_SEEDS} seeds, found {len(self.seeds)}")
         targets = [task for task in self.tasks if task.role == "target"]
         if len(targets) != 1:
             raise ConfigError(f"a study has one task with role 'target', found {len(targets)}")
@@ -125,6 +132,9 @@ class Study:
             for name in listed:
                 if name not in arms:
                     raise ConfigError(f"{section}.{name}: no such arm; {nearest(name, arms)}")
+        for name, trials in self.search.trials.items() if self.search else ():
+            for index, trial in enumerate(trials):
+                with_values(self.arm(name), trial, f"search.trials.{name}[{index}]")
         self._check_doses()
         if self.probes:
             check_probes(self.probes, self.drift, targets[0].max_new_tokens)
@@ -261,6 +271,21 @@ class Study:
                     )
 
 
+def with_values(arm: Arm, values: Mapping[str, float], where: str) -> Arm:
+    """The arm with other numbers at some of its paths, such as `budget.learning_rate`.
+
+    Raises ConfigError that begins with `where`: for a path that the arm does not have, and for what
+    the arm refuses.
+    """
+    plain = {"arms": [to_plain(arm)]}
+    try:
+        for path, value in values.items():
+            plain = override(plain, f"arms.{arm.name}.{path}={json.dumps(value)}")
+        return from_plain(Arm, plain["arms"][0])
+    except StatewiseError as error:
+        raise type(error)(f"{where}: {str(error).removeprefix('--set ')}") from error
+
+
 def dosed(study: Study, dose: Dose) -> dict[str, float]:
     """The values that a dose prescribes, by path inside the arm."""
     if dose.of not in (arm.name for arm in study.arms):
@@ -317,8 +342,7 @@ def read_study(
     for assignment in assignments:
         plain = override(plain, assignment)
     if seeds is not None:
-        if seeds < 1:
-            raise ConfigError(f"--seeds must be 1 or more, found {seeds}")
+        check_range(seeds, Within(1, MOST_SEEDS), "--seeds")
         plain["seeds"] = list(range(seeds))
     if data is not None:
         if not Path(data).is_dir():
@@ -365,4 +389,5 @@ def read_plain_study(location: str) -> dict[str, Any]:
 
 def _is_model_location(name: str) -> bool:
     """True for what can only be a path or a hub name, not a misspelt arm."""
-    return "/" in name or Path(name).exists()
+    # `Path.exists` lets out the error of a name that is too long; this says no to whatever cannot be.
+    return "/" in name or os.path.exists(name)  # noqa: PTH110

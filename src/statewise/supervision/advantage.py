@@ -17,6 +17,7 @@ from jaxtyping import Float64
 from torch import full_like
 
 from statewise.errors import DataError
+from statewise.limits import Number
 from statewise.rewards import MathVerify, Reward, judge
 from statewise.signals import Advantages, Labels
 from statewise.trajectory import States, Trajectory
@@ -111,7 +112,7 @@ class RewardBaseline:
 
     kind: ClassVar[str] = "reward_baseline"
     reward: Reward
-    baseline: Literal["mean"] | float = "mean"
+    baseline: Literal["mean"] | Number = "mean"
 
     def label(self, trajectories: Sequence[Trajectory]) -> Labels:
         """The advantage of each trajectory."""
@@ -137,7 +138,7 @@ class ConstantAdvantage:
     """
 
     kind: ClassVar[str] = "constant_advantage"
-    value: float = -1.0
+    value: Number = -1.0
 
     def label(self, trajectories: Sequence[Trajectory]) -> Labels:
         """Nothing to prepare."""

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from statewise.errors import ConfigError, DataError
+from statewise.limits import Positive, Share
 from statewise.policy import Policy, PolicyLike
 from statewise.signals import Advantages, Labels
 from statewise.supervision.context import Context
@@ -39,8 +40,8 @@ class TeacherLogRatio:
 
     kind: ClassVar[str] = "teacher_log_ratio"
     teacher: PolicyLike
-    clip: float | None = None
-    discount: float = 0.0
+    clip: Positive | None = None
+    discount: Share = 0.0
     context: Context | None = None
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float32
 
+from statewise.limits import Number, Share
 from statewise.rewards import Outcome, TokenReward, at_end
 from statewise.signals import Advantages, Labels
 from statewise.supervision.advantage import mean, score
@@ -33,8 +34,8 @@ class ProcessReward:
 
     kind: ClassVar[str] = "process_reward"
     reward: TokenReward
-    discount: float = 1.0
-    baseline: float = 0.0
+    discount: Share = 1.0
+    baseline: Number = 0.0
 
     def __post_init__(self) -> None:
         check_discount(self.discount)

@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 
 from statewise.errors import ConfigError
+from statewise.limits import PositiveShare, PositiveTemperature, TopTokens
 from statewise.policy import Policy, PolicyLike
 from statewise.signals import Labels, Mixture, Support, TeacherHidden, TopK
 from statewise.supervision.context import Context
@@ -30,8 +31,8 @@ class TeacherDistribution:
 
     kind: ClassVar[str] = "teacher_distribution"
     teacher: PolicyLike
-    temperature: float = 1.0
-    top_k: int | None = None
+    temperature: PositiveTemperature = 1.0
+    top_k: TopTokens | None = None
     support: Support = "teacher"
     context: Context | None = None
 
@@ -69,8 +70,8 @@ class TeacherMixture:
 
     kind: ClassVar[str] = "teacher_mixture"
     teachers: tuple[TeacherDistribution, ...]
-    weights: tuple[float, ...]
-    top_k: int | None = None
+    weights: tuple[PositiveShare, ...]
+    top_k: TopTokens | None = None
     support: Support = "teacher"
 
     def __post_init__(self) -> None:
