@@ -163,4 +163,20 @@ MUTANTS = (
         "work, chain = nothing, {BASE: nothing}",
         ("study/test_planning.py::test_time_on_workers_by_hand",),
     ),
+    Mutant(
+        "plan",
+        "a pair counts items that the tasks do not hold",
+        "study/costs.py",
+        "available += count",
+        "available += 10 * count",
+        ("study/test_planning.py::test_items_and_clusters_are_counted",),
+    ),
+    Mutant(
+        "plan",
+        "a pair is judged at the study's items",
+        "study/planning.py",
+        "p.reach_at(n_seeds, k)",
+        "p.reach_at(n_seeds, available)",
+        ("study/test_planning.py::test_a_pair_of_seeds_and_items_decides_and_neither_may_be_less",),
+    ),
 )

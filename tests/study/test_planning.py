@@ -122,7 +122,7 @@ def test_what_is_needed_is_enough_and_one_less_is_not():
     # Two arms' seeds of 0.01 at 3 seeds: (t' at 2 df) .0141/sqrt(3) is beyond 0.03 whatever the items.
     assert (rival.items_needed, rival.note) == (
         None,
-        "no number of items decides it at these seeds, and no number of seeds decides it at these items",
+        "no number of items decides it at 3 seeds and no number of seeds decides it at the study's items",
     )
     claim = replace(claim, over=("base",))
     (now,) = plan_claims([claim], ROLES, SIZES, 3, Assumed())
@@ -134,7 +134,7 @@ def test_what_is_needed_is_enough_and_one_less_is_not():
         assert (then.smallest_detectable <= 0.03) is enough  # pyright: ignore[reportOptionalOperand]
     quiet = Assumed(discordance=0.05)  # with 0.2 no number of seeds makes up for 1,000 items
     assert now.seeds_needed is None
-    assert now.note == "no number of seeds decides it at these items"
+    assert now.note == "no number of seeds decides it at the study's items"
     (few,) = plan_claims([claim], ROLES, SIZES, 3, quiet)
     assert few.seeds_needed is not None
     for seeds, enough in ((few.seeds_needed, True), (few.seeds_needed - 1, False)):
@@ -142,11 +142,39 @@ def test_what_is_needed_is_enough_and_one_less_is_not():
         assert (then.smallest_detectable <= 0.03) is enough  # pyright: ignore[reportOptionalOperand]
 
 
+def test_a_pair_of_seeds_and_items_decides_and_neither_may_be_less():
+    """Where no number of either alone does (the claim above), one pair does, and it is the least."""
+    claim = Exceeds(name="c", text="t", arm="a", over=("b",), primary=False)
+
+    def plan(seeds, items, available=None):
+        sizes = SIZES | {"gsm": Size(items, items, available)}
+        (found,) = plan_claims([claim], ROLES, sizes, seeds, Assumed())
+        return found
+
+    def decides(seeds, items):
+        return plan(seeds, items).smallest_detectable <= 0.03
+
+    for available in (None, 1_000_000):
+        found = plan(3, 1000, available)
+        assert found.pair.available == (available or 1000)
+        assert decides(found.pair.seeds, found.pair.items)
+        assert not decides(found.pair.seeds, round(0.99 * found.pair.items))
+        # With a million items the fewest seeds count; with 1,000 there are too few for any number of seeds.
+        assert decides(found.pair.seeds - 1, available or 1000) is False
+    assert (found.pair.items > 1000) is True
+    text = " ".join(plan_text("x", (plan(3, 1000),), None, Assumed()).split())
+    assert "decide it, but its tasks hold 1,000: take larger tasks" in text
+    assert f"{found.pair.seeds} × {found.pair.items:,}" in plan_text("x", (found,), None, Assumed())
+    assert "--discordance" in text
+    assert "--seed-sd" in text
+    assert "--run RUN" in text
+
+
 def test_seeds_that_differ_too_much_are_not_made_up_for_by_items():
     claim = Forgets(name="c", text="t", arm="a", primary=False)
     (found,) = plan_claims([claim], ROLES, SIZES, 3, Assumed(discordance=0.05, seed_sd=0.05))
     assert found.items_needed is None
-    assert found.note == "no number of items decides it at these seeds"
+    assert found.note == "no number of items decides it at 3 seeds"
     assert found.seeds_needed is not None
     (alone,) = plan_claims([claim], ROLES, SIZES, 1, Assumed())
     assert (alone.smallest_detectable, alone.items_needed) == (None, None)
@@ -179,7 +207,7 @@ def test_every_comparison_has_a_say_in_what_is_needed():
     both = plan({"mmlu": "retention", "truth": "retention"})
     assert both.comparison == "a on truth"
     assert both.items_needed is None
-    assert "a on mmlu: no number of items decides it at these seeds" in both.note
+    assert "a on mmlu: no number of items decides it at 3 seeds" in both.note
 
 
 def test_the_part_that_needs_most_is_named():
@@ -292,10 +320,10 @@ def test_assumptions_that_mean_nothing_are_refused(values, message):
 def test_items_and_clusters_are_counted():
     tasks = {task.key: task for task in read_study("pocket").tasks}
     found = sizes(list(tasks.values()))
-    assert found["pocket_gsm"] == Size(1000, 1000)
+    assert found["pocket_gsm"] == Size(1000, 1000, 1000)
     assert found["pocket_truthfulqa_mc1"].clusters < found["pocket_truthfulqa_mc1"].items == 2000
     few = sizes([replace(tasks["pocket_mmlu"], limit=7)])
-    assert few["pocket_mmlu"] == Size(7, 7)
+    assert few["pocket_mmlu"] == Size(7, 7, 2000)
 
 
 def test_time_on_workers_by_hand(tiny_study):
@@ -404,7 +432,7 @@ def test_the_command_prints_a_table_and_json(capsys):
     assert main(["plan", "pocket", "--steps", "0"]) == 0
     text = capsys.readouterr().out
     assert "stress_forgets" in text
-    assert "Both are assumptions." in text
+    assert "Assumed where no run says better: 0.2 of items differ" in " ".join(text.split())
     assert "a regression of forgetting on drift needs" in " ".join(text.split())
     assert (
         main(["plan", "pocket", "--steps", "0", "--json", "--seeds", "8", "--discordance", "0.1"])

@@ -84,12 +84,13 @@ Jobs = Mapping[tuple[str, str], Seconds]
 
 
 def sizes(tasks: Sequence[Task]) -> dict[str, Size]:
-    """Items and clusters of every task, by its key."""
+    """Items and clusters of every task, by its key, and the items that it has without a limit."""
     found = {}
     for task in tasks:
-        items, clusters = 0, 0
+        items, clusters, available = 0, 0, 0
         for leaf in load_task(task).values():
             count = len(leaf.eval_docs)
+            available += count
             count = count if task.limit is None else min(count, task.limit)
             items += count
             if task.cluster is None:
@@ -97,7 +98,7 @@ def sizes(tasks: Sequence[Task]) -> dict[str, Size]:
             else:
                 docs = (leaf.eval_docs[i] for i in range(count))
                 clusters += len({str(doc[task.cluster]) for doc in docs})
-        found[task.key] = Size(items, clusters)
+        found[task.key] = Size(items, clusters, available)
     return found
 
 

@@ -35,8 +35,8 @@ def plan_text(
         else:
             out.print(f"{escape(name)} makes no claim.")
         for claim in claims:
-            if claim.note:
-                out.print(f"\n[bold]{escape(claim.name)}[/]: {escape(claim.note)}.")
+            if said := _said(claim):
+                out.print(f"\n[bold]{escape(claim.name)}[/]: {escape(said)}.")
         if costs is not None:
             out.print(_costs(costs))
             out.print(_spent(costs))
@@ -57,31 +57,30 @@ def plan_plain(
 
 def _claims(name: str, claims: tuple[ClaimPlan, ...]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=escape(f"plan of {name}"))
-    table.add_column("claim", overflow="fold", min_width=20)
-    table.add_column("comparison", overflow="fold", min_width=16)
-    for head in ("margin", "sees", "aim", "items", "items\nneeded", "seeds", "seeds\nneeded"):
+    for head in ("claim", "comparison"):
+        table.add_column(head, no_wrap=True)  # folded below, between words
+    for head in ("margin", "sees", "aim", "items", "seeds", "would do:\nseeds×items"):
         table.add_column(head, justify="right", no_wrap=True)
     for claim in claims:
         table.add_row(
             escape(_folded(claim.name)) + ("" if claim.primary else "\n(not primary)"),
-            escape(claim.comparison).replace(" ", "\n", 1),
+            escape(_compared(claim.comparison)),
             number(claim.margin),
             _or_dash(claim.smallest_detectable),
             _or_dash(claim.aim),
             f"{claim.items:,}" if claim.items else DASH,
-            DASH if claim.items_needed is None else f"{claim.items_needed:,}",
             str(claim.seeds),
-            DASH if claim.seeds_needed is None else str(claim.seeds_needed),
+            DASH if claim.pair is None else f"{claim.pair.seeds} × {claim.pair.items:,}",
         )
     return table
 
 
-def _folded(name: str, width: int = 26) -> str:
+def _folded(name: str, width: int = 22) -> str:
     """A long name in lines, broken behind underscores.
 
     >>> print(_folded("exceeds_teacher_base_and_interpolation"))
-    exceeds_teacher_base_and_
-    interpolation
+    exceeds_teacher_base_
+    and_interpolation
     """
     lines = [""]
     for part in name.replace("_", "_ ").split(" "):
@@ -89,6 +88,19 @@ def _folded(name: str, width: int = 26) -> str:
             lines.append("")
         lines[-1] += part
     return "\n".join(lines)
+
+
+def _compared(comparison: str) -> str:
+    """Both sides of a comparison, each in lines of its own.
+
+    >>> print(_compared("grpo vs one_step_opd_from_stress"))
+    grpo
+    vs one_step_opd_from_
+    stress
+    """
+    first, _, rest = comparison.partition(" ")
+    word, _, second = rest.partition(" ")
+    return _folded(first) + (f"\n{word} {_folded(second)}" if second else f" {word}")
 
 
 def _variances(claims: tuple[ClaimPlan, ...]) -> dict[str, list[str]]:
@@ -100,16 +112,46 @@ def _variances(claims: tuple[ClaimPlan, ...]) -> dict[str, list[str]]:
     return found
 
 
+def _said(claim: ClaimPlan) -> str:
+    """What decides a claim: one pair of seeds and items, then what either alone would do.
+
+    Items are those of all its tasks together.
+    """
+    if claim.aim is None:
+        return claim.note
+    pair, said = claim.pair, []
+    if pair is None:
+        said.append("no design within reason decides it: too much differs as it is assumed")
+    elif pair.items <= pair.available:
+        said.append(
+            f"{_seeds(pair.seeds)} with {pair.items:,} items decide it (its tasks hold {pair.available:,})"
+        )
+    else:
+        said.append(
+            f"{_seeds(pair.seeds)} with {pair.items:,} items decide it, but its tasks hold {pair.available:,}: "
+            "take larger tasks, a larger effect (--beyond) or a wider margin"
+        )
+    if claim.items_needed is not None and (pair is None or claim.seeds != pair.seeds):
+        said.append(f"at {_seeds(claim.seeds)}, {claim.items_needed:,} items do")
+    if claim.seeds_needed is not None and (pair is None or claim.seeds_needed != pair.seeds):
+        said.append(f"at {claim.items:,} items, {_seeds(claim.seeds_needed)} do")
+    return "; ".join([*said, claim.note] if claim.note else said)
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'s' * (count != 1)}"
+
+
 def _legend(assumed: Assumed) -> str:
     return (
-        "sees: true effect that this design calls supported at least 8 times in 10, all comparisons of the claim "
-        "together, at the strictest level that Holm asks for (of `retains`: the margin at which no change is). "
-        f"aim: true effect, {assumed.beyond:g} beyond the margin (--beyond), that the items needed (at these seeds) "
-        "and the seeds needed (at these items) would decide so; of `retains`, no change. Each number is that of the "
-        "comparison of a claim that asks most. Of item-paired differences: variance over items (where as many are "
-        "won as lost, the share that differs) and standard deviation over seeds. "
-        f"Where no run says better: {assumed.discordance:g} of items differ between two arms, the same for every "
-        f"seed, and an arm's score has standard deviation {assumed.seed_sd:g} over seeds. Both are assumptions."
+        "sees: the smallest true effect that comes out supported in 8 of 10 studies of this design (for `retains`: the "
+        "margin at which no change is called so). All comparisons of a claim must pass, at the strictest level that "
+        "Holm asks for; each number is that of the most demanding one.\n"
+        f"aim: the true effect that `would do` is for, {assumed.beyond:g} beyond the margin (change it: --beyond); "
+        "for `retains`, no change.\n"
+        f"Assumed where no run says better: {assumed.discordance:g} of items differ between two arms, the same items "
+        f"for every seed (change it: --discordance), and an arm's score has standard deviation {assumed.seed_sd:g} "
+        "over seeds (--seed-sd). To replace both by what was measured, run a few seeds and give the folder: --run RUN."
     )
 
 

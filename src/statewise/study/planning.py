@@ -13,6 +13,7 @@ shown as such.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -40,16 +41,30 @@ from statewise.study.verdicts import ALPHA
 Number = TypeVar("Number", int, float)
 
 MOST_SEEDS = 200
+SEEDS = range(2, MOST_SEEDS + 1)
+COARSE = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 100, 200)
+"""Numbers of seeds that are tried where the tasks have too few items for any."""
 MOST_ITEMS = 10_000
 """As many times the study's items, beyond which a number of items is no advice."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Items of a task, and clusters of items that depend on each other."""
+    """Items of a task, clusters of items that depend on each other, and the items that its data hold."""
 
     items: int
     clusters: int
+    available: int | None = None
+    """Without the study's `limit`; None = as many as `items`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Seeds and items, all tasks of a claim together, that decide it; `available` items are there."""
+
+    seeds: int
+    items: int
+    available: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +87,9 @@ class ClaimPlan:
     `smallest_detectable` is the true effect, the same in every comparison, that the study calls supported at
     least 8 times in 10: all comparisons must pass, and share the misses. For `retains` it is the margin at
     which no effect is called so. `aim` is the true effect that `items_needed` (all of its tasks together, in
-    the study's proportions, at the study's seeds) and `seeds_needed` (at its items) are for. None where no
-    number would do, and `note` says why.
+    the study's proportions, at the study's seeds) and `seeds_needed` (at its items) are for. None if no
+    number would do, and `note` says why. `pair` is a design that would: the fewest seeds for which the
+    tasks have enough items, else the pair with the fewest items to score.
     """
 
     name: str
@@ -90,6 +106,7 @@ class ClaimPlan:
     aim: float | None
     items_needed: int | None
     seeds_needed: int | None
+    pair: Pair | None
     note: str
 
 
@@ -150,7 +167,12 @@ def plan_claims(
             _part(claim, rival, tasks, sizes, seeds, alpha, power, assumed, scores, unlike or {})
             for rival, tasks in compared
         ]
-        found.append(_joined(claim, parts, seeds, alpha, assumed))
+        available = min(
+            (sizes[name].available or sizes[name].items) / sizes[name].items
+            for _, tasks in compared
+            for name in tasks
+        )
+        found.append(_joined(claim, parts, seeds, alpha, assumed, available))
     return tuple(found)
 
 
@@ -158,7 +180,8 @@ def plan_claims(
 class _Part:
     """One comparison: how far beyond its margin it sees, and what it would need.
 
-    `more` is so many times the study's items, `enough` seeds; None where no number would do.
+    `more` is so many times the study's items, `enough` seeds; None if no number would do. `reach_at` is
+    how far it sees with so many seeds and so many times the items.
     """
 
     comparison: str
@@ -168,11 +191,19 @@ class _Part:
     reach: float | None
     more: float | None
     enough: int | None
+    goal: float
+    least: float
+    reach_at: Callable[[int, float], float | None]
     note: str
 
 
 def _joined(
-    claim: Comparison, parts: Sequence[_Part], seeds: int, alpha: float, assumed: Assumed
+    claim: Comparison,
+    parts: Sequence[_Part],
+    seeds: int,
+    alpha: float,
+    assumed: Assumed,
+    available: float,
 ) -> ClaimPlan:
     """The plan of a claim: each number is that of the comparison which asks most, and None beats any."""
     shown = max(parts, key=lambda part: inf if part.reach is None else part.reach)
@@ -195,6 +226,7 @@ def _joined(
         aim=0.0 if equivalence else claim.margin + assumed.beyond,
         items_needed=None if more is None else ceil(more * shown.items),
         seeds_needed=None if one else _largest([part.enough for part in parts]),
+        pair=_pair(parts, [1] if one else SEEDS, available),
         note=_note(parts, shown),
     )
 
@@ -266,11 +298,11 @@ def _part(
     if seeds < 2 and not one:
         notes.append("one seed cannot speak about a method")
     elif more is None:
-        notes.append("no number of items decides it at these seeds")
+        notes.append(f"no number of items decides it at {seeds} seeds")
     if alone:
         notes.append("a task with a single item, or cluster of items, leaves its error unknown")
     elif enough is None and not one:
-        notes.append("no number of seeds decides it at these items")
+        notes.append("no number of seeds decides it at the study's items")
     return _Part(
         comparison=f"{claim.arm} on {tasks[0]}" if equivalence else f"{claim.arm} vs {rival}",
         items=sum(sizes[name].items for name in tasks),
@@ -279,7 +311,10 @@ def _part(
         reach=None if alone else reach(seeds),
         more=more,
         enough=enough,
-        note=", and ".join(notes),
+        goal=goal,
+        least=2 / min(clusters),
+        reach_at=reach,
+        note=" and ".join(notes),
     )
 
 
@@ -310,6 +345,7 @@ def _unexplained(claim: Unexplained, seeds: int, alpha: float) -> ClaimPlan:
         aim=None,
         items_needed=None,
         seeds_needed=None,
+        pair=None,
         note=lacking or "methods are the unit: what decides it is their number and their spread",
     )
 
@@ -404,12 +440,46 @@ def _items(reach: Callable[[float], float], goal: float, least: float) -> float 
         return None
     if reach(low) <= goal:
         return low
-    for _ in range(60):
+    while high > low * (1 + 1e-5):
         middle = sqrt(low * high)
         low, high = (low, middle) if reach(middle) <= goal else (middle, high)
     return high
 
 
+def _pair(parts: Sequence[_Part], seeds: Sequence[int], available: float) -> Pair | None:
+    """Seeds and items that decide every comparison; None if none within reason does.
+
+    `available` is how many times the study's items the tasks have. Where no number of seeds makes do with
+    those, the pair that scores the fewest items says what another task would need.
+    """
+    items = max(part.items for part in parts)
+
+    def needed(n_seeds: int) -> float | None:
+        return _largest(
+            [
+                _items(lambda k, p=part: p.reach_at(n_seeds, k) or inf, part.goal, part.least)
+                for part in parts
+            ]
+        )
+
+    def pair(n_seeds: int, more: float) -> Pair:
+        return Pair(n_seeds, ceil(more * items - 1e-9), int(available * items))
+
+    def enough(n_seeds: int) -> bool:
+        return all((part.reach_at(n_seeds, available) or inf) <= part.goal for part in parts)
+
+    if (least := _least(seeds, enough)) is not None and (more := needed(least)) is not None:
+        return pair(least, min(more, available))
+    beyond = [pair(n, more) for n in COARSE if n in seeds and (more := needed(n)) is not None]
+    return min(beyond, key=lambda found: found.seeds * found.items, default=None)
+
+
 def _seeds(reach: Callable[[int], float], goal: float) -> int | None:
     """The smallest number of seeds at which `reach` is no more than `goal`."""
-    return next((seeds for seeds in range(2, MOST_SEEDS + 1) if reach(seeds) <= goal), None)
+    return _least(SEEDS, lambda seeds: reach(seeds) <= goal)
+
+
+def _least(seeds: Sequence[int], enough: Callable[[int], bool]) -> int | None:
+    """The first of rising numbers that is enough, by bisection: more seeds never see less."""
+    place = bisect_left(seeds, True, key=enough)
+    return seeds[place] if place < len(seeds) else None
