@@ -6,16 +6,15 @@ checks every row once. `Prompts` then deals them out as a pure function of the s
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from statewise.errors import DataError
+from statewise.files import at_home, read_json_lines, shown
 from statewise.limits import CountOrZero, Rows, Seed
 from statewise.seeding import permutation
 from statewise.templates import Template
@@ -24,6 +23,8 @@ from statewise.world import World
 
 Encode = Callable[..., tuple[np.ndarray, np.ndarray]]
 """`(prompt, completion or None) -> (ids of the prompt, ids of the completion)`: a policy's `encode`."""
+Record = tuple[int, Mapping[str, object]]
+"""A row of a data set and its number, from 1; in a file that of its line."""
 TooLong = Literal["refuse", "drop", "truncate"]
 
 
@@ -39,9 +40,9 @@ class WorldProblems:
     skip: CountOrZero = 0
     world_seed: Seed = 0
 
-    def records(self) -> Iterator[Mapping[str, str]]:
+    def records(self) -> Iterator[Record]:
         """The split's records, in its own order."""
-        yield from World(self.world_seed).gsm(self.split)
+        yield from enumerate(World(self.world_seed).gsm(self.split), 1)
 
 
 @dataclass(frozen=True)
@@ -67,24 +68,9 @@ class JsonLines:
     too_long: TooLong = "refuse"
     template: Template = Template()
 
-    def records(self) -> Iterator[Mapping[str, str]]:
-        """The rows. Raises DataError with file and row for one that is no JSON object."""
-        path = Path(self.path).expanduser()
-        if not path.is_file():
-            raise DataError(f"no data file at {path}")
-        with path.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                try:
-                    record = json.loads(line)
-                except UnicodeDecodeError:
-                    raise DataError(f"{path}, row {number}: no UTF-8 text") from None
-                except json.JSONDecodeError as error:
-                    raise DataError(f"{path}, row {number}: no JSON ({error.msg})") from None
-                if not isinstance(record, dict):
-                    raise DataError(
-                        f"{path}, row {number}: expected a JSON object, found {type(record).__name__}"
-                    )
-                yield record
+    def records(self) -> Iterator[Record]:
+        """The rows by the numbers of their lines. Raises DataError with file and row for a bad one."""
+        yield from read_json_lines(at_home(self.path), "data file")
 
 
 @dataclass(frozen=True)
@@ -101,15 +87,17 @@ class Gsm8k:
     too_long: TooLong = "refuse"
     template: Template = Template()
 
-    def records(self) -> Iterator[Mapping[str, str]]:
+    def records(self) -> Iterator[Record]:
         """The rows of the train split; the test split is never trained on."""
         if self.folder is not None:
-            yield from JsonLines(str(Path(self.folder) / "gsm8k" / "train.jsonl")).records()
+            path = at_home(self.folder) / "gsm8k" / "train.jsonl"
+            yield from read_json_lines(path, "data file")
             return
         from datasets import load_dataset  # heavy, and needs the network
 
         try:
-            yield from load_dataset("openai/gsm8k", "main", split="train")  # pyright: ignore[reportReturnType]
+            rows = load_dataset("openai/gsm8k", "main", split="train")
+            yield from enumerate(rows, 1)  # pyright: ignore[reportReturnType]
         except (OSError, RuntimeError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise DataError(
@@ -199,9 +187,9 @@ def load(
             f"{data.kind}: skip must be 0 or more and limit 1 or more, found {data.skip} and {data.limit}"
         )
     items, dropped, truncated = [], 0, 0
-    where = data.path if isinstance(data, JsonLines) else data.kind
+    where = shown(data.path) if isinstance(data, JsonLines) else data.kind
     end = None if data.limit is None else data.skip + data.limit
-    for number, record in enumerate(islice(data.records(), data.skip, end), data.skip + 1):
+    for number, record in islice(data.records(), data.skip, end):
         try:
             text, completion = (
                 data.template.prompt_text(record),
@@ -235,6 +223,9 @@ def load(
                 token_ids = np.concatenate([prefix, token_ids[len(prefix) + excess :]])
         items.append(Prompt(f"{data.kind}/{number}", text, token_ids, completion))
     if not items:
-        lost = f" ({dropped} rows were too long)" if dropped else ""
-        raise DataError(f"{where}: no prompts are left to train on{lost}")
+        lost = f" ({dropped} rows were too long)" if dropped else f" behind skip: {data.skip}"
+        raise DataError(
+            f"{where}: no prompts are left to train on{lost if dropped or data.skip else ''}; "
+            "give a file with rows, or other limits"
+        )
     return Prompts(items, dropped, truncated)

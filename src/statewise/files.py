@@ -91,19 +91,21 @@ def read_lines(
     *,
     error: Refusal = DataError,
     hint: str = "",
+    unit: str = "line",
     most_bytes: int = MOST_LINE_BYTES,
 ) -> Iterator[tuple[int, str]]:
     """The lines of a file in UTF-8 with their ends, numbered from 1; of `.gz` as they were packed.
 
     A line is read when it is asked for, so the file may be larger than memory. It ends at a line
-    feed alone: a JSON text may hold every other line separator. Raises `error`, in one line.
+    feed alone: a JSON text may hold every other line separator. `unit` is what a
+    message calls it. Raises `error`, in one line.
     """
     with _opened(path, what, error, hint, "", None) as raw:
         file = gzip.GzipFile(fileobj=raw) if Path(path).suffix == ".gz" else raw
         start = raw.peek(16) if file is raw else b""
         number = 0
         while True:
-            where = f"{shown(path)}, line {number + 1}"
+            where = f"{shown(path)}, {unit} {number + 1}"
             try:
                 line = file.readline(most_bytes + 1)
             except (EOFError, zlib.error, gzip.BadGzipFile) as cause:
@@ -183,6 +185,58 @@ def _too_large(
 ) -> NoReturn:
     size = f"{most_bytes >> 20} MiB" if most_bytes >> 20 else f"{most_bytes} bytes"
     raise error(f"{shown(path)}: larger than {size}; {remedy or f'is this the right {what}?'}")
+
+
+def at_home(path: Path | str) -> Path:
+    """The path with `~` for a home; where there is no such user it stays as it is, and no file is there.
+
+    >>> at_home("~nobody-of-that-name/d.jsonl")
+    PosixPath('~nobody-of-that-name/d.jsonl')
+    """
+    return Path(os.path.expanduser(path))  # noqa: PTH111  Path.expanduser raises RuntimeError
+
+
+def read_json_lines(
+    path: Path | str, what: str = "file", *, error: Refusal = DataError, hint: str = ""
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a file with one JSON object a line, numbered as the lines are; blank lines are none.
+
+    Raises `error`, in one line: what `read_lines` and `parse_json` refuse, and values that are no object.
+    """
+    first = True
+    for number, line in read_lines(path, what, error=error, hint=hint, unit="row"):
+        if not line.strip():
+            continue
+        where = f"{shown(path)}, row {number}"
+        if first and line.lstrip().startswith("["):
+            raise error(
+                f"{where}: expected a JSON object, found the start of a list; write one object a line, "
+                "without brackets around them"
+            )
+        if first and line.strip() == "{":
+            raise error(f"{where}: an object over several lines; write one whole object a line")
+        first = False
+        row = parse_json(line, where, error=error)
+        if not isinstance(row, dict):
+            raise error(
+                f"{where}: expected a JSON object, found {found_word(row)}; write one object a line"
+            )
+        yield number, row
+
+
+def found_word(value: Any) -> str:
+    """What a JSON value is, in JSON's words.
+
+    >>> [found_word(value) for value in (None, True, 3, "a", [], {})]
+    ['null', 'true', 'a number', 'a text', 'a list', 'an object']
+    """
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int | float):
+        return "a number"
+    return (
+        "a text" if isinstance(value, str) else "a list" if isinstance(value, list) else "an object"
+    )
 
 
 def shown(path: Path | str) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from string import Formatter
 
 from statewise.errors import ConfigError, DataError
+from statewise.files import found_word
 
 
 @dataclass(frozen=True)
@@ -29,38 +31,55 @@ class Template:
     def __post_init__(self) -> None:
         for name in ("prompt", "completion"):
             try:
-                keys = [
-                    key
-                    for _, key, _, _ in Formatter().parse(getattr(self, name))
-                    if key is not None
+                parts = [
+                    part for part in Formatter().parse(getattr(self, name)) if part[1] is not None
                 ]
             except ValueError as error:
                 raise ConfigError(
                     f"template {name!r} is no format string: {error}; write {{{{ for a brace"
                 ) from None
+            keys = [key or "" for _, key, _, _ in parts]
             if not all(key.isidentifier() for key in keys):
                 raise ConfigError(
                     f"template {name!r} may name keys of the record only, found {keys}"
                 )
+            # `{x:10000000000}` would ask for a text of ten billion spaces.
+            if any(layout or conversion for _, _, layout, conversion in parts):
+                raise ConfigError(
+                    f"template {name!r} may name keys alone: write {{{keys[0]}}}, without ':' or '!'"
+                )
 
-    def prompt_text(self, record: Mapping[str, str]) -> str:
+    def prompt_text(self, record: Mapping[str, object]) -> str:
         """The text that the policy is asked to continue. Raises DataError for a missing key."""
         return _fill(self.prompt, record)
 
-    def completion_text(self, record: Mapping[str, str]) -> str:
+    def completion_text(self, record: Mapping[str, object]) -> str:
         """The gold continuation. Raises DataError for a missing key."""
         return _fill(self.completion, record)
 
 
-def _fill(template: str, record: Mapping[str, str]) -> str:
+def _fill(template: str, record: Mapping[str, object]) -> str:
+    texts = {}
     for _, key, _, _ in Formatter().parse(template):
-        if key is not None and key in record and not isinstance(record[key], str):
-            raise DataError(
-                f"{key!r} must be text, found {type(record[key]).__name__}: {record[key]!r}"
-            )
+        if key is not None and key in record:
+            texts[key] = _text(key, record[key])
     try:
-        return template.format_map(record)
+        return template.format_map(texts)
     except KeyError as error:
         raise DataError(
-            f"the record has no key {error.args[0]!r}, which the template names; its keys: {', '.join(record)}"
+            f"the record has no key {error.args[0]!r}, which the template names; its keys: "
+            f"{', '.join(record) or 'none'}"
         ) from None
+
+
+def _text(key: str, value: object) -> str:
+    """A value as it stands in a prompt: text, or a number as JSON writes it."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = json.dumps(value)
+    if not isinstance(value, str):
+        raise DataError(
+            f"{key!r} must be text or a number, found {found_word(value)}; put it in quotes"
+        )
+    if "\0" in value:
+        raise DataError(f"{key!r} holds a NUL character; take it out")
+    return value

@@ -86,7 +86,7 @@ def test_rows_become_prompts_with_ids_tokens_and_references(tmp_path):
 def test_limit_reads_so_many_rows_and_no_bad_row_behind_them(tmp_path):
     path = write(tmp_path / "d.jsonl", {"q": "a", "a": "b"}, {"q": "c", "a": "d"}, "{broken")
     assert len(read(JsonLines(path, limit=2, template=PLAIN))) == 2
-    with pytest.raises(DataError, match=r"d\.jsonl, row 3: no JSON"):
+    with pytest.raises(DataError, match=r"d\.jsonl, row 3: not JSON"):
         read(JsonLines(path, template=PLAIN))
 
 
@@ -110,10 +110,68 @@ def test_a_missing_key_is_named_with_the_row_and_the_keys_there_are(tmp_path):
         read(JsonLines(path, template=PLAIN))
 
 
-@pytest.mark.parametrize("value", [None, 5, ["x"]])
+@pytest.mark.parametrize("value", [None, True, ["x"], {"x": 1}])
 def test_a_value_that_is_no_text_is_refused_with_file_and_row(tmp_path, value):
     path = write(tmp_path / "d.jsonl", {"q": "a", "a": "b"}, {"q": "a", "a": value})
-    with pytest.raises(DataError, match=r"d\.jsonl, row 2: 'a' must be text, found"):
+    with pytest.raises(DataError, match=r"d\.jsonl, row 2: 'a' must be text or a number, found"):
+        read(JsonLines(path, template=PLAIN))
+
+
+def test_blank_lines_numbers_a_mark_and_windows_line_ends_are_fine(tmp_path):
+    """By hand: the numbers of rows are those of their lines, and 42 is the text 42."""
+    path = tmp_path / "d.jsonl"
+    path.write_bytes(
+        b'\xef\xbb\xbf\r\n{"q": "a", "a": 42}\r\n\r\n  \r\n{"q": -1.5, "a": "b"}\r\n\r\n'
+    )
+    found = read(JsonLines(str(path), template=PLAIN)).items
+    assert [(p.id, p.text, p.reference) for p in found] == [
+        ("jsonl/2", "a", "42"),
+        ("jsonl/5", "-1.5", "b"),
+    ]
+    (second,) = read(JsonLines(str(path), skip=1, limit=1, template=PLAIN)).items
+    assert second.id == "jsonl/5", "skip counts rows, not lines"
+
+
+GOOD = b'{"q": "a", "a": "b"}\n'
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "no prompts are left"),
+        (b"\n\r\n  \n", "no prompts are left"),
+        (b'[\n{"q": "a", "a": "b"}\n]\n', "row 1: .*write one object a line, without brackets"),
+        (b'[{"q": "a", "a": "b"}]\n', "row 1: .*write one object a line, without brackets"),
+        (b'{\n"q": "a"\n}\n', "row 1: an object over several lines"),
+        (GOOD + b"null\n", "row 2: expected a JSON object, found null"),
+        (GOOD + b"\n[1]\n", "row 3: expected a JSON object, found a list"),
+        (GOOD + b'{"q": "a", "q": "c", "a": "b"}\n', "row 2: the key 'q' appears twice"),
+        (GOOD + b'{"q": "a", "a": NaN}\n', "row 2: NaN is no JSON"),
+        (GOOD + b'{"q": "a", "a": 1e999}\n', "row 2: .*too large for a float"),
+        (GOOD + b'{"q": "a", "a": ' + b"9" * 5000 + b"}\n", "row 2: .*does not fit 64 bits"),
+        (GOOD + b'{"q": "\\ud83d", "a": "b"}\n', "row 2: half of a character"),
+        (GOOD + b'{"q": "a\\u0000", "a": "b"}\n', "row 2: 'q' holds a NUL character"),
+        (GOOD + b'{"q": "a\0", "a": "b"}\n', r"row 2 is no text in UTF-8 \(byte 0x00\)"),
+        (GOOD + b'{"q": ' + b"[" * 100_000 + b"\n", "row 2: nested more than 64 levels"),
+        (('{"q": "a", "a": "b"}\n').encode("utf-16"), "is text in UTF-16"),
+        (b"\x1f\x8b\x08\0\0\0\0\0", "is compressed with gzip"),
+        (GOOD + b'{"q": "caf\xe9", "a": "b"}\n', r"row 2 is no text in UTF-8 \(byte 0xe9\)"),
+        (GOOD + b'{"q": "a", "a": "b"} x\n', "row 2: not JSON .*Extra data"),
+        (GOOD + b"{'q': 'a', 'a': 'b'}\n", "row 2: not JSON"),
+        (GOOD + b"{}\n", "row 2: the record has no key 'q', .*its keys: none"),
+    ],
+)
+def test_a_bad_file_of_rows_is_one_line_with_file_and_row(tmp_path, data, says):
+    path = tmp_path / "d.jsonl"
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=rf"d\.jsonl.*{says}") as refused:
+        read(JsonLines(str(path), template=PLAIN))
+    assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("path", ["", "a\0b", "~nobody-of-that-name/d.jsonl", "n" * 300, "/", "."])
+def test_a_path_that_is_no_file_is_one_line(path):
+    with pytest.raises(DataError, match="data file"):
         read(JsonLines(path, template=PLAIN))
 
 
@@ -263,6 +321,9 @@ def test_values_with_braces_are_text_and_doubled_braces_are_braces():
         ("{}", "keys of the"),
         ("{q.x}", "keys of the"),
         ("{q[0]}", "keys of the"),
+        ("{q:10000000000}", "without ':' or '!'"),
+        ("{q!r}", "without ':' or '!'"),
+        ("{q:{a}}", "without ':' or '!'"),
     ],
 )
 def test_a_template_that_is_none_is_refused_when_it_is_made(prompt, says):

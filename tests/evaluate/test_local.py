@@ -86,11 +86,34 @@ YES = {"Yes.": 1, "No.": 0}
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (GOOD + '{"question": "Why?"}\n', "test.jsonl: row 2: missing key 'answer'"),
-        (GOOD + "\n" + '{"question": \n', "test.jsonl: row 3: not JSON"),
-        (GOOD + '["a"]\n', "row 2: expected an object, found list"),
+        (
+            GOOD + '{"question": "Why?"}\n',
+            "test.jsonl, row 2: 'answer' must be a text, found no such key",
+        ),
+        (GOOD + "\n" + '{"question": \n', "test.jsonl, row 3: not JSON"),
+        (GOOD + '["a"]\n', "row 2: expected a JSON object, found a list"),
         ('{"question": "Why?", "answer": "42"}\n', "row 1: the answer has no '#### '"),
-        ('{"question": 3, "answer": "#### 42"}\n', r"row 1: missing key 'question' \(a text\)"),
+        (
+            '{"question": 3, "answer": "#### 42"}\n',
+            "row 1: 'question' must be a text, found a number",
+        ),
+        (
+            '{"question": "", "answer": "#### 42"}\n',
+            "row 1: 'question' must be a text, found nothing",
+        ),
+        (
+            '{"question": null, "answer": "#### 4"}\n',
+            "row 1: 'question' must be a text, found null",
+        ),
+        ('{"question": "Why?", "answer": "x #### "}\n', "row 1: the answer has no '#### '"),
+        ('{"question": "Why?", "answer": ["#### 1"]}\n', "'answer' must be a text, found a list"),
+        ('{"question": "a", "question": "b", "answer": "#### 1"}\n', "'question' appears twice"),
+        ('{"question": "\\ud83d", "answer": "#### 1"}\n', "row 1: half of a character"),
+        ("", "holds no row"),
+        ("\n\n", "holds no row"),
+        (json.dumps(GSM8K), "found the start of a list"),
+        ("[" * 100_000, "found the start of a list"),
+        (GOOD + "[" * 100_000, "row 2: nested more than 64 levels"),
     ],
 )
 def test_bad_gsm8k_rows_are_named(write_data: WriteData, text: str, message: str) -> None:
@@ -101,8 +124,8 @@ def test_bad_gsm8k_rows_are_named(write_data: WriteData, text: str, message: str
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ('[{"question": "a",\n]', "line 2: not JSON"),
-        ('{"question": "a"}', "expected a list of questions, found dict"),
+        ('[{"question": "a",\n]', "mc_task.json: not JSON .line 2, column 1"),
+        ('{"question": "a"}', "expected a list of questions, found an object"),
         (json.dumps([TRUTHFULQA[0], {"question": "a"}]), "row 2: missing key 'mc1_targets'"),
         (
             json.dumps([{**TRUTHFULQA[0], "mc1_targets": {"No.": 0, "Yes.": 1}}]),
@@ -113,6 +136,26 @@ def test_bad_gsm8k_rows_are_named(write_data: WriteData, text: str, message: str
             "row 1: mc2_targets .* at least one 1",
         ),
         (json.dumps([{**TRUTHFULQA[0], "mc2_targets": {"No.": 2}}]), "must hold labels 0 and 1"),
+        *(
+            (
+                json.dumps([{**TRUTHFULQA[0], "mc2_targets": {"Nobody.": bad, **YES}}]),
+                "must hold labels",
+            )
+            for bad in ([0], None, "1", 0.5, True, {})
+        ),
+        (json.dumps([{**TRUTHFULQA[0], "mc1_targets": {"Yes.": 1}}]), "one choice, which nothing"),
+        (json.dumps([{**TRUTHFULQA[0], "mc1_targets": {"Yes.": 1, "": 0}}]), "choice without text"),
+        (json.dumps([{**TRUTHFULQA[0], "mc1_targets": {"Yes.": 1, "No": 1}}]), "one true choice"),
+        (json.dumps([{**TRUTHFULQA[0], "mc1_targets": ["Yes."]}]), "missing key 'mc1_targets'"),
+        (
+            json.dumps([{**TRUTHFULQA[0], "question": 3}]),
+            "'question' must be a text, found a number",
+        ),
+        ("[3]", "row 1: expected an object, found a number"),
+        ("[]", "holds no question"),
+        ("", "mc_task.json: empty"),
+        ("null", "expected a list of questions, found null"),
+        ("[" * 100_000, "nested more than 64 levels"),
     ],
 )
 def test_bad_truthfulqa_rows_are_named(write_data: WriteData, rows: str, message: str) -> None:
@@ -132,6 +175,15 @@ def test_bad_truthfulqa_rows_are_named(write_data: WriteData, rows: str, message
         (HEADER + "anatomy,q,1,2,3,4,5,A\n", "row 1 .*expected 7 cells"),
         ("subject,question,A,B,C,answer\n", "the header has no column D"),
         (HEADER + 'anatomy,q,1,2,3,"4"x,A\n', "row 1 .*expected after"),
+        (HEADER, "holds no row"),
+        ("", "the header has no column A, B, C, D, answer, question, subject"),
+        (HEADER + "anatomy,,1,2,3,4,A\n", "row 1 .*'question' must be a text, found nothing"),
+        (HEADER + "anatomy,q,1,,3,4,A\n", "row 1 .*'B' must be a text, found nothing"),
+        (HEADER + ",q,1,2,3,4,A\n", "row 1 .*'subject' must be a text, found nothing"),
+        (HEADER.replace("subject", "answer,subject") + "A,a,q,1,2,3,4,A\n", "has answer twice"),
+        (HEADER + 'anatomy,"q,1,2,3,4,A\n', "row 1 .*unexpected end of data"),
+        (HEADER + f"anatomy,{'q' * 200_000},1,2,3,4,A\n", "row 1 .*field larger than field limit"),
+        ("\x1f\x8b\0", "no text in UTF-8"),
     ],
 )
 def test_bad_mmlu_rows_are_named(write_data: WriteData, text: str, message: str) -> None:
@@ -140,5 +192,5 @@ def test_bad_mmlu_rows_are_named(write_data: WriteData, text: str, message: str)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"cannot read .*train\.jsonl"):
+    with pytest.raises(DataError, match=r"no benchmark file at .*train\.jsonl; the folder needs"):
         read_gsm8k(tmp_path)

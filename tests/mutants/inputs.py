@@ -7,6 +7,7 @@ STRICT = (f"{FILES}::test_json_that_any_reader_would_read_otherwise_is_refused",
 HOSTILE = "test_plain.py::test_a_file_that_no_one_means_is_one_line_at_once[{}]"
 STUDIES = "study/test_hostile_studies.py"
 ABSURD = f"{STUDIES}::test_absurd_values_are_refused_with_their_path[{{}}]"
+ROWS = "core/test_data.py"
 
 MUTANTS = (
     Mutant(
@@ -129,5 +130,45 @@ MUTANTS = (
         "return one_line(super().__str__(), MOST_CHARACTERS)",
         "return super().__str__()",
         ("study/test_hostile_studies.py::test_a_key_that_nobody_knows_is_named_in_one_line",),
+    ),
+    Mutant(
+        "input",
+        "a blank line is a row that is no JSON",
+        "files.py",
+        "if not line.strip():",
+        "if not line:",
+        (f"{ROWS}::test_blank_lines_numbers_a_mark_and_windows_line_ends_are_fine",),
+    ),
+    Mutant(
+        "input",
+        "a number in a row is no text",
+        "templates.py",
+        "value = json.dumps(value)",
+        "value = None",
+        (f"{ROWS}::test_blank_lines_numbers_a_mark_and_windows_line_ends_are_fine",),
+    ),
+    Mutant(
+        "input",
+        "a template asks for as many spaces as it likes",
+        "templates.py",
+        "if any(layout or conversion for _, _, layout, conversion in parts):",
+        "if False:",
+        (f"{ROWS}::test_a_template_that_is_none_is_refused_when_it_is_made",),
+    ),
+    Mutant(
+        "input",
+        "a label may be anything that equals 0 or 1, or cannot be compared",
+        "evaluate/local.py",
+        "if not all(type(label) is int and label in (0, 1) for label in labels) or 1 not in labels:",
+        "if not set(labels) <= {0, 1} or 1 not in labels:",
+        ("evaluate/test_local.py::test_bad_truthfulqa_rows_are_named",),
+    ),
+    Mutant(
+        "input",
+        "a benchmark's empty cell is a choice",
+        "evaluate/local.py",
+        "if not isinstance(text, str) or not text.strip():",
+        "if not isinstance(text, str):",
+        ("evaluate/test_local.py::test_bad_mmlu_rows_are_named",),
     ),
 )

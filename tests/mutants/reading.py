@@ -79,10 +79,10 @@ MUTANTS = (
     ),
     Mutant(
         "template",
-        "a number fills a template as text",
+        "true fills a template as a number",
         "templates.py",
-        "not isinstance(record[key], str)",
-        "record[key] is None",
+        "if isinstance(value, int | float) and not isinstance(value, bool):",
+        "if isinstance(value, int | float):",
         (f"{DATA}::test_a_value_that_is_no_text_is_refused_with_file_and_row",),
     ),
 )

@@ -12,16 +12,22 @@ row missing is another benchmark. Files may begin with a byte-order mark.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import functools
-import gzip
-import json
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TextIO
 
 from statewise.errors import DataError
+from statewise.files import (
+    found_word,
+    parse_json,
+    read_json_lines,
+    read_lines,
+    read_text,
+    short,
+    shown,
+)
 
 Row = dict[str, object]
 Splits = dict[str, list[Row]]
@@ -29,6 +35,8 @@ Splits = dict[str, list[Row]]
 
 LETTERS = "ABCD"
 MMLU_COLUMNS = ("subject", "question", *LETTERS, "answer")
+FETCH = "restore it from the published file"
+LAYOUT = "the folder needs gsm8k/, truthfulqa/v1/ or mmlu/ with the published files"
 MMLU_SPLITS = {"dev": "dev", "validation": "val", "test": "test"}
 
 
@@ -51,13 +59,13 @@ def read_truthfulqa(folder: Path) -> Splits:
     true one, so a row whose only true MC1 choice is not its first is refused.
     """
     path = folder / "truthfulqa" / "v1" / "mc_task.json"
-    with _open(path) as file:
-        try:
-            rows = json.load(file)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}: line {error.lineno}: not JSON: {error.msg}") from error
+    rows = parse_json(read_text(path, "benchmark file", hint=LAYOUT), shown(path))
     if not isinstance(rows, list):
-        raise DataError(f"{path}: expected a list of questions, found {type(rows).__name__}")
+        raise DataError(
+            f"{shown(path)}: expected a list of questions, found {found_word(rows)}; {FETCH}"
+        )
+    if not rows:
+        raise DataError(f"{shown(path)}: holds no question; {FETCH}")
     return {"validation": [_truthfulqa_row(row, path, n) for n, row in enumerate(rows, 1)]}
 
 
@@ -98,95 +106,91 @@ READERS: dict[str, Callable[[Path, str | None], Splits | None]] = {
 
 
 def _gsm8k_rows(path: Path) -> Iterator[Row]:
-    with _open(path) as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            where = f"{path}: row {number}"
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(f"{where}: not JSON: {error.msg}") from error
-            _require_keys(row, ("question", "answer"), where)
-            if "####" not in row["answer"]:
-                raise DataError(f"{where}: the answer has no '#### ' before its final number")
-            yield {"question": row["question"], "answer": row["answer"]}
+    number = 0
+    for number, row in read_json_lines(path, "benchmark file", hint=LAYOUT):
+        where = f"{shown(path)}, row {number}"
+        texts = {key: _text_of(row, key, where) for key in ("question", "answer")}
+        _, mark, answer = texts["answer"].rpartition("####")
+        if not mark or not answer.strip():
+            raise DataError(f"{where}: the answer has no '#### ' before its final number; {FETCH}")
+        yield dict(texts)
+    if not number:
+        raise DataError(f"{shown(path)}: holds no row; {FETCH}")
 
 
 def _truthfulqa_row(row: object, path: Path, number: int) -> Row:
-    where = f"{path}: row {number}"
-    question = _require_keys(row, ("question",), where)["question"]
+    where = f"{shown(path)}, row {number}"
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: expected an object, found {found_word(row)}; {FETCH}")
+    question = _text_of(row, "question", where)
     targets = {key: _targets(row, key, where) for key in ("mc1_targets", "mc2_targets")}
     true = targets["mc1_targets"]["labels"]
     if true[0] != 1 or sum(true) != 1:
-        raise DataError(f"{where}: mc1_targets must have one true choice, and have it first")
+        raise DataError(
+            f"{where}: mc1_targets must have one true choice, and have it first; {FETCH}"
+        )
     return {"question": question, **targets}
 
 
-def _targets(row: object, key: str, where: str) -> dict[str, list]:
-    found = row.get(key) if isinstance(row, dict) else None
+def _targets(row: Mapping[str, object], key: str, where: str) -> dict[str, list]:
+    found = row.get(key)
     if not isinstance(found, dict) or not found:
-        raise DataError(f"{where}: missing key {key!r} (choices with labels 0 and 1)")
+        raise DataError(f"{where}: missing key {key!r} (choices with labels 0 and 1); {FETCH}")
+    if not all(choice.strip() for choice in found):
+        raise DataError(f"{where}: {key} has a choice without text; {FETCH}")
     labels = list(found.values())
-    if not set(labels) <= {0, 1} or 1 not in labels:
-        raise DataError(f"{where}: {key} must hold labels 0 and 1, and at least one 1")
+    if not all(type(label) is int and label in (0, 1) for label in labels) or 1 not in labels:
+        raise DataError(f"{where}: {key} must hold labels 0 and 1, and at least one 1; {FETCH}")
+    if len(labels) < 2:
+        raise DataError(f"{where}: {key} has one choice, which nothing could miss; {FETCH}")
     return {"choices": list(found), "labels": labels}
 
 
 def _mmlu_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    with _open(path) as file:
-        reader = csv.DictReader(file, strict=True)
-        if missing := set(MMLU_COLUMNS) - set(reader.fieldnames or ()):
-            raise DataError(f"{path}: the header has no column {', '.join(sorted(missing))}")
-        number = 0
-        try:
-            for number, row in enumerate(reader, 1):
-                where = f"{path}: row {number} (line {reader.line_num})"
-                if None in row or None in row.values():
-                    raise DataError(
-                        f"{where}: expected {len(MMLU_COLUMNS)} cells; quoting is wrong"
-                    )
-                if row["answer"] not in tuple(LETTERS):
-                    raise DataError(f"{where}: answer {row['answer']!r} is not one of A, B, C, D")
-                yield (
-                    row["subject"],
-                    {
-                        "question": row["question"],
-                        "subject": row["subject"],
-                        "choices": [row[letter] for letter in LETTERS],
-                        "answer": LETTERS.index(row["answer"]),
-                    },
-                )
-        except csv.Error as error:
-            raise DataError(
-                f"{path}: row {number + 1} (line {reader.line_num}): {error}"
-            ) from error
+    lines = (line for _, line in read_lines(path, "benchmark file", hint=LAYOUT))
+    reader = csv.DictReader(lines, strict=True)
+    number = 0
+    try:
+        header = list(reader.fieldnames or ())
+        if missing := set(MMLU_COLUMNS) - set(header):
+            names = ", ".join(sorted(missing))
+            raise DataError(f"{shown(path)}: the header has no column {names}; {FETCH}")
+        if doubled := [name for name in MMLU_COLUMNS if header.count(name) > 1]:
+            raise DataError(f"{shown(path)}: the header has {doubled[0]} twice; {FETCH}")
+        for number, row in enumerate(reader, 1):
+            where = f"{shown(path)}, row {number} (line {reader.line_num})"
+            if None in row or None in row.values():
+                raise DataError(f"{where}: expected {len(header)} cells; quoting is wrong there")
+            texts = {name: _text_of(row, name, where) for name in MMLU_COLUMNS}
+            if texts["answer"] not in tuple(LETTERS):
+                found = short(texts["answer"])
+                raise DataError(f"{where}: answer {found} is not one of A, B, C, D; {FETCH}")
+            yield (
+                texts["subject"],
+                {
+                    "question": texts["question"],
+                    "subject": texts["subject"],
+                    "choices": [texts[letter] for letter in LETTERS],
+                    "answer": LETTERS.index(texts["answer"]),
+                },
+            )
+    except csv.Error as error:
+        raise DataError(
+            f"{shown(path)}, row {number + 1} (line {reader.line_num}): {error}; correct it there"
+        ) from error
+    if not number:
+        raise DataError(f"{shown(path)}: holds no row; {FETCH}")
 
 
-def _require_keys(row: object, keys: tuple[str, ...], where: str) -> Row:
-    """The row, if it has `keys` and they are texts."""
-    if not isinstance(row, dict):
-        raise DataError(f"{where}: expected an object, found {type(row).__name__}")
-    for key in keys:
-        if not isinstance(row.get(key), str):
-            raise DataError(f"{where}: missing key {key!r} (a text)")
-    return row
+def _text_of(row: Mapping[str, object], key: str, where: str) -> str:
+    """The text under a key of a row."""
+    text = row.get(key)
+    if not isinstance(text, str) or not text.strip():
+        found = "no such key" if key not in row else "nothing" if text == "" else found_word(text)
+        raise DataError(f"{where}: {key!r} must be a text, found {found}; {FETCH}")
+    return text
 
 
 def _plain_or_gzip(path: Path) -> Path:
     packed = path.with_name(path.name + ".gz")
-    return packed if packed.exists() and not path.exists() else path
-
-
-@contextlib.contextmanager
-def _open(path: Path) -> Iterator[TextIO]:
-    """A text file, plain or gzip; what goes wrong while it is read becomes a DataError.
-
-    `newline=""`, because a cell may hold line breaks of its own; a mark at the start is dropped.
-    """
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
-            yield file
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
+    return packed if os.path.exists(packed) and not os.path.exists(path) else path  # noqa: PTH110
