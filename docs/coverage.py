@@ -356,8 +356,6 @@ CASES = (
         "cosine of gradients, 8 blocks",
         "interference",
         cosine,
-        floor=0.86,
-        note="noise of a block makes the cosine itself too small: a bias, not a width",
     ),
     Case("skill of drift, 6 methods, methods alike", "explained", skill(0.0)),
     Case(

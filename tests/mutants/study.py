@@ -270,6 +270,26 @@ MUTANTS = (
     ),
     Mutant(
         "uncertainty",
+        "a small forgetting that is certain reads as none",
+        "study/sentences.py",
+        "a smaller one is shown: the interval lies above 0",
+        "none is possible: the interval lies above 0",
+        (
+            "study/test_claims.py::test_a_certain_small_forgetting_contradicts_the_margin_and_not_forgetting",
+        ),
+    ),
+    Mutant(
+        "direction",
+        "what sampling says beside a greedy claim is the greedy comparison again",
+        "study/verdicts.py",
+        'drawn = where(scores, decoding="sampled")',
+        'drawn = where(scores, decoding="greedy")',
+        (
+            "study/test_claims.py::test_a_claim_on_generated_answers_says_how_they_were_decoded_and_what_sampling_says",
+        ),
+    ),
+    Mutant(
+        "uncertainty",
         "a gain contradicts retention",
         "study/verdicts.py",
         "stats.p_above if isinstance(claim, Retains) else stats.p_below",

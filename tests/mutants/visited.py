@@ -9,6 +9,36 @@ PAIRED = f"{TEST}::test_a_difference_on_shared_prompts_is_paired"
 
 MUTANTS = (
     Mutant(
+        "gradient geometry",
+        "the noise of a block is part of its product with itself",
+        "probes/interference.py",
+        "return (products.sum(axis=(1, 3)) - same) / (blocks * (blocks - 1))",
+        "return products.mean(axis=(1, 3))",
+        (
+            "core/test_probes_samples.py::test_squared_norms_and_products_are_without_the_noise_of_their_blocks",
+        ),
+    ),
+    Mutant(
+        "gradient geometry",
+        "a policy is taught by its own samples",
+        "study/probing.py",
+        "asked.about[sample].fingerprint != mine",
+        "mine",
+        (
+            "study/test_probe_jobs.py::test_gradients_are_of_the_arms_own_terms_and_of_what_others_wrote",
+        ),
+    ),
+    Mutant(
+        "gradient geometry",
+        "an arm's own terms are left out",
+        "study/scene.py",
+        "updates={} if scene.update is None else {scene.name: scene.update},",
+        "updates={},",
+        (
+            "study/test_probe_jobs.py::test_gradients_are_of_the_arms_own_terms_and_of_what_others_wrote",
+        ),
+    ),
+    Mutant(
         "summing up",
         "hardly visited counts percentiles below 0.05",
         "probes/reachability.py",

@@ -382,3 +382,57 @@ def test_one_of_two_comparisons_that_falls_below_at_the_full_level_alone_is_said
     alone = one(Exceeds(**named(arm="student", over=("base",), unit="items")), frame)
     assert alone.verdict == "contradicted"
     assert f"McNemar's exact p of no difference {alone.parts[0].p_mcnemar:.2g}" in alone.sentence
+
+
+# ---- what is said is true -----------------------------------------------------------------------
+
+
+def test_a_certain_small_forgetting_contradicts_the_margin_and_not_forgetting():
+    """0.02 is lost for certain, and 0.03 was asked for: "no forgetting" would be false."""
+    frame = scores(items=20_000, small=(0.45, 0.58, 0.58))
+    found = one(Forgets(**named(arm="small")), frame)
+    assert found.verdict == "contradicted"
+    assert found.low is not None
+    assert found.low > 0
+    assert found.asked == "a loss above 0.03"
+    assert found.sentence.endswith(
+        ": below the margin of 0.03, so that forgetting of 0.03 or more is excluded; a smaller one is shown: the "
+        "interval lies above 0."
+    )
+    none = one(Forgets(**named(arm="still")), scores())
+    assert none.sentence.endswith("a smaller one and none are both possible: the interval holds 0.")
+    gain = one(Forgets(**named(arm="up")), scores(items=20_000, up=(0.45, 0.66, 0.66)))
+    assert gain.sentence.endswith("any at all is excluded too: the interval lies below 0.")
+    less = one(ForgetsLess(**named(arm="still", than="small", margin=0.05)), frame)
+    assert (
+        "so that less forgetting of 0.05 or more is excluded; a smaller one is shown"
+        in less.sentence
+    )
+
+
+def test_an_effect_that_is_short_of_its_margin_is_said_to_be_there():
+    found = one(Forgets(**named(arm="small")), scores(items=2000, small=(0.45, 0.566, 0.566)))
+    assert found.verdict == "undecided"
+    assert "there is an effect; whether it is as large as asked for is open" in found.sentence
+
+
+def test_a_claim_on_generated_answers_says_how_they_were_decoded_and_what_sampling_says():
+    """Greedily the student leads its teacher, at temperature 1 it trails it: both stand in the sentence."""
+    frame = scores(leader=(0.55, 0.6, 0.6), teacher=(0.50, 0.6, 0.6))
+    drawn = scores(leader=(0.35, 0.6, 0.6), teacher=(0.50, 0.6, 0.6))
+    drawn = drawn[drawn["task"] == "gsm"].assign(decoding="sampled")
+    claim = Exceeds(**named(arm="leader", over=("teacher", "base")))
+    alone = one(claim, frame)
+    both = one(claim, pd.concat([frame, drawn], ignore_index=True))
+    assert alone.verdict == both.verdict == "supported"
+    assert alone.sentence.startswith("leader vs teacher on the target, decoded greedily, is +0.0")
+    assert "temperature" not in alone.sentence
+    assert both.sentence.startswith(alone.sentence)
+    rest = both.sentence.removeprefix(alone.sentence)
+    assert rest.startswith(
+        " Sampled at temperature 1 instead, which the verdict does not rest on: vs teacher −0.1"
+    )
+    assert rest.count("the opposite sign") == 2  # the base too: 0.45
+    # Choices are no decoding of their own, and a claim on them says nothing of it.
+    known = one(Exceeds(**named(arm="leader", over=("base",), task="mmlu")), frame)
+    assert "decoded" not in known.sentence

@@ -171,6 +171,28 @@ def test_samples_are_named_by_role_and_rows_are_about_the_arm_itself(probed_run)
     assert set(rows_of(probed_run, "base").policy) == {"base"}
 
 
+def test_gradients_are_of_the_arms_own_terms_and_of_what_others_wrote(probed_study, probed_run):
+    """Cross-entropy on a policy's own samples is a score, whose mean is 0."""
+    for arm in ("mild_sft", "opd_from_mild"):
+        found = rows_of(probed_run, arm).query("probe == 'gradients' and measure == 'norms'")
+        others = {"teacher:mild_sft"} if arm == "opd_from_mild" else set()
+        assert set(found["at"]) == {"dataset", "base", "retention", "own terms"} | others
+    # Of the base every sample but the gold one is its own; a student that stopped learning is told apart.
+    of_base = rows_of(probed_run, "base").query("probe == 'gradients' and measure == 'norms'")
+    assert set(of_base["at"]) == {"dataset"}
+    for row in read_json(probed_run.arm("grpo", 0) / "probes.skipped.json"):
+        assert row["probe"] != "gradients" or "every group is rewarded alike" in row["reason"]
+    # What training would have seen: the source's own rows under the arm's own terms.
+    scene, prompts = probe_jobs._scene(probed_study, probed_run, "opd_from_mild", 0)
+    (rollout,) = scene.update()
+    stream = probed_study.arm("opd_from_mild").streams[0]
+    assert [t.objective for t in rollout.stream.terms] == [t.objective for t in stream.terms]
+    assert {row.prompt.id for row in rollout.trajectories} == {p.id for p in prompts}
+    assert {owner.split("@")[0] for row in rollout.trajectories for owner in row.owners} <= {
+        "prompt", "student", "teacher:mild_sft",
+    }  # fmt: skip
+
+
 def test_the_cells_of_signal_mass_are_all_there_and_sum_to_1(probed_run):
     """So that their means over seeds sum to 1 as well."""
     rows = rows_of(probed_run, "opd_from_mild").query("probe == 'signal_mass'")

@@ -175,5 +175,6 @@ def _curves(
 def verdicts(results: Results) -> list[dict[str, str]]:
     """Every claim with what became of it so far."""
     return [
-        {"text": v.text, "verdict": v.verdict, "sentence": v.sentence} for v in results.verdicts
+        {"text": v.text, "asked": v.asked, "verdict": v.verdict, "sentence": v.sentence}
+        for v in results.verdicts
     ]

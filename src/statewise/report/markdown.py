@@ -27,7 +27,7 @@ def markdown(results: Results, plates: Sequence[Plate]) -> str:
     for verdict in results.verdicts:
         rank = "" if verdict.primary else " (not primary)"
         lines.append(
-            f"- **{verdict.verdict.capitalize()}**{rank}: {plain(verdict.text)} "
+            f"- **{verdict.verdict.capitalize()}**{rank}: {plain(verdict.text)} Asked for: {plain(verdict.asked)}. "
             f"{plain(verdict.sentence)}"
         )
     if not results.verdicts:

@@ -231,8 +231,9 @@ def gradients(results: Results) -> Plate | None:
     return Plate(
         "gradients",
         "Do the sources pull the same way?",
-        "Cosine of the gradients of cross-entropy on each sample's own tokens, at the trained policy; blue: the "
-        "same way, orange: against each other. "
+        "Cosine of gradients at the trained policy: of the arm's own terms at the states its source visits (own "
+        "terms), and of cross-entropy on the tokens of samples that others wrote. Blue: the same way, orange: against "
+        "each other; an interval of -1 to 1 says that one of the two may be nothing but noise. "
         f"{counted(found, IN_TABLE, of='blocks of prompts', error='by jackknife over them')}. "
         "Interference in the table is the first-order change of the retention "
         "loss when a step of rate 1 is taken on a source: above 0 it hurts.",

@@ -6,13 +6,14 @@ where (`at`: a depth, a cell, a pair), the value with its error and interval, an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
 import numpy as np
 
 from statewise.errors import ConfigError, DataError
+from statewise.gradient import Rollout
 from statewise.policy import Policy
 from statewise.states import About
 from statewise.stats import Estimate
@@ -27,7 +28,8 @@ class Asked:
 
     `policies` by name, the base apart; `teachers` names, for a policy, those that teach it, and `trained`
     the sample whose states it was trained on; `samples` are stored trajectories and `about` says who drew
-    them; `prints` are the policies' fingerprints.
+    them; `prints` are the policies' fingerprints. `updates` draws what one update would see, of policies whose arm
+    is known.
     """
 
     base: Policy | None
@@ -41,6 +43,7 @@ class Asked:
     depths_tokens: tuple[int, ...] = (8, 24, 48)
     max_new_tokens: int = 120
     seed: int = 0
+    updates: Mapping[str, Callable[[], Sequence[Rollout]]] = field(default_factory=dict)
 
     def need_base(self) -> Policy:
         """The base, or an error that says how to give one."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from statewise.study.probe_samples import (
 )
 from statewise.study.scene import Scene, answers, applies, trained_role
 from statewise.study.spec import BASE, Study
+from statewise.study.walks import own_update
 from statewise.trajectory import Prompt, Trajectory
 
 TIMING = "probes.timing.jsonl"
@@ -154,7 +155,7 @@ def _scene(study: Study, run: RunFolder, name: str, seed: int) -> tuple[Scene, l
                 drawn(study, run, other, prompts, teacher, seed).learner
             )
     samples[RETENTION] = of_base.retention
-    return Scene(
+    scene = Scene(
         name=name,
         policy=policy,
         base=base,
@@ -168,4 +169,7 @@ def _scene(study: Study, run: RunFolder, name: str, seed: int) -> tuple[Scene, l
         seed=seed_for("probes", seed),
         own_retention=() if name == BASE else mine.retention,
         again=of_base.again if name == BASE else (),
-    ), prompts
+    )
+    if arm is None:
+        return scene, prompts
+    return replace(scene, update=lambda: own_update(study, scene, prompts, seed)), prompts

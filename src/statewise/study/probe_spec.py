@@ -43,7 +43,9 @@ KINDS: Mapping[str, Kind] = {
     "audit": Kind("whether its stored samples are still its own", cheap=True, of_base=True),
     "geometry": Kind("which weights the update changed, and how", cheap=True),
     "behaviour": Kind("reward, pass@k, entropy, length of its samples", cheap=True, of_base=True),
-    "gradients": Kind("how the samples' gradients lie to each other", of_base=True),
+    "gradients": Kind(
+        "how the gradients of its own terms and of others' samples lie", of_base=True
+    ),
 }
 """Every probe of `study/probing.py` by name. A splice without a teacher has nothing to splice."""
 

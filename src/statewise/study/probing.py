@@ -12,6 +12,7 @@ from statewise.data import Prompts
 from statewise.errors import ConfigError, DataError, nearest
 from statewise.gradient import Rollout
 from statewise.objectives import CrossEntropy
+from statewise.policy import Policy
 from statewise.probes.audit import on_policy_audit
 from statewise.probes.behaviour import behaviour
 from statewise.probes.c2st import two_sample_classifier
@@ -27,7 +28,7 @@ from statewise.probes.exposure import exposure_gap
 from statewise.probes.fidelity import teacher_fidelity
 from statewise.probes.forgetting import forgetting_law
 from statewise.probes.geometry import update_geometry
-from statewise.probes.interference import gradient_geometry
+from statewise.probes.interference import Gradients, gradient_geometry
 from statewise.probes.locality import update_locality
 from statewise.probes.overlap import overlap
 from statewise.probes.reachability import reachability
@@ -48,6 +49,8 @@ from statewise.trajectory import Trajectory
 PLACES = (0.25, 0.5, 0.75, 1.0)
 """Where samples are compared: fractions of a completion, as drift does."""
 GRADIENT_BLOCKS = 4
+OWN_UPDATE = "own terms"
+"""The source that is what an arm's own update would see."""
 
 
 # ---- one function a probe -----------------------------------------------------------------------
@@ -240,14 +243,54 @@ def _behaviour(asked: Asked) -> Result:
 
 
 def _gradients(asked: Asked) -> Result:
-    """The loss of every sample is cross-entropy on its own tokens: what training on it would do."""
-    sources = {name: _learning(rows) for name, rows in asked.samples.items()}
-    retention = RETENTION if RETENTION in sources else None
+    """The arm's own terms at its own source, and cross-entropy on the tokens of samples that others wrote.
+
+    Cross-entropy on a policy's own samples has the gradient 0 in expectation: those are left out.
+    """
     for name, policy in asked.everyone().items():
+        mine = asked.prints.get(name)
+        sources = {
+            sample: _learning(rows)
+            for sample, rows in asked.samples.items()
+            if mine is None or sample not in asked.about or asked.about[sample].fingerprint != mine
+        }
+        if not sources and name not in asked.updates:
+            raise DataError(
+                f"every sample was drawn by {name!r} itself, and cross-entropy on a policy's own samples has no "
+                "gradient in expectation; what its own terms do there a study asks (probes: {after: [gradients]}); "
+                "or give a sample of others (dataset, base, a teacher's) by --states"
+            )
         policy.module.requires_grad_(requires_grad=True)
-        found = gradient_geometry(policy, sources, retention=retention, blocks=GRADIENT_BLOCKS)
-        policy.module.requires_grad_(requires_grad=False)
+        try:
+            found = _with_own_terms(policy, sources, asked.updates.get(name))
+        finally:
+            policy.module.requires_grad_(requires_grad=False)
         yield Part(name, "", "", found)
+
+
+def _with_own_terms(
+    policy: Policy,
+    sources: Mapping[str, Sequence[Rollout]],
+    update: Callable[[], Sequence[Rollout]] | None,
+) -> Gradients:
+    """The geometry of samples, and of what the arm's own update would see where there is such a thing.
+
+    There is none where a stored source holds other prompts, or every group of completions is rewarded alike; whoever
+    asks says so then (`study/scene.py`).
+    """
+
+    def among(known: Mapping[str, Sequence[Rollout]]) -> Gradients:
+        retention = RETENTION if RETENTION in known else None
+        return gradient_geometry(policy, known, retention=retention, blocks=GRADIENT_BLOCKS)
+
+    if update is None:
+        return among(sources)
+    try:
+        return among({**sources, OWN_UPDATE: update()})
+    except DataError:
+        if not sources:
+            raise
+        return among(sources)
 
 
 def _learning(rows: Sequence[Trajectory]) -> list[Rollout]:

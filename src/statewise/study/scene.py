@@ -7,17 +7,18 @@ base's own folder.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from statewise.errors import ConfigError, DataError
+from statewise.gradient import Rollout
 from statewise.policy import LIVE, Ema, Policy
 from statewise.sources import Filtered, Mixture, Replay, Source, Stored
 from statewise.states import About
 from statewise.study.asked import Asked, Row
 from statewise.study.probe_samples import AGAIN, DATASET, LEARNER, RETENTION, teacher_role
 from statewise.study.probe_spec import KINDS
-from statewise.study.probing import run_probe
+from statewise.study.probing import OWN_UPDATE, run_probe
 from statewise.study.spec import BASE
 from statewise.trajectory import Trajectory
 
@@ -48,6 +49,8 @@ class Scene:
     depths_tokens: tuple[int, ...]
     seed: int
     own_retention: Sequence[Trajectory] = ()
+    update: Callable[[], Sequence[Rollout]] | None = None
+    """Draws what one update of the arm would see, where the arm trains."""
     again: Sequence[Trajectory] = field(default=())
 
     @property
@@ -112,7 +115,19 @@ def answers(probe: str, scene: Scene) -> tuple[list[Row], str | None]:
     kept = [row for row in named if scene.is_base or row.policy != BASE]
     if not kept:
         return [], "it had nothing to say"
-    return kept, _without_index(scene, kept) if probe == "locality" else None
+    return kept, _lacking(probe, scene, kept)
+
+
+def _lacking(probe: str, scene: Scene, rows: Sequence[Row]) -> str | None:
+    """What is missing from an answer and why, or None."""
+    if probe == "locality":
+        return _without_index(scene, rows)
+    if probe != "gradients" or scene.update is None or any(OWN_UPDATE in row.at for row in rows):
+        return None
+    return (
+        "not of the arm's own terms: they have no gradient at these states (every group is rewarded alike, say), or "
+        "its source has nothing to show of the probes' prompts"
+    )
 
 
 def _without_index(scene: Scene, rows: Sequence[Row]) -> str | None:
@@ -155,6 +170,7 @@ def _asked(probe: str, scene: Scene) -> Asked:
         depths_tokens=scene.depths_tokens,
         max_new_tokens=scene.tokens,
         seed=scene.seed,
+        updates={} if scene.update is None else {scene.name: scene.update},
     )
 
 

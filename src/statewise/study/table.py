@@ -34,7 +34,8 @@ def table_text(results: Results, *, width: int = 100, colour: bool = False) -> s
         for verdict in results.verdicts:
             mark, tint = MARKS[verdict.verdict], COLOURS[verdict.verdict]
             out.print(f"\n[bold {tint}]{mark} {verdict.verdict.upper()}[/]  {escape(verdict.text)}")
-            out.print(f"  {escape(verdict.sentence)}", style="dim")
+            asked = f"Asked for: {verdict.asked}."
+            out.print(f"  {escape(f'{asked} {verdict.sentence}')}", style="dim")
         for note in results.notes:
             out.print(f"\n[bold]Note[/] {escape(note)}")
     return capture.get()

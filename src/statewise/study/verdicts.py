@@ -23,13 +23,13 @@ import numpy as np
 import pandas as pd
 
 from statewise import stats
+from statewise.study import sentences
 from statewise.study.claims import (
     BASE,
-    TARGET,
     Claim,
     Comparison,
+    Exceeds,
     Forgets,
-    ForgetsLess,
     Retains,
     Unexplained,
     Unit,
@@ -39,7 +39,7 @@ from statewise.study.claims import (
     task_groups,
 )
 from statewise.study.explaining import Explanation, explain
-from statewise.study.items import Differences, differences
+from statewise.study.items import DECODINGS, Differences, differences, where
 from statewise.words import number
 
 ALPHA = 0.05
@@ -93,6 +93,11 @@ class Verdict:
     smallest_detectable_effect: float | None
     parts: tuple[Part, ...]
 
+    @property
+    def asked(self) -> str:
+        """What the claim asks for, with its margin: "contradicted" is said of that and of nothing less."""
+        return sentences.asked_for(self.kind, self.margin)
+
 
 @dataclass(frozen=True, slots=True)
 class _Comparison:
@@ -103,6 +108,9 @@ class _Comparison:
     n_items: int
     p_mcnemar: float | None
     explanation: Explanation | None = None
+    decoding: str = ""
+    sampled: stats.Effect | None = None
+    """The same comparison at temperature 1, where the claim itself speaks of greedy decoding."""
 
     @property
     def value(self) -> float:
@@ -196,8 +204,33 @@ def _comparisons(
             tables = {name: replace(t, values=-t.values) for name, t in tables.items()}
         for group in groups:
             label = f"{claim.arm} on {group[0]}" if isinstance(claim, Retains) else f"vs {rival}"
-            parts.append(_compare(label, [tables[name] for name in group], claim.unit))
+            part = _compare(label, [tables[name] for name in group], claim.unit)
+            if isinstance(claim, Exceeds):
+                part = _by_decoding(part, claim, rival, scores, tasks, fixed)
+            parts.append(part)
     return parts
+
+
+def _by_decoding(
+    part: _Comparison,
+    claim: Exceeds,
+    rival: str,
+    scores: pd.DataFrame,
+    tasks: Sequence[str],
+    fixed: frozenset[str],
+) -> _Comparison:
+    """The part with how its answers were decoded, and beside greedy ones the comparison of sampled ones."""
+    own = where(scores, arm=claim.arm)
+    known = [{str(d) for d in where(own, task=task)["decoding"]} for task in tasks]
+    first = {next((d for d in DECODINGS if d in found), "") for found in known}
+    if first != {"greedy"}:
+        return part
+    part = replace(part, decoding="greedily")
+    drawn = where(scores, decoding="sampled")
+    tables = [differences(drawn, claim.arm, rival, task, fixed) for task in tasks]
+    if not all(table.values.size for table in tables):
+        return part
+    return replace(part, sampled=_compare(part.name, tables, claim.unit).effect)
 
 
 def _compare(label: str, tables: list[Differences], unit: Unit) -> _Comparison:
@@ -326,62 +359,25 @@ def _sentence(
     if isinstance(claim, Unexplained):
         assert worst.explanation is not None
         return worst.explanation.sentence(claim, bounds, level, outcome)
-    said = f"{_subject(claim, worst)} {number(worst.effect.value, sign=True)}"
+    said = sentences.subject(claim, worst.name, worst.decoding)
+    sampled = [(part.name, part.sampled) for part in found if part.sampled is not None]
+    greedy = [part.effect.value for part in found if part.sampled is not None]
+    beside = sentences.at_temperature_1(sampled, greedy)
     if bounds is None:
-        lack = "one seed cannot speak about a method"
-        if worst.effect.n_seeds > 1 or claim.unit == "items":
-            lack = "a task with a single item, or cluster of items, leaves its error unknown"
-        return f"{said}, but {lack}. Undecided."
-    low, high = (number(bound, sign=True) for bound in bounds)
-    n = worst.effect.n_seeds
-    units = f"{n} seeds" if claim.unit == "seeds" else "one checkpoint each"
-    said += f" ({100 * level:.3g} % interval {low} to {high}; {units}, {_items(worst)}"
+        value = number(worst.effect.value, sign=True)
+        return sentences.unknown(f"{said} {value}", claim, worst.effect.n_seeds) + beside
+    items = sentences.items_words(worst.n_items, worst.effect.n_clusters)
+    said = sentences.found(said, worst.effect, bounds, level, items, claim.unit)
     if worst.p_mcnemar is not None:
         said += f"; McNemar's exact p of no difference {worst.p_mcnemar:.2g}"
     said += ")"
     if len(found) > 1:
         said += f", the least favourable of {len(found)} comparisons"
-    equivalence = isinstance(claim, Retains)
-    band = f"±{claim.margin:g}" if equivalence else f"{claim.margin:g}"
     if outcome == "supported":
-        where = "inside the margin of " if equivalence else "wholly above the margin of "
-        return f"{said}: {where}{band}."
+        return sentences.supported(said, claim) + beside
     if outcome == "contradicted":
-        where = "a loss wholly beyond" if equivalence else "wholly below"
-        return f"{said}: {where} the margin of {band}, so what was predicted is excluded."
-    if bounds[0] > claim.margin if equivalence else bounds[1] < claim.margin:
-        return (
-            f"{said}: beyond the margin of {band} if it stood alone, but any of {len(found)} "
-            f"comparisons could have fallen there: each is asked at the level divided by {len(found)}, "
-            "and there this one does not exclude what was predicted. Undecided."
-        )
-    if equivalence and bounds[1] < -claim.margin:
-        return (
-            f"{said}: a gain beyond the margin of {band}. Nothing was lost, but what was predicted is "
-            "no change either way. Undecided."
-        )
-    need = (
-        f"with no change at all, this design would have shown retention within ±{detectable:.3f}"
-        if equivalence
-        else f"this design sees a true effect of {detectable:.3f} or more at least 8 times in 10"
-    )
-    return f"{said}: the interval reaches across the margin of {band}; {need}."
-
-
-def _items(part: _Comparison) -> str:
-    n = part.effect.n_clusters
-    return f"{part.n_items:,} items" + (f" in {n:,} clusters" if n != part.n_items else "")
-
-
-def _subject(claim: Comparison, worst: _Comparison) -> str:
-    if isinstance(claim, Forgets):
-        return f"Forgetting of {claim.arm} against {claim.baseline} is"
-    if isinstance(claim, Retains):
-        return f"The loss of {worst.name} against {claim.baseline} is"
-    if isinstance(claim, ForgetsLess):
-        return f"Retention of {claim.arm} over {claim.than} is"
-    place = "the target" if claim.task == TARGET else claim.task
-    return f"{claim.arm} {worst.name} on {place} is"
+        return sentences.contradicted(said, claim, bounds) + beside
+    return sentences.undecided(said, claim, bounds, len(found), detectable) + beside
 
 
 def _listed(names: Sequence[str]) -> str:

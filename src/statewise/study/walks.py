@@ -12,7 +12,7 @@ from statewise.arms import Arm, Stream, Term, bind
 from statewise.arms.pairing import gives
 from statewise.data import Prompts
 from statewise.errors import DataError
-from statewise.gradient import state_factors
+from statewise.gradient import Rollout, state_factors
 from statewise.policy import LIVE, Ema, Policy, PolicyRef
 from statewise.seeding import seed_for
 from statewise.signals import Advantages
@@ -64,6 +64,27 @@ def taught_walks(
         )
         for i in chosen
     }
+
+
+def own_update(study: Study, scene: Scene, prompts: Sequence[Prompt], seed: int) -> list[Rollout]:
+    """What one update of the arm would see of these prompts: every stream's trajectories and labels.
+
+    With the trained policy as learner, at the end of the arm's schedule, and all prompts in one rollout.
+    Raises DataError where a source has nothing to show of these prompts or a supervision cannot label them.
+    """
+    trained = study.trained_as(scene.name)
+    if trained is None:
+        raise DataError(f"{scene.name} does not train")
+    found = []
+    for place, stream in enumerate(_bound(trained, scene, prompts).streams):
+        rows = stream.source(
+            prompts,
+            student=scene.policy,
+            seed=seed_for("gradients", scene.name, seed, place),
+            progress=1.0,
+        )
+        found.append(Rollout(stream, rows, [term.supervision.label(rows) for term in stream.terms]))
+    return found
 
 
 def _bound(arm: Arm, scene: Scene, prompts: Sequence[Prompt]) -> Arm:

@@ -80,7 +80,7 @@
     list.replaceChildren(...(found.length ? found : [{ verdict: "", text: "The study makes no claim.", sentence: "" }]).map((v) => (
       element("li", { class: "verdict" },
         element("span", { class: v.verdict ? `chip ${v.verdict}` : null }, marks[v.verdict] ?? ""),
-        element("div", {}, element("strong", {}, v.text), element("p", {}, v.sentence)))
+        element("div", {}, element("strong", {}, v.text), element("p", {}, v.asked ? `Asked for: ${v.asked}. ${v.sentence}` : v.sentence)))
     )));
   };
 
