@@ -30,6 +30,7 @@ LAYERS = {
     "words": 0,
     "yaml12": 0,
     "studies": 0,
+    "logits": 1,
     "trajectory": 1,
     "signals": 1,
     "threads": 1,

@@ -4,8 +4,10 @@
     ├── ConfigError      a study file, an override or an argument is wrong      (also a ValueError)
     ├── DataError        a data file, a row or a split is wrong                 (also a ValueError)
     ├── ModelError       a model or tokenizer cannot be used as asked           (also a ValueError)
+    │   └── NotFiniteError   it gives log-probs that are nan or infinite
     ├── PairingError     a source, supervision and objective do not fit         (also a TypeError)
     └── RunError         a run folder is missing, foreign or damaged            (also a RuntimeError)
+        └── DivergedError    training ended in a policy that is none
 
 A message says what is wrong, where (path, key, row), and the mend. The command line prints the
 message alone and exits with code 2; anything else that is raised is a fault of ours and keeps its
@@ -44,12 +46,20 @@ class ModelError(StatewiseError, ValueError):
     """A model or tokenizer cannot be used as asked."""
 
 
+class NotFiniteError(ModelError):
+    """A model gives log-probs that are nan or infinite."""
+
+
 class PairingError(StatewiseError, TypeError):
     """A source, a supervision and an objective do not fit each other."""
 
 
 class RunError(StatewiseError, RuntimeError):
     """A run folder is missing, belongs to another study, or is damaged."""
+
+
+class DivergedError(RunError):
+    """Training ended in a policy that is none: its loss, gradients or log-probs are not finite, or it forgot all."""
 
 
 def one_line(text: str, most: int) -> str:

@@ -297,7 +297,7 @@ def student_logprobs(
             hidden = policy.hidden_at(
                 states.token_ids, states.lengths, states.row, states.column - 1
             )
-            values = _logprobs(policy, hidden, states)
+            values = policy.finite(_logprobs(policy, hidden, states))
             rows, columns = states.row.tolist(), states.column.tolist()
             for row, column, value in zip(rows, columns, values.tolist(), strict=True):
                 out[indices[row]][column] = value

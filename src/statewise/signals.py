@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float, Float32, Int, Int32
 from torch import Tensor
 
+from statewise.logits import LogitsTransform
 from statewise.trajectory import States, pad
 
 CHUNK_ELEMENTS = 1 << 24
@@ -115,6 +116,8 @@ class TeacherHidden:
     head: Float[Tensor, "V D"]
     bias: Float[Tensor, " V"] | None = None
     temperature: float = 1.0
+    transform: LogitsTransform = LogitsTransform()
+    """What the teacher does to its logits behind the head."""
 
     @property
     def width(self) -> int:
@@ -127,7 +130,7 @@ class TeacherHidden:
 
     def logprobs(self) -> Float[Tensor, "N V"]:
         """Log-probabilities over the vocabulary, nats, float32 (float64 stays float64)."""
-        logits = _project(self.hidden, self.head, self.bias)
+        logits = self._logits(slice(None))
         if self.temperature != 1:
             logits /= self.temperature
         return logits.log_softmax(-1)
@@ -146,9 +149,12 @@ class TeacherHidden:
         parts = []
         for start in range(0, len(action_ids), size):
             chunk = slice(start, start + size)
-            logits = _project(self.hidden[chunk], self.head, self.bias) / temperature[chunk, None]
+            logits = self._logits(chunk) / temperature[chunk, None]
             parts.append(logits.log_softmax(-1).gather(-1, action_ids[chunk, None]).squeeze(-1))
         return torch.cat(parts)
+
+    def _logits(self, chunk: slice) -> Float[Tensor, "N V"]:
+        return self.transform(_project(self.hidden[chunk], self.head, self.bias))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

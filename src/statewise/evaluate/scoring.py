@@ -175,6 +175,7 @@ def _read(
             torch.as_tensor(plan.state[low:high] - start, device=device),
             torch.as_tensor(plan.target[low:high], device=device),
         )
+        logprob = policy.finite(logprob)
         yield slice(int(low), int(high)), logprob.double().cpu().numpy(), is_greedy.cpu().numpy()
 
 

@@ -8,12 +8,17 @@ named.py       what a value names that is not bound yet: a policy, an average, a
 encoding.py    text to token ids and back: one encoding for training, rollouts, probes and evaluation
 weights.py     a model with its tokenizer, name and version; following a student
 forward.py     forward passes
+checkpoint.py  the files of a model, read before a library sees them
+loading.py     the one door: a folder or a name becomes a module with its tokenizer
+adapters.py    adapters: which layers take one, and a saved one put back
+readout.py     what a model does behind its trunk, and whether we do the same
 policy.py      roles made of one another, loading and saving, generation
 """
 
 from statewise.policy.forward import TREE_MODELS
+from statewise.policy.loading import MODEL_FILES
 from statewise.policy.named import LIVE, Ema, Lora, PolicyRef, Precision
-from statewise.policy.policy import CACHE_BYTES, MAX_ROWS, MODEL_FILES, Policy
+from statewise.policy.policy import CACHE_BYTES, MAX_ROWS, Policy
 
 PolicyLike = PolicyRef | Ema | Policy
 """A teacher as a study file names it, or as an arm that runs holds it."""

@@ -32,7 +32,7 @@ class Forward(Weights):
         right, and without a mask the fused causal kernel runs. What stands at padded positions is
         meaningless and no state points there.
         """
-        self.tokens_read += int(lengths.sum())
+        self._count(token_ids, lengths)
         with self._autocast():
             return self._trunk(input_ids=token_ids, use_cache=False).last_hidden_state
 
@@ -64,7 +64,7 @@ class Forward(Weights):
         A row is a forest in depth-first order: `depth` is a token's position in its text, `end` the
         place behind its last descendant. A token sees itself and its ancestors, `i <= j < end[i]`.
         """
-        self.tokens_read += int(lengths.sum())
+        self._count(token_ids, lengths)
         place = torch.arange(token_ids.shape[1], device=token_ids.device)
         # Padding sees itself: a row of a softmax over nothing would be nan, and spread.
         end = torch.maximum(end, place + 1)
@@ -97,22 +97,34 @@ class Forward(Weights):
         decoder = Decoder.of(self._trunk)
         if decoder is None or len(row) == 0:
             return self.hidden(token_ids, lengths)[row, position]
-        self.tokens_read += int(lengths.sum())
+        self._count(token_ids, lengths)
         packing = pack(token_ids, lengths, row, position)
         return decoder.hidden_at(packing, self._product_dtype)
+
+    def _count(self, token_ids: Int[Tensor, "M L"], lengths: Int[Tensor, " M"]) -> None:
+        """Count what is read; refuse what cannot be."""
+        self.refuse_unknown(int(token_ids.max()) if token_ids.numel() else 0)
+        self.tokens_read += int(lengths.sum())
 
     def head(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
         """Next-token logits, float32 (float64 stays float64)."""
         with self._autocast():
             logits = self._embedding(hidden)
-        return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+        logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+        return self.logits(logits)
 
     def training_head(self) -> Callable[[Float[Tensor, "N D"]], Float[Tensor, "N V"]]:
         """`head` for the chunks of one micro-batch; a backward may add to the weight's `grad` directly."""
-        return Head.of(self._embedding, self._product_dtype) or self.head
+        head = Head.of(self._embedding, self._product_dtype)
+        if head is None:
+            return self.head
+        return head if not self.logits.changes else lambda hidden: self.logits(head(hidden))
 
     def head_weight(self) -> tuple[Float[Tensor, "V D"], Float[Tensor, " V"] | None]:
-        """The head as a matrix and a bias, for supervision that projects by chunk."""
+        """The head as a matrix and a bias, for supervision that projects by chunk.
+
+        What `logits` does to the product is not in them.
+        """
         return self._embedding.weight, getattr(self._embedding, "bias", None)  # pyright: ignore[reportReturnType]
 
     @contextlib.contextmanager

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from jaxtyping import Int32
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
+from transformers import PreTrainedConfig
 
 from statewise.errors import ModelError
+from statewise.policy import adapters, loading
 from statewise.policy.forward import Forward
 from statewise.policy.named import Ema, Lora, Precision
+from statewise.policy.readout import check_reading, few_logits, read_own, same_logits
 from statewise.rollout import Bend, Completion, Guide, Reader, Request, decode
 from statewise.seeding import seed_for
 from statewise.trajectory import Prompt, Sampling, Segment, Trajectory, assemble
@@ -25,8 +27,6 @@ MAX_ROWS = 256
 """Most rows that are decoded at a time."""
 CACHE_BYTES = 4 << 30
 """Most memory that their keys and values may take."""
-MODEL_FILES = ("config.json", "adapter_config.json")
-"""A directory that holds one of them is a model's."""
 
 
 class Policy(Forward):
@@ -51,28 +51,19 @@ class Policy(Forward):
 
         `trainable` False freezes every weight; True frees those of a full model, or those of the
         adapter alone.
-        Raises ModelError where there is no model, and where the tokenizer has no eos token.
+        Raises ModelError; `loading.py` says where. A model that does not compute its logits as `head` and
+        `hidden` do, or is not causal, is refused.
         """
-        path = Path(directory).expanduser()
-        looks_local = path.is_absolute() or str(directory).startswith(".") or path.exists()
-        location = str(path) if looks_local else str(directory)
-        if looks_local and not any((path / name).exists() for name in MODEL_FILES):
-            raise ModelError(f"no model at {location}: expected {' or '.join(MODEL_FILES)} in it")
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(location)
-            module = _load_module(location, trainable=trainable)
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            # What transformers says of it spans three sentences and names no mend.
-            if "couldn't connect to" in reason and not looks_local:
-                reason = (
-                    "the hub cannot be reached, and its cache on this machine does not hold the model; "
-                    "go online, or name a directory"
-                )
-            raise ModelError(f"cannot load a model from {location}: {reason}") from error
-        if not trainable:
-            module.requires_grad_(requires_grad=False)
-        return cls(module.eval().to(device), tokenizer, name=name, precision=precision)
+        loaded = loading.load(directory, trainable=trainable)
+        module = loaded.module.to(device)
+        with loading.placed(directory):
+            own = read_own(module, loaded.width, torch.device(device))
+            policy = cls(module, loaded.tokenizer, name=name)
+            check_reading(policy, own)
+        policy.precision = (
+            precision  # in bf16 two ways to one product differ by more than a small cap
+        )
+        return policy
 
     def save(self, directory: str | Path) -> None:
         """Write a Hugging Face directory: safetensors, tokenizer, generation config.
@@ -85,15 +76,11 @@ class Policy(Forward):
     def snapshot(self, name: str) -> Policy:
         """A frozen copy under another name."""
         module = copy.deepcopy(self.module).eval().requires_grad_(requires_grad=False)
-        return Policy(
-            module, self.tokenizer, name=name, version=self.version, precision=self.precision
-        )
+        return self._with(module, name)
 
     def view(self, name: str) -> Policy:
         """The same weights, live, under another name: another role, with its own count of tokens."""
-        return Policy(
-            self.module, self.tokenizer, name=name, version=self.version, precision=self.precision
-        )
+        return self._with(self.module, name)
 
     def twin(self) -> Policy:
         """The same weights in a module of its own, where gradients gather apart: for another thread.
@@ -104,12 +91,17 @@ class Policy(Forward):
             id(p): nn.Parameter(p.detach(), requires_grad=p.requires_grad)
             for p in self.module.parameters()
         }
+        return self._with(copy.deepcopy(self.module, shared), self.name)
+
+    def _with(self, module: nn.Module, name: str) -> Policy:
+        """This policy with another module of the same architecture, in another role."""
         return Policy(
-            copy.deepcopy(self.module, shared),
+            module,
             self.tokenizer,
-            name=self.name,
+            name=name,
             version=self.version,
             precision=self.precision,
+            logits=self.logits,
         )
 
     def average(self, ema: Ema) -> Policy:
@@ -122,36 +114,21 @@ class Policy(Forward):
     def with_adapter(self, lora: Lora, *, seed: int) -> Policy:
         """The same model with a fresh low-rank adapter; only the adapter trains.
 
-        Raises ModelError where the model has an adapter already.
+        Raises ModelError where the model has an adapter already, and ConfigError, naming `target_modules`,
+        for layers that cannot have one.
         """
         if hasattr(self.module, "peft_config"):
             raise ModelError(
                 f"{self.name!r} has an adapter already; leave budget.adapter out to train that one further"
             )
-        from peft import LoraConfig, get_peft_model  # an optional weight on start-up
-
-        targets = "all-linear" if lora.target_modules is None else list(lora.target_modules)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            module = get_peft_model(
-                self.module,
-                LoraConfig(
-                    r=lora.rank,
-                    lora_alpha=lora.alpha,  # pyright: ignore[reportArgumentType]
-                    lora_dropout=lora.dropout,
-                    target_modules=targets,
-                    task_type="CAUSAL_LM",
-                ),
-            )
-        return Policy(
-            module, self.tokenizer, name=self.name, version=self.version, precision=self.precision
-        )
+        module = adapters.add_adapter(self._causal_lm, lora, seed=seed)
+        return self._with(module, self.name)
 
     def merged(self) -> Policy:
         """This policy without an adapter: `W + (alpha / rank) B A` in place of `W`; itself where it has none.
 
         The weights of an adapted model are changed in place. Raises ModelError for an adapter that adds
-        nothing to weights (a prompt, a prefix).
+        nothing to weights (a prompt, a prefix), and where merging makes another model.
         """
         if not hasattr(self.module, "peft_config"):
             return self
@@ -162,10 +139,15 @@ class Policy(Forward):
                 f"the adapter of {self.name!r} ({', '.join(sorted(kinds))}) cannot be merged into weights; "
                 "only low-rank adapters and their like can"
             )
-        module = merge()
-        return Policy(
-            module, self.tokenizer, name=self.name, version=self.version, precision=self.precision
-        )
+        width = self.head_weight()[0].shape[0]
+        before = few_logits(self.module, width, self.device)
+        merged = self._with(merge(), self.name)
+        if not same_logits(before, few_logits(merged.module, width, self.device)):
+            raise ModelError(
+                f"the adapter of {self.name!r} cannot be merged: the merged weights give other logits, as where an "
+                "adapter stands on an embedding that the head shares"
+            )
+        return merged
 
     # ---- generation -------------------------------------------------------------------------
 
@@ -194,6 +176,8 @@ class Policy(Forward):
         readers = [self] if guide is None else [self, guide]
         context = min(reader.context_tokens for reader in readers)
         limits = [max(0, min(n, context - len(p))) for n, p in zip(limits, prefixes, strict=True)]
+        for reader in readers:
+            reader.refuse_unknown(max((int(p.max()) for p in prefixes if len(p)), default=0))
         with contextlib.ExitStack() as modes:
             for reader in readers:
                 modes.enter_context(reader.frozen())
@@ -212,6 +196,8 @@ class Policy(Forward):
                     guide=Guide(guide.as_reader(), bend) if guide and bend else None,
                 ),
             )
+        if any(len(completion.logprobs) for completion in completions):
+            self.finite(torch.as_tensor(np.concatenate([c.logprobs for c in completions])))
         read = sum(len(prefix) for prefix in prefixes)
         written = sum(len(completion.token_ids) for completion in completions)
         self.tokens_read += read
@@ -222,7 +208,14 @@ class Policy(Forward):
 
     def as_reader(self) -> Reader:
         """This policy as an engine sees it."""
-        return Reader(self._causal_lm, self._trunk, self.head, self._embedding, self._product_dtype)
+        return Reader(
+            self._causal_lm,
+            self._trunk,
+            self.head,
+            self._embedding,
+            self._product_dtype,
+            self.logits,
+        )
 
     def rows_that_fit(
         self, prefixes: Sequence[Int32[np.ndarray, " _"]], limits: Sequence[int]
@@ -273,15 +266,3 @@ class Policy(Forward):
             )
             for (i, _), completion in zip(places, completions, strict=True)
         ]
-
-
-def _load_module(location: str, *, trainable: bool) -> nn.Module:
-    """The model in `location`: a full one, or a peft adapter on the base model that it names."""
-    if (Path(location) / "adapter_config.json").exists():
-        from peft import AutoPeftModelForCausalLM
-
-        return AutoPeftModelForCausalLM.from_pretrained(
-            location, is_trainable=trainable, dtype=torch.float32
-        )
-    config = AutoConfig.from_pretrained(location)
-    return AutoModelForCausalLM.from_pretrained(location, config=config, dtype=torch.float32)

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int32
+from jaxtyping import Float, Int32
 from safetensors.torch import load_file, save_file
-from torch import nn
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from statewise.errors import ModelError
+from statewise.errors import ModelError, NotFiniteError
+from statewise.logits import LogitsTransform
 from statewise.policy import encoding
 from statewise.policy.named import Precision
+from statewise.policy.readout import read_transform
 from statewise.trajectory import Prompt
 
 
@@ -35,6 +37,7 @@ class Weights:
         name: str,
         version: int = 0,
         precision: Precision = "fp32",
+        logits: LogitsTransform | None = None,
     ) -> None:
         self.module = module
         self.tokenizer = tokenizer
@@ -53,6 +56,15 @@ class Weights:
         self._trunk: nn.Module = causal_lm.get_decoder()  # pyright: ignore[reportCallIssue]
         self._embedding: nn.Module = causal_lm.get_output_embeddings()  # pyright: ignore[reportCallIssue]
         self.config: PreTrainedConfig = causal_lm.config  # pyright: ignore[reportAttributeAccessIssue]
+        if logits is None:
+            known = isinstance(causal_lm, PreTrainedModel)
+            logits = (
+                read_transform(causal_lm, self._trunk, self._embedding)
+                if known
+                else LogitsTransform()
+            )
+        self.logits = logits
+        """What the model does behind its head; see `readout.py`."""
         self.stop_token_ids = _stop_token_ids(causal_lm, tokenizer)
         # A stop token of the generation config alone is not enough: gold completions end in eos.
         if tokenizer.eos_token_id is None:
@@ -76,11 +88,35 @@ class Weights:
     @property
     def context_tokens(self) -> int:
         """The longest row it can read, prompt and completion together."""
-        return int(getattr(self.config, "max_position_embeddings", 1 << 30))
+        text = (
+            self.config.get_text_config()
+            if hasattr(self.config, "get_text_config")
+            else self.config
+        )
+        return int(getattr(text, "max_position_embeddings", 1 << 30))
 
     def trainable_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """Names and tensors that an optimiser may move."""
         return [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
+
+    def finite(self, logprobs: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+        """What it was given. Raises NotFiniteError where a number is nan or infinite: that is no measurement."""
+        if not bool(logprobs.isfinite().all()):
+            raise NotFiniteError(
+                f"{self.owner} gives log-probs that are not finite: its weights are damaged, or were trained at too "
+                "large a learning rate; name another model, or train it again with a smaller learning_rate"
+            )
+        return logprobs
+
+    def refuse_unknown(self, largest: int) -> None:
+        """Refuse token ids that the model has no row for."""
+        rows = self._embedding.weight.shape[0]  # pyright: ignore[reportIndexIssue]
+        if largest >= rows:
+            word = self.tokenizer.convert_ids_to_tokens(largest)
+            raise ModelError(
+                f"a text holds the token {word!r} (id {largest}), and {self.name!r} has rows for {rows:,} tokens; "
+                "take it out of the prompts"
+            )
 
     # ---- following a student ----------------------------------------------------------------
 
@@ -170,15 +206,8 @@ class Weights:
 
 
 def _causal_lm(module: nn.Module) -> nn.Module:
-    """The transformers model inside a peft wrapper; refuses heads that are more than a matrix."""
-    inner = module.get_base_model() if hasattr(module, "get_base_model") else module  # pyright: ignore[reportCallIssue]
-    for key in ("final_logit_softcapping", "logits_scaling", "logit_scale"):
-        if getattr(inner.config, key, None) not in (None, 1, 1.0):
-            raise ModelError(
-                f"{type(inner).__name__} changes its logits after the head ({key}); "
-                "statewise reads the head as a matrix and would score another model"
-            )
-    return inner
+    """The transformers model inside a peft wrapper."""
+    return module.get_base_model() if hasattr(module, "get_base_model") else module  # pyright: ignore[reportCallIssue]
 
 
 def _stop_token_ids(causal_lm: nn.Module, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -39,6 +39,7 @@ def mean_kl(
                     policy.head(mine[chunk]).log_softmax(-1),
                     reference.head(theirs[chunk]).log_softmax(-1),
                 )
+                policy.finite(values)
                 places = np.array(indices)[states.row[chunk].cpu().numpy()]
                 np.add.at(sums, places, values.double().cpu().numpy())
                 np.add.at(counts, places, 1.0)

@@ -112,6 +112,9 @@ def visit(
                 other = own
                 if told is not None and theirs is not None:
                     own, other = shared(own, told.head(theirs[chunk]).log_softmax(-1))
+                policy.finite(own)
+                if told is not None:
+                    told.finite(other)
                 numbers = measure(own, other, states.action_ids[chunk])
                 for name, values in numbers.items():
                     found.setdefault(name, []).append(values.double().cpu().numpy())

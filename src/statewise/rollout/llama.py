@@ -163,6 +163,7 @@ def read_decoder(reader: Reader, capacity_tokens: int) -> Decoder:
     trunk: Any = reader.trunk
     family = type(trunk).__name__.removesuffix("Model")
     _check(family in FAMILIES, f"{type(trunk).__name__} is no known decoder")
+    _check(not reader.logits.changes, "logits change behind the head")
     _check(_is(trunk, family, "Model"), f"{type(trunk).__name__} is not transformers' own")
     for name, module in trunk.named_modules():
         own = vars(module)

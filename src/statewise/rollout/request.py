@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Float32, Int32
 from torch import Tensor, nn
 
+from statewise.logits import LogitsTransform
 from statewise.trajectory import Sampling
 
 Prefix = Int32[np.ndarray, " _"]
@@ -36,7 +37,7 @@ class Reader:
     """A policy as an engine sees it.
 
     `trunk` is the decoder of `causal_lm` (ids to hidden states), `head` maps `[M, D]` to logits
-    `[M, V]` by the matrix of `embedding`. `autocast` is the type of the policy's forward passes
+    `[M, V]` by the matrix of `embedding` and then `logits`. `autocast` is the type of the policy's forward passes
     where it is not that of its weights.
     """
 
@@ -45,6 +46,7 @@ class Reader:
     head: Callable[[Tensor], Tensor]
     embedding: nn.Module
     autocast: torch.dtype | None = None
+    logits: LogitsTransform = LogitsTransform()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -122,6 +122,7 @@ def read_teacher(
         weight.detach(),
         None if bias is None else bias.detach(),
         temperature,
+        teacher.logits,
     )
 
 
