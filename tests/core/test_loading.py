@@ -153,7 +153,7 @@ WEIGHTS = {
 
 
 @pytest.mark.parametrize("case", WEIGHTS)
-def test_weights_that_do_not_fill_the_model_are_refused_by_name(model, case):
+def test_weights_that_do_not_fit_the_model_are_refused_by_name(model, case):
     edit, said = WEIGHTS[case]
     edit(model)
     assert said in refusal(model)
@@ -282,7 +282,7 @@ def test_a_models_own_code_is_neither_run_nor_asked_for(model, tmp_path, case, m
     assert sys.stdin.read() == "y\n" * 20
 
 
-def test_every_library_call_refuses_a_models_own_code(monkeypatch):
+def test_every_library_call_refuses_code_and_pickles():
     """Behind the reading of the files stands transformers' own switch, for each of its three doors."""
     from statewise.policy import loading
 
@@ -290,6 +290,7 @@ def test_every_library_call_refuses_a_models_own_code(monkeypatch):
     assert text.count("AutoConfig.from_pretrained(") == 1
     assert text.count("AutoTokenizer.from_pretrained(") == 1
     assert text.count("trust_remote_code=False") == 4
+    assert text.count("use_safetensors=True") == 1
 
 
 @pytest.mark.parametrize("file", ["pytorch_model.bin", "model.pt", "consolidated.00.pth"])
@@ -330,13 +331,17 @@ def test_kernels_from_the_hub_are_refused(model):
 FILES = {
     "no config": (drop("config.json"), "no model at"),
     "config is a list": (write("config.json", "[]"), "config.json holds a list"),
-    "config is cut short": (write("config.json", '{"model_type": '), "config.json cannot be read"),
+    "config is cut short": (write("config.json", '{"model_type": '), "config.json: "),
     "no model type": (set_key("config.json", "model_type", None), "model_type must name"),
     "an unknown model type": (set_key("config.json", "model_type", "zzz"), "config.json: "),
     "no decoder": (set_key("config.json", "model_type", "t5"), "config.json: "),
     "width 0": (set_key("config.json", "hidden_size", 0), ""),
-    "nan": (set_key("config.json", "rms_norm_eps", float("nan")), "rms_norm_eps is nan"),
-    "beyond any machine": (set_key("config.json", "hidden_size", 10**30), "hidden_size is 1e+30"),
+    "nan": (set_key("config.json", "rms_norm_eps", float("nan")), "config.json: NaN"),
+    "beyond any machine": (set_key("config.json", "hidden_size", 10**30), "config.json: "),
+    "beyond any model": (
+        set_key("config.json", "hidden_size", 10**12),
+        "hidden_size is 1e+12, more than 2,147,483,647",
+    ),
     "a context of -1": (
         set_key("config.json", "max_position_embeddings", -1),
         "max_position_embeddings must be a whole number from 1, found -1",
@@ -347,7 +352,10 @@ FILES = {
         "there is no tokenizer in",
     ),
     "a broken tokenizer": (write("tokenizer.json", "{}"), "copy the tokenizer's files again"),
-    "a tokenizer that is a list": (write("tokenizer.json", "[1]"), "tokenizer.json holds a list"),
+    "a tokenizer that is a list": (
+        write("tokenizer.json", "[1]"),
+        "copy the tokenizer's files again",
+    ),
     "no eos": (set_key("tokenizer_config.json", "eos_token", None), "has no eos token"),
     "eos beyond the vocabulary": (
         set_key("tokenizer_config.json", "eos_token", "<other>"),

@@ -94,8 +94,8 @@ MUTANTS = (
         "teacher temperature",
         "a reference is read at temperature 1",
         "signals.py",
-        "_project(self.hidden[chunk], self.head, self.bias) / temperature[chunk, None]",
-        "_project(self.hidden[chunk], self.head, self.bias)",
+        "self._logits(chunk) / temperature[chunk, None]",
+        "self._logits(chunk)",
         ("core/test_supervision.py::test_the_log_ratio_is_taken_at_the_temperature_of_sampling",),
     ),
     Mutant(

@@ -88,7 +88,7 @@ MUTANTS = (
     Mutant(
         "seed",
         "an adapter is drawn from the global generator",
-        "policy/policy.py",
+        "policy/adapters.py",
         "torch.manual_seed(seed)",
         "torch.initial_seed()",
         (f"{POLICY}::test_an_adapter_is_drawn_from_its_seed_and_draws_nothing_else",),
@@ -120,7 +120,7 @@ MUTANTS = (
     Mutant(
         "detach",
         "a frozen load trains",
-        "policy/policy.py",
+        "policy/loading.py",
         "if not trainable:",
         "if trainable is None:",
         (f"{POLICY}::test_a_frozen_load_has_nothing_that_trains",),
@@ -179,17 +179,9 @@ MUTANTS = (
         "precision",
         "log-probs are taken in bf16",
         "policy/forward.py",
-        "return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits",
-        "return logits",
+        "logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits",
+        "pass",
         (f"{POLICY}::test_bf16_stays_near_fp32_and_keeps_fp32_weights_and_logits",),
-    ),
-    Mutant(
-        "head",
-        "a model that scales its logits after the head is read as a matrix",
-        "policy/weights.py",
-        '"logits_scaling", "logit_scale")',
-        '"logits_scaling")',
-        (f"{POLICY}::test_a_model_that_changes_its_logits_after_the_head_is_refused",),
     ),
     Mutant(
         "memory",

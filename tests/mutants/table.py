@@ -13,6 +13,7 @@ from tests.mutants import (
     matching,
     measures,
     methods,
+    models,
     objectives,
     packing,
     pages,
@@ -33,6 +34,7 @@ from tests.mutants import (
 MUTANTS = (
     *states.MUTANTS,
     *policies.MUTANTS,
+    *models.MUTANTS,
     *encoding.MUTANTS,
     *gradient.MUTANTS,
     *packing.MUTANTS,
@@ -103,6 +105,10 @@ PITFALLS: dict[str, tuple[str, ...]] = {
     "The reward reads another format": ("check",),
     "Test items stand in the training set": ("check",),
     "The model has dropout": ("check",),
+    "Weights that a checkpoint lacks": ("damaged weights",),
+    "A model's own code": ("model's code",),
+    "A scale or a cap behind the head": ("head",),
+    "An adapter on the head": ("adapter",),
     "A tracker's database locks": ("lock",),
 }
 """By the first words of a row of docs/pitfalls.md that names a test: the kinds that stand for it."""

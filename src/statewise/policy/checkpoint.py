@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from statewise.errors import ModelError
+from statewise.files import parse_json, read_text, shown
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -41,14 +42,27 @@ FEW = 1000
 
 
 def read_object(path: Path, remedy: str = _AGAIN) -> dict[str, Any]:
-    """The JSON object in a file. Raises ModelError, naming the file, where there is none."""
+    """The JSON object in a file, read strictly. Raises ModelError, naming the file, where there is none."""
+    return _object(
+        parse_json(_text(path, remedy), shown(path), error=ModelError, remedy=remedy), path, remedy
+    )
+
+
+def read_words(path: Path) -> dict[str, Any]:
+    """The JSON object in a tokenizer's file: transformers writes 10^30 there for "no limit"."""
+    remedy = "copy the tokenizer's files again from where the model was published"
     try:
-        value = json.loads(path.read_text("utf-8-sig"))
-    except FileNotFoundError:
-        raise ModelError(f"there is no {path}; {remedy}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"{path} cannot be read as JSON ({reason}); {remedy}") from error
+        value = json.loads(_text(path, remedy))
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path} cannot be read as JSON ({error}); {remedy}") from error
+    return _object(value, path, remedy)
+
+
+def _text(path: Path, remedy: str) -> str:
+    return read_text(path, "file of a model", error=ModelError, hint=remedy, remedy=remedy)
+
+
+def _object(value: Any, path: Path, remedy: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ModelError(
             f"{path} holds a {type(value).__name__} where a JSON object belongs; {remedy}"

@@ -35,6 +35,7 @@ from statewise.policy.checkpoint import (
     read_config,
     read_object,
     read_shapes,
+    read_words,
     refuse_code,
     refuse_loops,
     weight_files,
@@ -143,11 +144,11 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             f"there is no tokenizer in {folder} (expected {' and '.join(TOKENIZER_FILES)}); copy the files from "
             "where the model was published"
         )
-    for name in ("tokenizer.json", "special_tokens_map.json", "added_tokens.json"):
+    for name in ("special_tokens_map.json", "added_tokens.json"):
         if (folder / name).exists():
-            read_object(folder / name)
+            read_words(folder / name)
     if config.exists():
-        refuse_code(read_object(config), config)
+        refuse_code(read_words(config), config)
     named = config if config.exists() else folder / "tokenizer.json"
     with _one_line(named, "copy the tokenizer's files again from where the model was published"):
         tokenizer = AutoTokenizer.from_pretrained(

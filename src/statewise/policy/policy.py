@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -141,7 +142,9 @@ class Policy(Forward):
             )
         width = self.head_weight()[0].shape[0]
         before = few_logits(self.module, width, self.device)
-        merged = self._with(merge(), self.name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # what peft fears is looked for below
+            merged = self._with(merge(), self.name)
         if not same_logits(before, few_logits(merged.module, width, self.device)):
             raise ModelError(
                 f"the adapter of {self.name!r} cannot be merged: the merged weights give other logits, as where an "
