@@ -173,10 +173,13 @@ def refuse_pickles(folder: Path, wanted: str, stem: str) -> None:
             f"no weights in {folder}: expected {wanted}{'' if stem != 'model' else f' or {INDEX}'}; "
             "fetch them, or name another folder"
         )
-    places = ", ".join(repr(str((folder / name).absolute())) for name in found)
+    places = repr([str((folder / name).absolute()) for name in found])
+    if len(found) > 3:  # a line that can be read
+        pattern = str(folder.absolute() / f"*{Path(found[0]).suffix}")
+        places = f"sorted(__import__('glob').glob({pattern!r}))"
     script = (
         "import torch; from safetensors.torch import save_file; w = {}; "
-        f"[w.update(torch.load(f, map_location='cpu', weights_only=True)) for f in [{places}]]; "
+        f"[w.update(torch.load(f, map_location='cpu', weights_only=True)) for f in {places}]; "
         "save_file({k: v.clone().contiguous() for k, v in w.items()}, "
         f"{str((folder / wanted).absolute())!r}, {{'format': 'pt'}})"
     )
