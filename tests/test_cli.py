@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from statewise.cli import main
-from statewise.evaluate import read_items
+from statewise.evaluate import items, read_items
 
 
 @pytest.mark.parametrize(
@@ -114,3 +114,31 @@ def test_env_names_versions_and_hardware(capsys):
     assert '"cores"' in printed
     assert '"threads"' in printed
     assert '"accelerators"' in printed
+
+
+def test_an_evaluation_that_is_killed_goes_on_behind_what_is_done(tmp_path, capsys, monkeypatch):
+    """Four parts of two items; the third dies. The next call answers two parts more, to the same rows."""
+    monkeypatch.setattr("statewise.evaluate.continued.ITEMS_PER_PART", 2)
+    answered, real = [], items.answer
+
+    def answer(lm, questions):
+        if len(answered) == 2 and not whole.exists():
+            raise KeyboardInterrupt
+        answered.append([list(question.documents) for question in questions])
+        real(lm, questions)
+
+    whole, out = tmp_path / "whole.parquet", tmp_path / "out.parquet"
+    monkeypatch.setattr(items, "answer", answer)
+    words = ["eval", "world", "--task", "pocket_mmlu", "--limit", "8", "--out"]
+    assert main([*words, str(out)]) == 130
+    assert not out.exists()
+    assert main([*words[:5], "7", "--out", str(out)]) == 2
+    assert "holds parts of another evaluation" in capsys.readouterr().err
+    whole.touch()
+    assert main([*words, str(out)]) == 0
+    assert answered == [[[0, 1]], [[2, 3]], [[4, 5]], [[6, 7]]]
+    assert "pocket_mmlu: 8 of 8 items" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir() if "parts" in p.name] == []
+    monkeypatch.setattr(items, "answer", real)
+    assert main([*words, str(whole), "--seed", "0"]) == 0
+    assert read_items(out) == read_items(whole)

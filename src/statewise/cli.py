@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--dry-run", action="store_true", help="print the resolved study and stop")
     _worker_option(run)
+    _progress_option(run)
     run.set_defaults(command=_run)
 
     train = commands.add_parser(
@@ -67,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--out", type=Path, help="run folder (default: runs/<study name>)")
     _worker_option(train)
+    _progress_option(train)
     train.set_defaults(command=_train)
 
     check = commands.add_parser(
@@ -93,6 +95,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="run folder whose trained arms are the teachers (default: runs/<study name>, where it is; an "
         "arm that is not trained yet is stood in for by what it starts from)",
+    )
+    check.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="CHECK",
+        help="a check to run, by the name that its line begins with; repeat it for more (default: all)",
+    )
+    check.add_argument(
+        "--quick",
+        action="store_true",
+        help="only the checks of models, tokenizers and data: nothing is sampled, no gradient is taken",
     )
     check.add_argument("--json", action="store_true", help="print one JSON document instead")
     check.set_defaults(command=_check)
@@ -146,6 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     _study_options(search)
     search.add_argument("--out", type=Path, help="folder (default: runs/<study name>-search)")
     _worker_option(search)
+    _progress_option(search)
     search.set_defaults(command=_search)
 
     evaluation = commands.add_parser("eval", help="evaluate a model on lm-evaluation-harness tasks")
@@ -163,7 +178,10 @@ def _parser() -> argparse.ArgumentParser:
     evaluation.add_argument("--sampled", action="store_true", help="also sample at temperature 1")
     evaluation.add_argument("--seed", type=int, default=0)
     evaluation.add_argument(
-        "--out", type=Path, metavar="FILE", help="write item results as Parquet"
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="write item results as Parquet; if it is killed, the same command goes on behind the items that are done",
     )
     evaluation.set_defaults(command=_eval)
 
@@ -324,6 +342,16 @@ def _worker_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _progress_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--progress",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="without a terminal, how often each running job says where it is (default: 30)",
+    )
+
+
 def _read(options: argparse.Namespace):
     from statewise.errors import ConfigError
     from statewise.study.spec import read_study
@@ -354,7 +382,7 @@ def _run(options: argparse.Namespace) -> None:
         return
     root = options.out or Path("runs") / study.name
     workers = _workers(options, study)
-    with watching(study.name) as watch:
+    with watching(study.name, options.progress) as watch:
         run_study(study, root, workers=workers, watch=watch)
     results = write_report(root)
     print(table_text(results, colour=sys.stdout.isatty()))
@@ -378,7 +406,7 @@ def _train(options: argparse.Namespace) -> None:
         )
     run = RunFolder(options.out or Path("runs") / study.name)
     workers = _workers(options, study)
-    with claimed(study, run, workers=workers), watching(study.name) as watch:
+    with claimed(study, run, workers=workers), watching(study.name, options.progress) as watch:
         waiting = plan_training(study, run, [options.arm], seeds=[options.seed])
         run_jobs(waiting, study, run, workers=workers, watch=watch)
     print(f"policy: {run.arm(options.arm, options.seed) / 'policy'}")
@@ -403,7 +431,13 @@ def _check(options: argparse.Namespace) -> int:
         run = RunFolder(options.run or Path("runs") / study.name)
         reports = []
         for report in check_study(
-            study, arms=options.arm, run=run, items=options.items, watch=_say_arm
+            study,
+            arms=options.arm,
+            run=run,
+            items=options.items,
+            only=options.only,
+            quick=options.quick,
+            watch=lambda line: print(line, file=sys.stderr, flush=True),
         ):
             if not (options.json or reports):  # what is refused is refused before the legend
                 print(
@@ -417,10 +451,6 @@ def _check(options: argparse.Namespace) -> int:
     else:
         print(summary_text(reports))
     return exit_code(reports)
-
-
-def _say_arm(name: str, number: int, count: int) -> None:
-    print(f"checking {name} (arm {number} of {count})", file=sys.stderr, flush=True)
 
 
 def _plan(options: argparse.Namespace) -> None:
@@ -467,7 +497,7 @@ def _search(options: argparse.Namespace) -> None:
 
     study = _read(options)
     root = options.out or Path("runs") / f"{study.name}-search"
-    with watching(f"{study.name} search") as watch:
+    with watching(f"{study.name} search", options.progress) as watch:
         report = search(study, root, workers=_workers(options, study), watch=watch)
     for name, entry in report.items():
         print(name)
@@ -480,9 +510,11 @@ def _search(options: argparse.Namespace) -> None:
 
 def _eval(options: argparse.Namespace) -> None:
     from statewise.evaluate import Task, evaluate, write_items
+    from statewise.evaluate.continued import ITEMS_PER_PART, kept_beside
     from statewise.policy import Policy
     from statewise.stats import item_mean
-    from statewise.study.models import best_device, world_base
+    from statewise.study.models import best_device, fingerprint, world_base
+    from statewise.watch import counting
     from statewise.words import interval_words, number
 
     location = world_base() if options.model == "world" else options.model
@@ -504,9 +536,21 @@ def _eval(options: argparse.Namespace) -> None:
             )
         )
     policy = Policy.load(location, name="model", device=best_device(), trainable=False)
-    items = evaluate(policy, tasks, arm="model", seed=options.seed)
-    if options.out:
-        write_items(options.out, items)
+    with (
+        kept_beside(options.out, fingerprint(str(location)), tasks, options.seed) as kept,
+        counting() as count,
+    ):
+        items = evaluate(
+            policy,
+            tasks,
+            arm="model",
+            seed=options.seed,
+            items_per_part=ITEMS_PER_PART,
+            kept=kept,
+            watch=count,
+        )
+        if options.out:
+            write_items(options.out, items)
     for task in tasks:
         for decoding in dict.fromkeys(i.decoding for i in items if i.task == task.key):
             rows = [i for i in items if (i.task, i.decoding) == (task.key, decoding)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from statewise.arms import Arm, references
@@ -83,13 +83,16 @@ def check_study(
     arms: Sequence[str] = (),
     run: RunFolder | None = None,
     items: int = 4,
-    watch: Callable[[str, int, int], None] = lambda *_: None,
+    only: Sequence[str] = (),
+    quick: bool = False,
+    watch: Callable[[str], None] = lambda _: None,
 ) -> Iterator[ArmReport]:
     """The checks of every arm, or of those that are named, in the study's order; nothing is written.
 
     `items` prompts a stream are walked as the study's first seed would walk them, and at most as many
     rows a stream take part in the checks of the gradient. `run` is a folder whose trained arms serve as
-    teachers and starts. `watch` is told the name, number and count of the arms as each begins.
+    teachers and starts. `only` names checks to run alone, `quick` leaves out those that need a rollout
+    (`WALKED`): a model is loaded and read, and no text is sampled. `watch` gets a line as each begins.
 
     A model that cannot be loaded is a fail of its arms, whose other checks are skipped; it is not tried
     again for the next arm. Raises ConfigError at once, before the first report is asked for, for an arm
@@ -109,8 +112,39 @@ def check_study(
         if name not in names:
             raise ConfigError(f"--arm: no arm {name!r}; {nearest(name, names)}")
 
+    for name in only:
+        if name not in (*READ, *WALKED):
+            raise ConfigError(f"--only: no check {name!r}; {nearest(name, (*READ, *WALKED))}")
+        if quick and name in WALKED:
+            raise ConfigError(
+                f"--quick leaves out {name!r}, which --only asks for: drop one of them"
+            )
+    wanted = frozenset(only or (READ if quick else (*READ, *WALKED)))
     chosen = [arm for arm in study.arms if not arms or arm.name in arms]
-    return _reports(study, chosen, run, items, watch)
+    return _reports(study, chosen, run, items, Wanted(wanted, watch))
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which checks are run, and who gets a line as each begins."""
+
+    names: frozenset[str]
+    say: Callable[[str], None]
+
+    def of(self, checks: Sequence[tuple[str, Callable[[], Found]]]) -> Iterator[Found]:
+        """What the wanted ones among these checks find."""
+        for name, check in checks:
+            if name in self.names:
+                self.say(name)
+                yield guarded(name, check)
+
+    def skips(self, names: Sequence[str], reason: str) -> list[Found]:
+        """The wanted ones among these checks, left out for one reason."""
+        return [Skip(name, reason) for name in names if name in self.names]
+
+    def walks(self) -> bool:
+        """True if a wanted check needs rows."""
+        return bool(self.names.intersection(WALKED))
 
 
 def _reports(
@@ -118,7 +152,7 @@ def _reports(
     chosen: Sequence[Arm],
     run: RunFolder | None,
     items: int,
-    watch: Callable[[str, int, int], None],
+    wanted: Wanted,
 ) -> Iterator[ArmReport]:
     lost: dict[str, StatewiseError] = {}
 
@@ -127,8 +161,10 @@ def _reports(
         return held_out(study)
 
     for number, arm in enumerate(chosen, 1):
-        watch(arm.name, number, len(chosen))
-        yield _check_arm(study, arm, run, items, measured, lost)
+        head = f"checking {arm.name} (arm {number} of {len(chosen)})"
+        wanted.say(f"{head}: loading its models")
+        told = replace(wanted, say=lambda name, head=head: wanted.say(f"{head}: {name}"))
+        yield _check_arm(study, arm, run, items, measured, lost, told)
 
 
 def _check_arm(
@@ -138,16 +174,17 @@ def _check_arm(
     count: int,
     measured: Callable[[], list[HeldOut]],
     lost: dict[str, StatewiseError],
+    wanted: Wanted,
 ) -> ArmReport:
     began = time.perf_counter()
     try:
         subject = load_subject(study, arm, run, study.seeds[0], lost)
     except ModelError as error:
         # One model that is not there must not silence the other arms.
-        skips = [Skip(name, "a model cannot be loaded") for name in (*READ, *WALKED)]
+        skips = wanted.skips((*READ, *WALKED), "a model cannot be loaded")
         seconds = time.perf_counter() - began
         return ArmReport(arm.name, (), (), (failed("model", error), *skips), Cost(seconds=seconds))
-    found, shown, cost = _found(study, subject, count, measured)
+    found, shown, cost = _found(study, subject, count, measured, wanted)
     found = [*_stale(study, arm, run), *found]
     cost = Cost(cost.rows, cost.tokens_sampled, time.perf_counter() - began)
     return ArmReport(arm.name, subject.notes, tuple(shown), tuple(found), cost)
@@ -173,53 +210,83 @@ def _stale(study: Study, arm: Arm, run: RunFolder | None) -> Iterator[Line]:
 
 
 def _found(
-    study: Study, subject: Subject, count: int, measured: Callable[[], list[HeldOut]]
+    study: Study,
+    subject: Subject,
+    count: int,
+    measured: Callable[[], list[HeldOut]],
+    wanted: Wanted,
 ) -> tuple[list[Found], list[Item], Cost]:
     """Texts first, then data, then what sources make of a few prompts. What breaks stops what needs it."""
     try:
         subject, fits = read_prompts(subject)
     except StatewiseError as error:
-        rest = ("context", "reward", FORMS, "train/test overlap", *WALKED)
-        texts = [guarded("encoding", lambda: encodings(subject, [])), chat_template(subject, [])]
-        skips = [Skip(name, "the prompts cannot be read") for name in rest]
-        return [failed("prompts", error), *texts, *skips], [], Cost()
+        found = wanted.of(
+            [
+                ("encoding", lambda: encodings(subject, [])),
+                ("chat template", lambda: chat_template(subject, [])),
+            ]
+        )
+        rest = [name for name in (*READ, *WALKED) if name not in ("encoding", "chat template")]
+        skips = wanted.skips(rest, "the prompts cannot be read")
+        return [failed("prompts", error), *found, *skips], [], Cost()
     texts = sample_texts(fits)
-    read = guarded("encoding", lambda: encodings(subject, texts))
-    found: list[Found] = [
-        read,
-        chat_template(subject, texts),
-        guarded("context", lambda: context(subject, fits, study)),
-        guarded("train/test overlap", lambda: overlap(fits, measured())),
-        guarded("reward", lambda: reward(subject, fits)),
-        guarded(FORMS, lambda: answer_forms(subject, fits)),
-    ]
-    if isinstance(read, Line) and read.status == "fail":
-        skips = [Skip(name, "the teacher reads other tokens") for name in WALKED]
-        return [*found, *skips], [], Cost()
+    found = list(
+        wanted.of(
+            [
+                ("encoding", lambda: encodings(subject, texts)),
+                ("chat template", lambda: chat_template(subject, texts)),
+                ("context", lambda: context(subject, fits, study)),
+                ("train/test overlap", lambda: overlap(fits, measured())),
+                ("reward", lambda: reward(subject, fits)),
+                (FORMS, lambda: answer_forms(subject, fits)),
+            ]
+        )
+    )
+    if not wanted.walks():
+        return found, [], Cost()
+    if any(
+        isinstance(one, Line) and (one.name, one.status) == ("encoding", "fail") for one in found
+    ):
+        return [*found, *wanted.skips(WALKED, "the teacher reads other tokens")], [], Cost()
     before = _written(subject)
+    wanted.say(f"rolling out {count} prompts of each stream")
     try:
         rollouts = walk(subject, count, study.seeds[0])
     except StatewiseError as error:
-        skips = [Skip(name, "no rows") for name in WALKED]
+        skips = wanted.skips(WALKED, "no rows")
         return [*found, failed("rollout", error), *skips], [], Cost()
     cost = Cost(sum(len(r.trajectories) for r in rollouts), _written(subject) - before)
-    return [*found, *_walked(subject, fits, rollouts, count)], items(subject, rollouts), cost
+    walked = _walked(subject, fits, rollouts, count, wanted)
+    return [*found, *walked], items(subject, rollouts), cost
 
 
 def _walked(
-    subject: Subject, fits: Sequence[Fit], rollouts: Sequence[Rollout], count: int
+    subject: Subject,
+    fits: Sequence[Fit],
+    rollouts: Sequence[Rollout],
+    count: int,
+    wanted: Wanted,
 ) -> Iterator[Found]:
-    yield masks(rollouts)
-    yield stop_trained(subject, rollouts, fits)
-    yield stop_emitted(subject, rollouts)
-    yield guarded(GAP, lambda: sampler_gap(subject, rollouts))
+    yield from wanted.of(
+        [
+            ("masks", lambda: masks(rollouts)),
+            ("stop token trained", lambda: stop_trained(subject, rollouts, fits)),
+            ("stop token emitted", lambda: stop_emitted(subject, rollouts)),
+            (GAP, lambda: sampler_gap(subject, rollouts)),
+        ]
+    )
     rows = few_rows(rollouts, count)
-    try:
-        yield from invariances(subject, rows)
-    except StatewiseError as error:
-        yield failed("gradient", error)
-        yield from (Skip(name, "there is no gradient") for name in INVARIANCES)
-    yield guarded(EQUAL, lambda: equal_teacher(subject, rows))
+    if wanted.names.intersection(("gradient", *INVARIANCES)):
+        wanted.say("gradient")
+        try:
+            for one in invariances(subject, rows):  # of one gradient, so they come together
+                broken = isinstance(one, Line) and one.status == "fail"
+                if broken or one.name in wanted.names:
+                    yield one
+        except StatewiseError as error:
+            yield failed("gradient", error)
+            yield from wanted.skips(INVARIANCES, "there is no gradient")
+    yield from wanted.of([(EQUAL, lambda: equal_teacher(subject, rows))])
 
 
 def _written(subject: Subject) -> int:

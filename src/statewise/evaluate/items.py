@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from statewise.errors import ConfigError, RunError, nearest
-from statewise.evaluate.requests import Answered, Asked, answer, answers, asked
+from statewise.evaluate.requests import Answered, Asked, answer, answers, asked, in_parts
 from statewise.evaluate.tasks import Task
 from statewise.evaluate.undisturbed import undisturbed
 from statewise.policy import Policy
@@ -54,6 +54,22 @@ class ItemResult:
     stopped: bool | None
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Parts of an evaluation that have been answered, a file each: a killed one continues behind them."""
+
+    folder: Path
+
+    def get(self, part: str) -> list[ItemResult] | None:
+        """The rows of a part, or None if it is not there."""
+        path = self.folder / f"{part}.parquet"
+        return read_items(path) if path.is_file() else None
+
+    def put(self, part: str, rows: Sequence[ItemResult]) -> None:
+        """Store the rows of a part."""
+        write_items(self.folder / f"{part}.parquet", rows)
+
+
 def evaluate(
     policy: Policy,
     tasks: Sequence[Task],
@@ -63,6 +79,9 @@ def evaluate(
     limit: int | None = None,
     sampled: bool = True,
     tokens_per_batch: int = 4096,
+    items_per_part: int | None = None,
+    kept: Kept | None = None,
+    watch: Callable[[str, int, int], None] = lambda *_: None,
     verbose: bool = False,
 ) -> list[ItemResult]:
     """Evaluate a policy on tasks: one row per item, decoding and sample.
@@ -72,7 +91,9 @@ def evaluate(
     `sampled` is False here. `limit` is a second upper bound on items, for dev curves. `seed` is
     that of the run: it is written into the rows, and sampled tokens depend on it, on the item and
     on the sample only. `tokens_per_batch` bounds a batch of choices, padding included; a GPU wants
-    more. Weights, training mode, `requires_grad` and the global random states stay as they were.
+    more. `items_per_part` items are answered at a time (None = all of a task): then `watch` gets the task,
+    the items done and their number, and `kept` stores each part, or gives back one that it holds.
+    Weights, training mode, `requires_grad` and the global random states stay as they were.
 
     Raises ConfigError and DataError as `load` does.
     """
@@ -91,13 +112,33 @@ def evaluate(
             if sampled and task.sampled and written:
                 passes += [(k, Sampling(), written) for k in range(task.samples_per_item)]
             for sample, sampling, chosen in passes:
-                lm = _model(policy, f"{seed}/{sample}", sampling, tokens_per_batch)
-                answer(lm, chosen)
-                for question in chosen:
-                    prefix = f"{question.name}/" if len(questions) > 1 else ""
-                    rows += _rows(
-                        task, question, lm, prefix=prefix, arm=arm, seed=seed, sample=sample
-                    )
+                name = f"{task.key}, sampled {sample + 1}" if sampling else task.key
+                done, total = 0, sum(len(question.documents) for question in chosen)
+                watch(name, done, total)
+                for place, some in enumerate(in_parts(chosen, items_per_part)):
+                    part = f"{keys.index(task.key)}-{'sampled' if sampling else 'own'}-{sample}-{place}"
+                    found = kept.get(part) if kept else None
+                    if found is None:
+                        lm = _model(policy, f"{seed}/{sample}", sampling, tokens_per_batch)
+                        answer(lm, some)
+                        found = [
+                            row
+                            for question in some
+                            for row in _rows(
+                                task,
+                                question,
+                                lm,
+                                prefix=f"{question.name}/" if len(questions) > 1 else "",
+                                arm=arm,
+                                seed=seed,
+                                sample=sample,
+                            )
+                        ]
+                        if kept:
+                            kept.put(part, found)
+                    rows += found
+                    done += sum(len(question.documents) for question in some)
+                    watch(name, done, total)
     return rows
 
 

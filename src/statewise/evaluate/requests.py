@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from statewise.evaluate.tasks import Task, filter_of, load
@@ -74,6 +74,32 @@ def asked(task: Task, limit: int | None) -> Sequence[Asked]:
             documents = dict(leaf.doc_iterator(limit=limit))
             made.append(Asked(name, leaf, filter_of(task, leaf), documents, requests))
     return made
+
+
+def in_parts(questions: Sequence[Asked], items: int | None) -> Iterator[Sequence[Asked]]:
+    """The same questions, `items` documents at a time and in order; None = all at once."""
+    if items is None:
+        yield questions
+        return
+    part: list[Asked] = []
+    room = items
+    for question in questions:
+        ids = list(question.documents)
+        while ids:
+            some, ids = ids[:room], ids[room:]
+            part.append(
+                replace(
+                    question,
+                    documents={i: question.documents[i] for i in some},
+                    requests={i: question.requests[i] for i in some},
+                )
+            )
+            room -= len(some)
+            if room == 0:
+                yield part
+                part, room = [], items
+    if part:
+        yield part
 
 
 def answer(lm: PolicyLM, questions: Sequence[Asked]) -> None:

@@ -57,6 +57,7 @@ class Event:
     done: int = 0
     total: int = 0
     tokens_per_second: float = 0.0
+    loss: float | None = None
     jobs: int = 0
     """How many jobs this call has in all."""
 
@@ -221,11 +222,11 @@ def _do_in_worker(job: Job, plain: object, root: str) -> None:
     """One job in a worker process; reports progress twice a second at most."""
     last = 0.0
 
-    def progress(phase: str, done: int, total: int, rate: float) -> None:
+    def progress(phase: str, done: int, total: int, rate: float, loss: float | None = None) -> None:
         nonlocal last
         if time.monotonic() - last > 0.5 or done == total:
             last = time.monotonic()
-            _reports[-1].put(Event(job, "moved", phase, done, total, rate))
+            _reports[-1].put(Event(job, "moved", phase, done, total, rate, loss))
 
     _do(job, from_plain(Study, plain), RunFolder(Path(root)), progress)
 

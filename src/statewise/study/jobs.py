@@ -62,8 +62,8 @@ from statewise.trajectory import Sampling, Trajectory
 GROWING = ("metrics.jsonl", "timing.jsonl", "dev.jsonl", "probes.jsonl", "probes.timing.jsonl")
 """Files that training adds lines to; what a kill undid is cut from each."""
 
-Progress = Callable[[str, int, int, float], None]
-"""Called with phase, steps done, steps in all, tokens a second."""
+Progress = Callable[..., None]
+"""Called with phase, steps done, steps in all, tokens per second, and while it trains the loss."""
 
 
 def is_measured(run: RunFolder, arm: str, seed: int) -> bool:
@@ -104,7 +104,9 @@ def train_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Prog
         for row, last in until(goal, rows, start=start, steps=bound.steps):
             step = row.step
             _record(row, folder)
-            progress("training", row.step, bound.steps, tokens_per_second(row))
+            progress(
+                "training", row.step, bound.steps, tokens_per_second(row), row.figures.get("loss")
+            )
             if goal:
                 goal.consider(student, row.step, last=last)
             if study.dev and (last or row.step % study.dev.every_steps == 0):
