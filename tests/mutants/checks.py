@@ -105,8 +105,8 @@ MUTANTS = (
         "check",
         "the legend comes before what is refused",
         "check/study.py",
-        "    return _reports(study, chosen, run, items, watch)",
-        "    yield from _reports(study, chosen, run, items, watch)",
+        "    return _reports(study, chosen, run, items, Wanted(wanted, watch))",
+        "    yield from _reports(study, chosen, run, items, Wanted(wanted, watch))",
         (
             "check/test_show.py::test_what_is_refused_is_refused_before_the_first_report_is_asked_for",
         ),
