@@ -29,7 +29,7 @@ from statewise.arms import (
     variants,
 )
 from statewise.data import JsonLines
-from statewise.objectives import Objective
+from statewise.objectives import Importance, Objective
 from statewise.policy import Ema, PolicyRef
 from statewise.sources import Filtered, Mixture, Source
 from statewise.supervision import Context, Supervision
@@ -212,8 +212,8 @@ def papers(function: Callable[..., Arm]) -> str:
     """
     text = inspect.getdoc(function) or ""
     weights = inspect.signature(function).parameters.get("importance")
-    if weights and weights.default is not None:
-        text += inspect.getdoc(type(weights.default)) or ""
+    if weights and isinstance(weights.default, Importance):
+        text += inspect.getdoc(Importance) or ""
     found = [
         f"[{number}](https://arxiv.org/abs/{number}){equation}"
         for number, equation in ABSTRACT.findall(text)

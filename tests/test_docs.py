@@ -206,7 +206,8 @@ def replaying(study: Study) -> Study:
         max_new_tokens=8,
         prompts_per_step=4,
     )
-    arms = (with_replay(fresh, share=0.5, age_limit=2),)
+    rewarded = with_replay(study.arm("grpo"), share=0.5, age_limit=2)
+    arms = (with_replay(fresh, share=0.5, age_limit=2), replace(rewarded, name="stale_rl"))
     return replace(study, arms=arms, claims=(), doses={}, search=None)
 
 

@@ -8,16 +8,20 @@ normalisers are computed over the whole update, of every rank, before the first 
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
 from statewise.arms import Stream, Term
+from statewise.arms.pairing import needs_density
+from statewise.code import name_of
+from statewise.errors import DataError
 from statewise.objectives.policy_gradient import sampling_logprobs
 from statewise.objectives.rows import or_now, reads_rows, row_log_ratios
 from statewise.policy import Policy
@@ -58,7 +62,8 @@ def accumulate_gradient(
 ) -> dict[str, float]:
     """Add the gradient of the loss over `minibatch` to the student; return the loss and the states.
 
-    In each micro-batch: teachers first, then the student's trunk once, then head, signal and
+    In each micro-batch: teachers first (after the student where they are compared with what it gives
+    its actions), the student's trunk once, then head, signal and
     objective chunk by chunk on detached hidden states with a backward per chunk, then the trunk's
     backward once. Nothing is recomputed and no `[N, V]` tensor of a micro-batch exists.
 
@@ -68,7 +73,13 @@ def accumulate_gradient(
     rank (it may be empty of trajectories); loss and states are of all ranks, and the gradient is
     this rank's part of a sum that `ranks.sum_gradients` takes. Labels are those of the rank's own rows:
     whole groups a rank; rollout-wide baselines are the caller's.
+
+    Where terms have importance weights, also what their caps removed. Raises DataError where a term needs
+    the log-prob of a token that was chosen greedily: there is none.
     """
+    for rollout in minibatch:
+        for term in rollout.stream.terms:
+            check_density(term, rollout.trajectories)
     factors = [
         [state_factors(term, rollout.trajectories, student.device) for term in rollout.stream.terms]
         for rollout in minibatch
@@ -76,7 +87,7 @@ def accumulate_gradient(
     hands = _hands(student, minibatch)
     tokens = max(1, tokens_per_microbatch // len(hands))
 
-    def work(hand: tuple[Policy, list[list[int]]]) -> list[tuple[float, int]]:
+    def work(hand: tuple[Policy, list[list[int]]]) -> list[tuple[float, int, Tensor]]:
         policy, rows = hand
         found = []
         for rollout, own, weights in zip(minibatch, rows, factors, strict=True):
@@ -89,15 +100,25 @@ def accumulate_gradient(
                 )
                 if len(states):
                     at_states = [_at(states, [w[i] for i in indices]) for w in weights]
-                    found.append((_backward(policy, part, states, at_states), len(states)))
+                    loss, weighed = _backward(policy, part, states, at_states)
+                    found.append((loss, len(states), weighed))
         return found
 
     done = [part for parts in one_a_core(hands, work) for part in parts]
     _gather(student, [policy for policy, _ in hands[1:]])
-    loss, states = over_ranks(
-        [sum(loss for loss, _ in done), sum(states for _, states in done)], student.device
+    weighed = sum((weighed for _, _, weighed in done), torch.zeros(4, dtype=torch.float64))
+    loss, states, *weighed = over_ranks(
+        [sum(d[0] for d in done), sum(d[1] for d in done), *weighed.tolist()], student.device
     )
-    return {"loss": loss, "states": int(states)}
+    return {"loss": loss, "states": int(states)} | _cap_figures(*weighed)
+
+
+def _cap_figures(states: float, beyond: float, ratios: float, weights: float) -> dict[str, float]:
+    """What the caps of importance weights removed: a share of the states, and of the ratios' sum."""
+    if not states:
+        return {}
+    removed = 1.0 if math.isinf(ratios) else 1.0 - weights / ratios if ratios else 0.0
+    return {"importance_capped_share": beyond / states, "importance_removed_share": removed}
 
 
 def _hands(student: Policy, rollouts: Sequence[Rollout]) -> list[tuple[Policy, list[list[int]]]]:
@@ -144,24 +165,23 @@ def _gather(student: Policy, twins: Sequence[Policy]) -> None:
 
 def _backward(
     student: Policy, part: Rollout, states: States, factors: Sequence[Float[Tensor, " N"]]
-) -> float:
-    """One micro-batch: returns its share of the loss, already normalised."""
+) -> tuple[float, Float64[Tensor, " 4"]]:
+    """One micro-batch: its share of the loss, already normalised, and the tally of importance weights."""
     terms = part.stream.terms
-    # Where a term does not speak its weight is 0: a signal need not exist there.
-    # One thread at a time: a teacher counts what it reads, and what users write need not be reentrant.
-    with _ASKING:
-        signals = [
-            term.supervision.signal(replace(states, weights=factor), label)
-            for term, label, factor in zip(terms, part.labels, factors, strict=True)
-        ]
+    compared = any("logprobs" in getattr(term.supervision, "reads", ()) for term in terms)
+    signals = [] if compared else _signals(part, states, factors)
     hidden = student.hidden_at(states.token_ids, states.lengths, states.row, states.column - 1)
     detached = hidden.detach().requires_grad_()
-    if any(term.importance or reads_rows(term.objective) for term in terms):
+    if compared or any(term.importance or reads_rows(term.objective) for term in terms):
         states = replace(states, logprobs=_logprobs(student, detached.detach(), states))
-    spoken = [
-        _with_rows(term, states, signal, factor)
-        for term, signal, factor in zip(terms, signals, factors, strict=True)
-    ]
+    if compared:
+        signals = _signals(part, states, factors)
+    weighed = torch.zeros(4, dtype=torch.float64)
+    spoken = []
+    for term, signal, factor in zip(terms, signals, factors, strict=True):
+        seen, weights, tally = _with_rows(term, _heard(states, factor), signal, factor)
+        spoken.append((seen, weights))
+        weighed += tally.cpu()
     total, head = 0.0, student.training_head()
     for chunk in chunks(len(states), student):
         logits = head(detached[chunk])
@@ -172,25 +192,63 @@ def _backward(
         loss.backward()
         total += loss.item()
     hidden.backward(detached.grad)
-    return total
+    return total, weighed
+
+
+def _signals(part: Rollout, states: States, factors: Sequence[Float[Tensor, " N"]]) -> list[Signal]:
+    """What each term's supervision says. Where a term does not speak its weight is 0: no signal need exist."""
+    # One thread at a time: a teacher counts what it reads, and what users write need not be reentrant.
+    with _ASKING:
+        return [
+            term.supervision.signal(replace(_heard(states, factor), weights=factor), label)
+            for term, label, factor in zip(part.stream.terms, part.labels, factors, strict=True)
+        ]
+
+
+def _heard(states: States, factor: Float[Tensor, " N"]) -> States:
+    """The states with temperature 1 where a term does not speak.
+
+    A log-prob at temperature 0 is nan, and nan times a weight of 0 is nan.
+    """
+    return replace(states, temperature=torch.where(factor != 0, states.temperature, 1.0))
+
+
+def check_density(term: Term, trajectories: Sequence[Trajectory]) -> None:
+    """Refuse tokens that were chosen greedily under a term that needs their log-prob: they have none.
+
+    Sources that say how they sample are refused as an arm is built; stored rows and those of a user's own
+    source are met here. Raises DataError.
+    """
+    if not needs_density(term.supervision, term.importance):
+        return
+    for t in trajectories:
+        greedy = t.sampling is not None and t.sampling.temperature == 0
+        if greedy and _weights_on(term, t).any():
+            raise DataError(
+                f"prompt {t.prompt.id!r}: its tokens were chosen greedily (temperature 0), so they have no log-prob "
+                f"that {name_of(term.supervision)} could compare with; sample them at a temperature above 0, or "
+                "learn them with own_actions and cross_entropy"
+            )
 
 
 def _with_rows(
     term: Term, states: States, signal: Signal, factor: Float[Tensor, " N"]
-) -> tuple[States, Float[Tensor, " N"]]:
-    """What a term needs to know of whole rows before it sees them by chunk, and its weights.
+) -> tuple[States, Float[Tensor, " N"], Float64[Tensor, " 4"]]:
+    """What a term needs to know of whole rows before it sees them by chunk, its weights, and their tally.
 
     A trajectory is never split over micro-batches, so its rows are whole here.
     """
-    seen, weights = states, factor
+    seen, weights, tally = states, factor, torch.zeros(4, dtype=torch.float64)
     if term.importance:
         own_ratio = "old_logprobs" in term.objective.reads
         policy = or_now(states, states.logprobs) if own_ratio else states.logprobs
-        weights = factor * term.importance(states, policy, factor)
+        ratios = term.importance.ratios(states, policy, factor)
+        weights = factor * term.importance.bounded(ratios)
+        tally = term.importance.tally(ratios, factor)
     if reads_rows(term.objective):
         whole = row_log_ratios(term.objective, states, signal, factor)
         seen = replace(states, row_log_ratio=whole)
-    return seen, weights
+    return seen, weights, tally
 
 
 def state_factors(
@@ -306,6 +364,13 @@ def student_logprobs(
         one_a_core(hands, work)
     student.tokens_read += sum(policy.tokens_read for policy, _ in hands)
     return out
+
+
+def logprobs_at(student: Policy, states: States) -> Float[Tensor, " N"]:
+    """What `States.logprobs` holds: the log-prob of each action under the student and the sampling transform."""
+    with student.frozen():
+        hidden = student.hidden_at(states.token_ids, states.lengths, states.row, states.column - 1)
+        return _logprobs(student, hidden, states)
 
 
 @torch.no_grad()

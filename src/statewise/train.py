@@ -192,7 +192,11 @@ def _summary(updates: Sequence[dict[str, float]]) -> dict[str, float]:
     """Mean loss and gradient norm over a step's updates; a minibatch without states is none."""
     made = [update for update in updates if update["states"]]
     count = max(1, len(made))
-    return {
+    caps = {}
+    for key in ("importance_capped_share", "importance_removed_share"):
+        if told := [update[key] for update in made if key in update]:
+            caps[key] = sum(told) / len(told)
+    return caps | {
         "loss": sum(u["loss"] for u in made) / count,
         "grad_norm": sum(u["grad_norm"] for u in made) / count,
         "updates": len(made),

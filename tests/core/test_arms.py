@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from enumerable import A, prompt, tiny
@@ -138,6 +139,7 @@ def test_the_signal_decides_which_objective_fits_and_a_refusal_names_both_sides(
 SURROGATE = Term(GROUPED, ClippedSurrogate())
 DISTIL = Term(TOLD, KLStudentTeacher())
 LIKELIHOOD = Term(OWN, CrossEntropy())
+RATIOED = Term(ReferenceActions(MILD), ImportanceWeighted())
 REWEIGHED = Term(GROUPED, ClippedSurrogate(), on=("student",), importance=Importance())
 
 
@@ -230,6 +232,32 @@ def test_a_source_and_a_term_that_fit_are_accepted(source, term):
         (Filtered(Teacher(PolicyRef(LIVE), 8), ExactAnswer()), LIKELIHOOD, ["learner source"]),
         (MIXED, Term(TOLD, KLStudentTeacher(), on=("teacher",)), ["`on` names teacher"]),
         (LEARNER, Term(ReferenceActions(MILD), ImportanceWeighted()), ["reference_actions"]),
+        (Teacher(MILD, 8, temperature=0.0), RATIOED, ["reference_actions", "greedily"]),
+        (
+            Filtered(Teacher(MILD, 8, temperature=0.0), ExactAnswer()),
+            RATIOED,
+            ["reference_actions", "temperature above 0"],
+        ),
+        (
+            Mixture((Dataset(), Teacher(MILD, 8, temperature=0.0)), (0.5,)),
+            RATIOED,
+            ["reference_actions", "'teacher'"],
+        ),
+        (
+            Continuation(MILD, 2, 8, teacher_temperature=0.0),
+            replace(RATIOED, on=("teacher",)),
+            ["reference_actions", "'continuation'"],
+        ),
+        (
+            Teacher(MILD, 8, temperature=0.0),
+            Term(OWN, CrossEntropy(), importance=Importance()),
+            ["importance", "temperature"],
+        ),
+        (
+            Learner(8, top_p=0.9),
+            replace(DISTIL, importance=Importance()),
+            ["importance", "top_p 1"],
+        ),
         (Learner(8), Term(LeaveOneOut(REWARD), Reinforce()), ["leave_one_out", "2 or more"]),
         (Dataset(), Term(ConstantAdvantage(), Reinforce()), ["constant_advantage", "dataset"]),
         (Dataset(), Term(TeacherLogRatio(MILD), Reinforce()), ["teacher_log_ratio", "dataset"]),
@@ -599,6 +627,20 @@ def test_importance_weighs_what_the_student_sampled_and_nothing_else():
     replayed = arms.with_replay(both, share=0.5, age_limit=2, importance=cap)
     assert replayed == arms.with_importance(arms.with_replay(both, share=0.5, age_limit=2), cap)
     assert [t.importance for s in replayed.streams for t in s.terms] == [cap, None]
+
+
+def test_replay_corrects_policy_gradients_and_leaves_the_rest_as_it_is():
+    def weights(arm: Arm, **options) -> list[Importance | None]:
+        made = arms.with_replay(arm, share=0.5, age_limit=2, **options)
+        return [t.importance for s in made.streams for t in s.terms]
+
+    assert weights(METHODS["grpo"]) == [Importance()]
+    assert weights(METHODS["gspo"]) == [Importance(level="sequence")]
+    assert weights(METHODS["anchored_grpo"]) == [Importance(), None]
+    assert weights(METHODS["opd"]) == weights(METHODS["iterative_sft"]) == [None]
+    assert weights(METHODS["grpo"], importance=None) == [None]
+    kept = arms.with_importance(METHODS["grpo"], Importance(5.0))
+    assert weights(kept) == [Importance(5.0)]
 
 
 # ---- names --------------------------------------------------------------------------------------

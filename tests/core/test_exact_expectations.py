@@ -18,6 +18,7 @@ from enumerable import (
     EOS,
     ONE,
     A,
+    B,
     assert_same,
     completion_logits,
     completions,
@@ -32,9 +33,9 @@ from enumerable import (
 )
 from torch import Tensor
 
-from statewise.arms import Stream, Term
+from statewise.arms import Budget, Stream, Term, grpo, with_replay
 from statewise.data import Prompts
-from statewise.gradient import Rollout
+from statewise.gradient import Rollout, accumulate_gradient
 from statewise.objectives import (
     JSD,
     Cispo,
@@ -80,11 +81,14 @@ def summed(*, supervision, objective, normaliser_tokens: float = 1.0) -> Stream:
     return Stream(Prompts([START]), Learner(4, samples_per_prompt=2), (term,), 1)
 
 
-def expected_gradient(student, stream: Stream, values, *, sampler=None) -> dict[str, Tensor]:
+def expected_gradient(
+    student, stream: Stream, values, *, sampler=None, old=None
+) -> dict[str, Tensor]:
     """`E_{y ~ pi}` of the gradient that one completion gives, by listing all of them.
 
-    `sampler` drew the completions (the student, where none is given). `values` are labels: one
-    number a completion, or one a token.
+    `sampler` drew the completions (the student, where none is given). `old` is the policy at the start of
+    the rollout's updates, where the student has moved since. `values` are labels: one number a
+    completion, or one a token.
     """
     sampler = sampler or student
     with torch.no_grad():
@@ -98,7 +102,13 @@ def expected_gradient(student, stream: Stream, values, *, sampler=None) -> dict[
         label = Labels(np.array([np.sum(value)], np.float32))
         if np.ndim(value):
             label = replace(label, per_token=[np.array([0.0, *value], np.float32)])
-        part = Rollout(stream, [made], [label])
+        before = None
+        if old is not None:
+            with torch.no_grad():
+                (at_start,) = completion_logits(old, [A], [y])
+            steps_then = at_start.log_softmax(-1)[range(len(y)), list(y)].float().numpy()
+            before = [np.array([np.nan, *steps_then], np.float32)]
+        part = Rollout(stream, [made], [label], before)
         _, one = gradient(student, part)
         for name, g in one.items():
             total[name] = total.get(name, 0.0) + p * g
@@ -422,6 +432,130 @@ def test_a_clipped_log_ratio_is_biased():
         for c in (None, 0.5)
     )
     assert cosine(free, tight) < 1 - 1e-3
+
+
+STALE, BEFORE = tabular(9), tabular(3)
+"""A policy that sampled long ago, and the one at the start of the rollout's updates."""
+
+
+def weighed(supervision, objective, level: str, cap: float = float("inf")) -> Stream:
+    term = Term(
+        supervision,
+        objective,
+        normaliser="constant",
+        constant_tokens=1.0,
+        importance=Importance(cap, level=level),
+    )
+    return Stream(Prompts([START]), Learner(4, samples_per_prompt=2), (term,), 1)
+
+
+@pytest.mark.parametrize("objective", [Reinforce(), ClippedSurrogate(1.0, float("inf"))], ids=str)
+def test_sampled_distillation_of_stale_samples_is_the_state_divergence_at_their_states(objective):
+    """At every update of a rollout, the first (nothing is old) and a later one (the student has moved).
+
+    Float32 log-probs of the sampler and of the old policy leave 1e-6.
+    """
+    student, teacher = tabular(0), tabular(5, name="teacher:mild")
+    stream = weighed(TeacherLogRatio(teacher), objective, "token")
+    kls, seen = state_kls(student, teacher, teacher_first=False), visits(STALE)
+    exact = gradient_of(sum(seen[s].detach() * kls[s] for s in seen), student)
+    for old in (None, BEFORE):
+        found = expected_gradient(student, stream, np.zeros(len(EVERY)), sampler=STALE, old=old)
+        assert_same(found, exact, atol=1e-6)
+        assert cosine(found, exact) > 1 - 1e-9
+
+
+def test_the_log_ratio_to_come_of_stale_samples_needs_weights_by_sequence():
+    student, teacher = tabular(0), tabular(5, name="teacher:mild")
+    own, told = logprobs(student, [A], EVERY), logprobs(teacher, [A], EVERY).detach()
+    exact = gradient_of((own.exp() * (own - told)).sum(), student)
+    supervision, nothing = TeacherLogRatio(teacher, discount=1.0), np.zeros(len(EVERY))
+    whole = weighed(supervision, Reinforce(), "sequence")
+    assert_same(expected_gradient(student, whole, nothing, sampler=STALE), exact, atol=1e-5)
+    tokens = weighed(supervision, Reinforce(), "token")
+    assert cosine(expected_gradient(student, tokens, nothing, sampler=STALE), exact) < 0.99
+
+
+@pytest.mark.parametrize(
+    ("objective", "level", "discount", "old"),
+    [
+        (Reinforce(), "token", 0.0, None),
+        (Reinforce(), "sequence", 1.0, None),
+        (ClippedSurrogate(), "token", 0.0, BEFORE),
+        (Cispo(), "sequence", 0.5, BEFORE),
+    ],
+    ids=str,
+)
+def test_a_student_that_equals_its_teacher_learns_nothing_from_stale_samples(
+    objective, level, discount, old
+):
+    """Whoever sampled, whatever weight, clip and discount: every log-ratio is 0, not its mean alone."""
+    student, teacher = tabular(5), tabular(5, name="teacher:same")
+    stream = weighed(TeacherLogRatio(teacher, discount=discount), objective, level, cap=2.0)
+    found = expected_gradient(student, stream, np.zeros(len(EVERY)), sampler=STALE, old=old)
+    assert max(float(g.abs().max()) for g in found.values()) < 1e-14
+
+
+REPLAYED_COSINES = {
+    "grpo, nothing": 0.511,
+    "grpo, token": 0.843,
+    "grpo, default": 0.805,
+    "grpo, sequence": 1.0,
+}
+
+
+@pytest.mark.parametrize("name", REPLAYED_COSINES)
+def test_what_replay_does_to_a_policy_gradient_and_what_its_weights_correct(name):
+    """A rollout that is all stale, sampled by another policy altogether; the reward itself as advantage.
+
+    Weights by token leave the visitation of the sampler's states; the cap of 2 biases a little further.
+    """
+    free = float("inf")
+    options = {
+        "grpo, nothing": {"importance": None},
+        "grpo, token": {"importance": Importance(free)},
+        "grpo, default": {},
+        "grpo, sequence": {"importance": Importance(free, level="sequence")},
+    }
+    arm = grpo(
+        "g",
+        Prompts([START]),
+        Budget(1e-3, steps=1),
+        max_new_tokens=4,
+        samples_per_prompt=2,
+        prompts_per_step=1,
+    )
+    (stale,) = with_replay(arm, share=0.5, age_limit=2, **options[name]).streams
+    (term,) = stale.terms
+    term = replace(term, normaliser="constant", constant_tokens=1.0)
+    student = tabular(0)
+    found = expected_gradient(student, replace(stale, terms=(term,)), WORTH, sampler=STALE)
+    assert cosine(found, reward_gradient(student)) == pytest.approx(
+        REPLAYED_COSINES[name], abs=1e-3
+    )
+
+
+def test_the_figures_say_what_a_cap_took_away():
+    """One row of three tokens with ratios 1/2, 3 and 4 under a cap of 2: 2 of 3 states, 3 of 7.5 of the mass."""
+    student = tabular(0)
+    (lines,) = completion_logits(student, [A], [(A, ONE, EOS)])
+    steps = lines.detach().log_softmax(-1)[range(3), [A, ONE, EOS]]
+    drawn = (steps - torch.tensor([0.5, 3.0, 4.0]).log()).float().numpy()
+    made = row(START, Segment("student@0", ids(A, ONE, EOS), drawn), sampling=Sampling())
+    # The other row is another term's: its states are not weighed, and count for nothing here.
+    silent = row(START, Segment("teacher:mild@0", ids(B, EOS)), sampling=Sampling())
+    for rule, removed in (("truncate", 3 / 7.5), ("mask", 7 / 7.5)):
+        weigh = Importance(2.0, rule)
+        term = Term(RewardBaseline(REWARD), Reinforce(), on=("student",), importance=weigh)
+        source = Continuation(TAUGHT, 2, 2, supervised=("student", "teacher"))
+        stream = Stream(Prompts([START]), source, (term,), 1)
+        part = rollout(stream, [made, silent], [1.0, 1.0])
+        figures = accumulate_gradient(student, [part], tokens_per_microbatch=5)
+        assert figures["importance_capped_share"] == pytest.approx(2 / 3)
+        assert figures["importance_removed_share"] == pytest.approx(removed, abs=1e-6)
+    plain = Stream(Prompts([START]), Learner(4), (replace(term, importance=None),), 1)
+    figures = accumulate_gradient(student, [rollout(plain, [made])], tokens_per_microbatch=99)
+    assert figures.keys() == {"loss", "states"}
 
 
 def by_state(student, supervision, value: Callable[[Tensor, Tensor], Tensor]) -> dict[str, Tensor]:

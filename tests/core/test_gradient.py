@@ -34,6 +34,7 @@ from torch import Tensor
 import statewise.gradient
 from statewise.arms import Stream, Term
 from statewise.data import Prompts
+from statewise.errors import DataError
 from statewise.gradient import Rollout, chunks, microbatches, state_factors, student_logprobs
 from statewise.objectives import (
     JSD,
@@ -51,7 +52,7 @@ from statewise.objectives import (
 )
 from statewise.rewards import ExactAnswer, Outcome
 from statewise.signals import Labels
-from statewise.sources import Continuation, Dataset, Learner
+from statewise.sources import Continuation, Dataset, Learner, Mixture, Stored, Teacher
 from statewise.supervision import (
     ConstantAdvantage,
     Context,
@@ -59,6 +60,7 @@ from statewise.supervision import (
     OwnActions,
     ProcessReward,
     ReferenceActions,
+    RewardBaseline,
     TeacherDistribution,
     TeacherLogRatio,
     TeacherMixture,
@@ -163,7 +165,7 @@ def row_losses(student, term: Term, t: Trajectory, label: Labels, old) -> list:
     ]
     now = [x.detach() for x in new]
     before = now if old is None else [torch.tensor(float(old[j])).double() for j in places]
-    advantages = advantages_of(term, t, label, places, temperature)
+    advantages = advantages_of(term, t, label, places, temperature, now)
     objective = term.objective
     if isinstance(objective, SequenceRatio):
         gaps = [w * (n - b) for w, n, b in zip(weights, new, before, strict=True)]
@@ -218,15 +220,14 @@ def row_losses(student, term: Term, t: Trajectory, label: Labels, old) -> list:
     return list(zip(weights, values, strict=True))
 
 
-def advantages_of(term: Term, t: Trajectory, label: Labels, places, temperature) -> list[float]:
+def advantages_of(
+    term: Term, t: Trajectory, label: Labels, places, temperature, now
+) -> list[float]:
     if isinstance(term.supervision, TeacherLogRatio):
         told = [
             (told_at(term.supervision.teacher, t, j) / temperature).log_softmax(-1) for j in places
         ]
-        gaps = [
-            float(x[t.token_ids[j]] - t.behaviour_logprobs[j])
-            for x, j in zip(told, places, strict=True)
-        ]
+        gaps = [float(x[t.token_ids[j]] - n) for x, j, n in zip(told, places, now, strict=True)]
         if clip := term.supervision.clip:
             gaps = [min(max(g, -clip), clip) for g in gaps]
         discount = term.supervision.discount
@@ -520,6 +521,56 @@ def test_a_ratio_over_the_sum_is_that_of_the_part_of_the_row_that_the_term_speak
     alone = row(start, Segment("student@0", ids(A, B)), sampling=Sampling())
     part = rollout(Stream(PROMPTS, source, (term,), 1), [alone], [1.0], old=[old[0][:3]])
     assert gradient(student, part)[0] == pytest.approx(-2 * ratio, abs=1e-14)
+
+
+def test_greedy_tokens_are_learned_beside_samples_and_never_compared_with_them():
+    """A mixture of the learner and a greedy teacher, a term for each: one at temperature 0 alone would be nan."""
+    student = tabular(0)
+    mine = row(prompt(A), sampled_by(student, (B, EOS)), sampling=Sampling())
+    theirs = row(prompt(A), Segment("teacher:t@0", ids(A, B, EOS)), sampling=Sampling(0.0))
+    source = Mixture(
+        (Learner(4), Teacher(tabular(1, name="teacher:t"), 4, temperature=0.0)), (0.5,)
+    )
+    pays = RewardBaseline(ExactAnswer(), 0.0)
+    for objective, importance in ((Reinforce(), None), (ClippedSurrogate(), Importance())):
+        terms = (
+            Term(pays, objective, on=("student",), importance=importance),
+            Term(OwnActions(), CrossEntropy(), on=("teacher",)),
+        )
+        _, both = gradient(student, rollout(stream(source, *terms), [mine, theirs], [1.0, 1.0]))
+        _, one = gradient(student, rollout(stream(source, terms[0]), [mine], [1.0]))
+        _, two = gradient(student, rollout(stream(source, terms[1]), [theirs]))
+        assert_same(both, {n: one[n] + two[n] for n in one})
+
+
+@pytest.mark.parametrize(
+    "term",
+    [
+        Term(ReferenceActions(tiny(2, name="base")), ImportanceWeighted("token")),
+        Term(ReferenceActions(tiny(2, name="base")), ImportanceWeighted()),
+        Term(ConstantAdvantage(), Reinforce(), importance=Importance()),
+    ],
+    ids=["iw-sft, token", "iw-sft, sequence", "importance"],
+)
+def test_stored_tokens_that_were_chosen_greedily_have_no_ratio_and_are_refused(term):
+    made = row(prompt(A), Segment("student@0", ids(A, B), np.zeros(2, np.float32)))
+    made = replace(made, sampling=Sampling(temperature=0.0))
+    term = replace(term, on=("student",))
+    part = rollout(stream(Stored("s.parquet", "x"), term), [made], [1.0])
+    with pytest.raises(
+        DataError, match=r"prompt 'p': its tokens were chosen greedily .* sample them"
+    ):
+        gradient(tiny(0), part)
+    silent = made.with_weights(np.zeros(3, np.float32))
+    drawn = replace(made, sampling=Sampling())
+    part = rollout(stream(Stored("s.parquet", "x"), term), [silent, drawn], [1.0, 1.0])
+    assert np.isfinite(gradient(tiny(0), part)[0])
+
+
+def sampled_by(policy, tokens: tuple[int, ...]) -> Segment:
+    (lines,) = completion_logits(policy, [A], [tokens])
+    steps = lines.detach().log_softmax(-1)[range(len(tokens)), list(tokens)]
+    return Segment("student@0", ids(*tokens), steps.float().numpy())
 
 
 CASES = list(cases())

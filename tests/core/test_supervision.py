@@ -50,6 +50,11 @@ def sampled(*tokens: int) -> Segment:
     return Segment("student@0", ids(*tokens), np.full(len(tokens), -1, np.float32))
 
 
+def own(states):
+    """The same states with log-prob -1 under the student for each action."""
+    return replace(states, logprobs=-torch.ones(len(states)))
+
+
 def test_group_advantage_by_hand_divides_by_the_sample_deviation():
     """Rewards 1, 0, 0, 0: mean 1/4, deviation with n - 1 is sqrt(3/4 / 3) = 1/2."""
     rows = samples(("g", RIGHT), ("g", WRONG), ("g", WRONG), ("g", WRONG))
@@ -116,7 +121,7 @@ def test_contract_one_label_a_trajectory_and_a_signal_of_the_declared_type(super
     assert isinstance(labels, Labels)
     assert labels.values.shape == (4,)
     assert labels.values.dtype == np.float32
-    states = gather_states(rows)
+    states = own(gather_states(rows))
     signal = supervision.signal(states, labels)
     assert isinstance(signal, gives(supervision))
     assert all(not t.requires_grad for t in tensors(signal))
@@ -125,7 +130,7 @@ def test_contract_one_label_a_trajectory_and_a_signal_of_the_declared_type(super
 @pytest.mark.parametrize("supervision", SUPERVISIONS, ids=named)
 def test_contract_a_chunk_of_a_signal_is_the_signal_at_a_chunk(supervision):
     rows = samples(("g", RIGHT), ("g", WRONG))
-    states = gather_states(rows)
+    states = own(gather_states(rows))
     whole = supervision.signal(states, supervision.label(rows))
     part = whole.at(slice(1, 4))
     if isinstance(whole, Advantages):
@@ -277,14 +282,14 @@ def teacher_logprobs(policy, states, n: int, temperature: float = 1.0) -> torch.
 def test_the_log_ratio_is_taken_at_the_temperature_of_sampling(temperature):
     made = row(prompt(A), sampled(B, ONE, EOS), sampling=Sampling(temperature))
     states = gather_states([made])
-    found = TeacherLogRatio(TEACHER).signal(states, Labels.none(1)).values
+    found = TeacherLogRatio(TEACHER).signal(own(states), Labels.none(1)).values
     for n, token in enumerate((B, ONE, EOS)):
         expected = teacher_logprobs(TEACHER, states, n, temperature)[token] + 1
         assert found[n].item() == pytest.approx(expected.item(), abs=1e-12)
 
 
 def test_the_log_ratio_is_clipped_token_by_token_and_then_summed_to_the_end():
-    states = gather_states([row(prompt(A), sampled(B, ONE, EOS), sampling=Sampling())])
+    states = own(gather_states([row(prompt(A), sampled(B, ONE, EOS), sampling=Sampling())]))
     none = Labels.none(1)
     plain = TeacherLogRatio(TEACHER).signal(states, none).values
     assert plain.abs().max() > 0.25
@@ -309,7 +314,7 @@ def test_returns_to_go_by_hand():
 
 
 def test_a_log_ratio_is_clipped_on_both_sides():
-    states = gather_states([row(prompt(A), sampled(B, ONE, A, A, EOS), sampling=Sampling())])
+    states = own(gather_states([row(prompt(A), sampled(B, ONE, A, A, EOS), sampling=Sampling())]))
     plain = TeacherLogRatio(TEACHER).signal(states, Labels.none(1)).values
     assert plain.min() < -0.1
     assert plain.max() > 0.1
@@ -319,8 +324,20 @@ def test_a_log_ratio_is_clipped_on_both_sides():
 
 def test_the_log_ratio_of_a_token_that_nobody_sampled_is_refused():
     made = row(prompt(A), sampled(B), Segment("dataset", ids(ONE, EOS)))
-    with pytest.raises(DataError, match="2 of 3 states have none"):
-        TeacherLogRatio(TEACHER).signal(gather_states([made]), Labels.none(1))
+    with pytest.raises(DataError, match="2 of 3 states have no behaviour log-prob"):
+        TeacherLogRatio(TEACHER).signal(own(gather_states([made])), Labels.none(1))
+
+
+def test_the_log_ratio_is_to_the_student_and_not_to_who_sampled():
+    """Equal gaps to a sampler of log-probs -1 and -3; without the student's own there is nothing to compare."""
+    logprobs = np.array([-1.0, -3.0], np.float32)
+    made = row(prompt(A), Segment("student@0", ids(B, EOS), logprobs), sampling=Sampling())
+    states = gather_states([made])
+    found = TeacherLogRatio(TEACHER).signal(own(states), Labels.none(1)).values
+    told = [teacher_logprobs(TEACHER, states, n)[t] for n, t in enumerate((B, EOS))]
+    np.testing.assert_allclose(found, [t.item() + 1 for t in told], rtol=0, atol=1e-12)
+    with pytest.raises(DataError, match="2 of 2 states have none: fill in"):
+        TeacherLogRatio(TEACHER).signal(states, Labels.none(1))
 
 
 def test_a_privileged_teacher_reads_its_own_prompt_and_the_same_completion():

@@ -168,6 +168,22 @@ MUTANTS = (
         ("core/test_gradient.py::test_gradient_and_loss_equal_the_loss_written_out",),
     ),
     Mutant(
+        "temperature",
+        "stored greedy tokens are weighed by nan",
+        HOME,
+        "if greedy and _weights_on(term, t).any():",
+        "if greedy and _weights_on(term, t).any() and False:",
+        (f"{TEST}::test_stored_tokens_that_were_chosen_greedily_have_no_ratio_and_are_refused",),
+    ),
+    Mutant(
+        "temperature",
+        "a term reads temperature 0 where it does not speak",
+        HOME,
+        "torch.where(factor != 0, states.temperature, 1.0)",
+        "states.temperature",
+        (f"{TEST}::test_greedy_tokens_are_learned_beside_samples_and_never_compared_with_them",),
+    ),
+    Mutant(
         "memory",
         "a micro-batch holds one row more than its tokens allow",
         HOME,

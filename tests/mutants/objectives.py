@@ -182,6 +182,22 @@ MUTANTS = (
     ),
     Mutant(
         "importance side",
+        "the mass that a cap removed is said to be what it kept",
+        IMPORTANCE,
+        "beyond, kept.sum(), self.bounded(kept).sum())",
+        "beyond, self.bounded(kept).sum(), kept.sum())",
+        (f"{EXACT}::test_the_figures_say_what_a_cap_took_away",),
+    ),
+    Mutant(
+        "importance side",
+        "states that the term is silent of count as weighed",
+        IMPORTANCE,
+        "kept = ratio[spoken != 0].double()",
+        "kept = ratio.double()",
+        (f"{EXACT}::test_the_figures_say_what_a_cap_took_away",),
+    ),
+    Mutant(
+        "importance side",
         "small weights are cut and large ones kept",
         IMPORTANCE,
         "return ratio.clamp(max=self.cap)",

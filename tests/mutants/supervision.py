@@ -105,10 +105,30 @@ MUTANTS = (
         "log-ratio",
         "student over teacher",
         RATIO,
-        "told.of_actions(states.action_ids, states.temperature) - states.behaviour_logprobs",
-        "states.behaviour_logprobs - told.of_actions(states.action_ids, states.temperature)",
+        "told.of_actions(states.action_ids, states.temperature) - states.logprobs",
+        "states.logprobs - told.of_actions(states.action_ids, states.temperature)",
         (
             "core/test_exact_expectations.py::test_the_sampled_log_ratio_is_the_state_divergence_in_expectation",
+        ),
+    ),
+    Mutant(
+        "log-ratio",
+        "the teacher is compared with who sampled",
+        RATIO,
+        "states.temperature) - states.logprobs",
+        "states.temperature) - states.behaviour_logprobs",
+        (
+            "core/test_exact_expectations.py::test_a_student_that_equals_its_teacher_learns_nothing_from_stale_samples",
+        ),
+    ),
+    Mutant(
+        "log-ratio",
+        "the teacher is compared with the policy at the start of the rollout's updates",
+        RATIO,
+        "states.temperature) - states.logprobs",
+        "states.temperature) - torch.where(states.old_logprobs.isnan(), states.logprobs, states.old_logprobs)",
+        (
+            "core/test_exact_expectations.py::test_a_student_that_equals_its_teacher_learns_nothing_from_stale_samples",
         ),
     ),
     Mutant(
@@ -125,7 +145,7 @@ MUTANTS = (
         RATIO,
         "return Advantages(returns_to_go(gaps, states, self.discount))",
         "return Advantages(returns_to_go(told.of_actions(states.action_ids, states.temperature) - "
-        "states.behaviour_logprobs, states, self.discount).clamp(-(self.clip or 99), self.clip or 99))",
+        "states.logprobs, states, self.discount).clamp(-(self.clip or 99), self.clip or 99))",
         (CLIPPED,),
     ),
     Mutant(

@@ -14,7 +14,7 @@ from statewise.code import name_of
 from statewise.errors import PairingError
 from statewise.objectives import Importance, Objective, PythonObjective
 from statewise.policy import LIVE, Policy, PolicyRef
-from statewise.signals import SIGNALS, Advantages
+from statewise.signals import SIGNALS, Advantages, Reference
 from statewise.sources import Filtered, Mixture, Replay, Source, Stored
 from statewise.supervision import (
     GroupAdvantage,
@@ -125,12 +125,43 @@ def _check_part(
             f"{name_of(supervision)} at the learner's own states (source {name_of(source)!r}) would teach the learner "
             "what it does already; give a teacher, a reward, a filter, or the dataset source"
         )
+    _check_density(inner, supervision, importance, spoken)
     if Advantages in gives(supervision) and (spoken or not on):
         _check_policy_gradient(source, supervision, importance, spoken)
     if importance and "dataset" in spoken:
         raise PairingError(
             f"importance weights need the log-prob that a token was sampled with, and nobody sampled the "
             f"dataset tokens of source {name_of(source)!r}; say `on` for the others, or leave `importance` out"
+        )
+
+
+def needs_density(supervision: Supervision, importance: Importance | None) -> bool:
+    """True where a term reads the log-prob of its tokens under the transform they were sampled with.
+
+    >>> needs_density(ReferenceActions(PolicyRef("base")), None), needs_density(OwnActions(), None)
+    (True, False)
+    """
+    return importance is not None or bool({Advantages, Reference} & {*gives(supervision)})
+
+
+def _check_density(
+    source: Source, supervision: Supervision, importance: Importance | None, spoken: Sequence[str]
+) -> None:
+    """A greedy choice has no density, and a cut distribution no ratio to a whole one."""
+    sampling = getattr(source, "sampling", None)
+    if sampling is None or not spoken:
+        return
+    if Reference in gives(supervision) and sampling.temperature == 0:
+        raise PairingError(
+            f"{name_of(supervision)} weighs tokens by log-probs at the temperature they were sampled at, and source "
+            f"{name_of(source)!r} chooses greedily (temperature 0): a token that is certain has no ratio; sample "
+            "at a temperature above 0, or learn these tokens with own_actions and cross_entropy"
+        )
+    if importance and not sampling.is_full:
+        raise PairingError(
+            f"importance weights are ratios to the distribution that a token was drawn from, and source "
+            f"{name_of(source)!r} draws from {sampling}, which leaves tokens out: sample at a temperature "
+            "above 0 with top_p 1 and top_k 0, or leave `importance` out"
         )
 
 

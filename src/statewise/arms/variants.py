@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 from statewise.arms.anchor import anchor_term
 from statewise.arms.arm import Arm, Stream, Term
+from statewise.arms.pairing import gives
 from statewise.data import Data, Prompts
-from statewise.objectives import CrossEntropy, Importance, KLStudentTeacher, Objective
+from statewise.objectives import (
+    CrossEntropy,
+    Importance,
+    KLStudentTeacher,
+    Objective,
+    SequenceRatio,
+)
 from statewise.policy import PolicyLike, PolicyRef
+from statewise.signals import Advantages
 from statewise.sources import Dataset, Replay, Scheduled
 from statewise.supervision import OwnActions, TeacherDistribution
 
@@ -20,19 +29,27 @@ def with_replay(
     share: Scheduled,
     age_limit: int | None = None,
     capacity: int | None = None,
-    importance: Importance | None = None,
+    importance: Importance | Literal["default"] | None = "default",
 ) -> Arm:
     """The same arm on stale states: every stream of learner states replays `share` of its rollouts (1511.05952).
 
-    `importance` weighs what the student sampled by `pi / behaviour`, replayed or fresh. Of the paper it
-    has the idea of weights for replayed data, not its priorities.
+    A policy gradient holds for the policy's own samples, so by default its terms get weights
+    `pi / behaviour` (`Importance()`: by token, at most 2; by sequence under `sequence_ratio`, which has
+    one ratio a row); on fresh rows they are 1. Weights by token correct what was chosen at a state, and
+    not how often the state is visited: that takes `level: sequence`, at more variance. Divergences and
+    likelihoods stay as they are. An `Importance` weighs every term that speaks of the student's tokens,
+    None weighs nothing. Of the paper it has the idea of weights for replayed data, not its priorities.
     """
 
     def replayed(stream: Stream) -> Stream:
-        if "student" not in stream.source.owners or isinstance(stream.source, Replay):
+        source = stream.source
+        if "student" not in source.owners or isinstance(source, Replay):
             return stream
-        weighed = _weighed(stream, importance) if importance else stream
-        return replace(weighed, source=Replay(stream.source, share, age_limit, capacity))
+        if importance == "default":
+            stream = replace(stream, terms=tuple(_corrected(term) for term in stream.terms))
+        elif importance:
+            stream = _weighed(stream, importance)
+        return replace(stream, source=Replay(source, share, age_limit, capacity))
 
     return _each(arm, replayed)
 
@@ -91,6 +108,14 @@ def with_retention_anchor(
 
 def _each(arm: Arm, change: Callable[[Stream], Stream]) -> Arm:
     return replace(arm, streams=tuple(change(stream) for stream in arm.streams))
+
+
+def _corrected(term: Term) -> Term:
+    """A policy gradient with weights for samples that are not the policy's own any more."""
+    if term.importance or Advantages not in gives(term.supervision):
+        return term
+    level = "sequence" if isinstance(term.objective, SequenceRatio) else "token"
+    return replace(term, importance=Importance(level=level))
 
 
 def _weighed(stream: Stream, importance: Importance) -> Stream:

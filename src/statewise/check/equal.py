@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from statewise.arms import Term, parts
 from statewise.check.gradients import EXACT, Gradient, gradient, two_rows
 from statewise.check.line import Found, Line, Skip, small
 from statewise.check.models import in_float64, in_fp32, moved
 from statewise.check.subject import Subject
-from statewise.gradient import Rollout, student_logprobs
+from statewise.gradient import Rollout
 from statewise.policy import Policy
 from statewise.supervision import (
     Context,
@@ -46,7 +44,7 @@ def equal_teacher(subject: Subject, rollouts: Sequence[Rollout]) -> Found:
     # A view: it shares the weights, so that nothing is copied, and is read without gradient.
     twin = student.view("teacher:twin")
     with in_fp32((*involved, twin)):
-        kept = [_as_sampled(part, student) for r in rollouts if (part := _taught(r))]
+        kept = [part for r in rollouts if (part := _taught(r))]
         if not kept:
             return unseen
         same = [_taught_by(part, twin) for part in kept]
@@ -112,24 +110,6 @@ def _taught(rollout: Rollout) -> Rollout | None:
     terms = tuple(rollout.stream.terms[k] for k in kept)
     labels = [rollout.labels[k] for k in kept]
     return replace(rollout, stream=replace(rollout.stream, terms=terms), labels=labels)
-
-
-def _as_sampled(rollout: Rollout, student: Policy) -> Rollout:
-    """The rows as if the student had sampled them now, where a term compares with the sampler.
-
-    A log-ratio to whoever else sampled a token is not 0; how far the real sampler is off is a check
-    of its own.
-    """
-    if not any(isinstance(t.supervision, TeacherLogRatio) for t in rollout.stream.terms):
-        return rollout
-    rows = rollout.trajectories
-    tokens = 2 * max(len(row) for row in rows)
-    found = student_logprobs(student, rows, tokens_per_microbatch=tokens)
-    sampled = [
-        replace(row, behaviour_logprobs=logprobs.astype(np.float32))
-        for row, logprobs in zip(rows, found, strict=True)
-    ]
-    return replace(rollout, trajectories=sampled)
 
 
 def _taught_by(rollout: Rollout, twin: Policy) -> Rollout:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from statewise.errors import ConfigError, DataError
@@ -28,7 +28,9 @@ class Importance:
     multiplies the loss; the normaliser counts the state as before.
 
     Truncated weights (Ionides, 2008), between engines (Yao et al., 2025): "Your efficient RL framework
-    secretly brings you off-policy RL training". Untruncated and by sequence it is unbiased.
+    secretly brings you off-policy RL training". Untruncated and by sequence it is unbiased; by token it
+    corrects the choice at a state and not how often the state is visited. What the cap removes is logged
+    (`importance_capped_share`, `importance_removed_share`).
 
     Raises ConfigError for a cap below 1.
 
@@ -56,6 +58,12 @@ class Importance:
 
         Raises DataError where a token's behaviour log-prob is unknown.
         """
+        return self.bounded(self.ratios(states, policy, spoken))
+
+    def ratios(
+        self, states: States, policy: Float[Tensor, " N"], spoken: Float[Tensor, " N"]
+    ) -> Float[Tensor, " N"]:
+        """`pi / behaviour` of each state or of its row, before the cap; 1 where the term does not speak."""
         counts = spoken != 0
         if (unknown := (states.behaviour_logprobs.isnan() & counts).sum()) > 0:
             raise DataError(
@@ -63,7 +71,26 @@ class Importance:
                 f"{int(unknown)} of {int(counts.sum())} states have none"
             )
         gaps = torch.where(counts, policy - states.behaviour_logprobs, 0.0)
-        ratio = (row_sums(gaps, states.row) if self.level == "sequence" else gaps).exp()
+        return (row_sums(gaps, states.row) if self.level == "sequence" else gaps).exp()
+
+    def bounded(self, ratio: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+        """The weights that the rule makes of ratios."""
         if self.rule == "truncate":
             return ratio.clamp(max=self.cap)
         return torch.where(ratio <= self.cap, ratio, 0.0)
+
+    def tally(
+        self, ratio: Float[Tensor, " N"], spoken: Float[Tensor, " N"]
+    ) -> Float64[Tensor, " 4"]:
+        """Sums over the states where the term speaks: states, those beyond the cap, ratios, weights.
+
+        What the cap takes away is its bias: 1 - weights / ratios, by mass.
+
+        >>> ratios = torch.tensor([0.5, 1.0, 6.5, 9.0])
+        >>> Importance(cap=2.0).tally(ratios, torch.tensor([1.0, 1.0, 1.0, 0.0])).tolist()
+        [3.0, 1.0, 8.0, 3.5]
+        """
+        kept = ratio[spoken != 0].double()
+        beyond = (kept > self.cap).sum()
+        parts = (beyond.new_tensor(len(kept)), beyond, kept.sum(), self.bounded(kept).sum())
+        return torch.stack([part.double() for part in parts])

@@ -78,8 +78,8 @@ class Continuation:
 
     @property
     def sampling(self) -> Sampling:
-        """The transform that a supervised root is drawn under, as its branch is."""
-        return Sampling(self.temperature)
+        """The transform that its rows state: the branch's, and a supervised root's, which is the same."""
+        return Sampling(self.teacher_temperature)
 
     def __call__(
         self, prompts: Sequence[Prompt], *, student: Policy, seed: int, progress: float = 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from statewise.arms import Arm, Stream, Term, bind
 from statewise.arms.pairing import gives
 from statewise.data import Prompts
 from statewise.errors import DataError
-from statewise.gradient import Rollout, state_factors
+from statewise.gradient import Rollout, logprobs_at, state_factors
 from statewise.policy import LIVE, Ema, Policy, PolicyRef
 from statewise.seeding import seed_for
 from statewise.signals import Advantages
@@ -126,6 +126,8 @@ def _advantages(
         if row.supervised_tokens:
             # One row at a time: a signal may run a teacher, and its rows are as long as they are.
             states = gather_states([row], device=student.device)
+            if "logprobs" in getattr(term.supervision, "reads", ()):
+                states = replace(states, logprobs=logprobs_at(student, states))
             with torch.no_grad():
                 signal = term.supervision.signal(states, labels.select([i]))
             if isinstance(signal, Advantages):

@@ -21,16 +21,24 @@ from statewise.trajectory import States, Trajectory
 
 @dataclass(frozen=True)
 class TeacherLogRatio:
-    """`A_t = sum_{k >= t} discount^(k - t) clip(log pi_T(a_k|s_k) - log pi_behaviour(a_k|s_k))`, nats.
+    """`A_t = sum_{k >= t} discount^(k - t) clip(log pi_T(a_k|s_k) - log pi(a_k|s_k))`, nats, pi the student now.
 
-    Both log-probs are under the sampling temperature. At discount 0 this is sampled on-policy
-    distillation: unclipped, its expected policy gradient is that of per-state
-    `kl(student||teacher)` with visitation held fixed, from one token in place of V (so with more
-    variance). At discount 1 it is the gradient of the *sequence* KL, future states included.
-    `clip` bounds each log-ratio to [-clip, clip]; it biases, and it keeps one token from being the
-    whole update.
+    Both log-probs are under the sampling temperature, and the student's is a constant: that of the
+    policy whose gradient is taken. It is not the behaviour's, nor the old policy's of a rollout that
+    serves several updates. Who sampled belongs in the weight of the state, `pi / behaviour`: the
+    objective's own ratio (`clipped_surrogate`) from the start of a rollout's updates, `Term.importance`
+    for stale rows. Then, unclipped, the expected policy gradient is exactly
 
-    Raises DataError where a token's behaviour log-prob is unknown: nobody sampled it.
+        discount 0  that of per-state `kl(student||teacher)` at the states that were visited, from one
+                    token in place of V (so with more variance); weights by token suffice
+        discount 1  that of the *sequence* KL, future states included; stale rows need weights by sequence
+
+    at every update, and 0 where student and teacher are equal, whoever sampled and with what weight.
+    Between 0 and 1 it is neither. `clip` bounds each log-ratio to [-clip, clip]; it biases, and it keeps
+    one token from being the whole update.
+
+    Raises DataError where a token's behaviour log-prob is unknown (nobody sampled it: there is no policy
+    gradient) and where `states.logprobs` was not filled in.
 
     >>> from statewise.policy import PolicyRef
     >>> TeacherLogRatio(PolicyRef("mild"), clip=0.0)
@@ -39,6 +47,7 @@ class TeacherLogRatio:
     """
 
     kind: ClassVar[str] = "teacher_log_ratio"
+    reads: ClassVar[tuple[str, ...]] = ("logprobs",)
     teacher: PolicyLike
     clip: Positive | None = None
     discount: Share = 0.0
@@ -61,11 +70,17 @@ class TeacherLogRatio:
         spoken = states.weights != 0
         if unknown := int((states.behaviour_logprobs.isnan() & spoken).sum()):
             raise DataError(
-                f"teacher_log_ratio compares with the log-prob that a token was sampled with; {unknown} of "
-                f"{int(spoken.sum())} states have none: use a source that samples, or teacher_distribution"
+                f"teacher_log_ratio is a policy gradient of tokens that were sampled; {unknown} of "
+                f"{int(spoken.sum())} states have no behaviour log-prob: use a source that samples, or "
+                "teacher_distribution"
+            )
+        if unknown := int((states.logprobs.isnan() & spoken).sum()):
+            raise DataError(
+                f"teacher_log_ratio compares with the student's own log-prob; {unknown} of "
+                f"{int(spoken.sum())} states have none: fill in `states.logprobs`, as accumulate_gradient does"
             )
         told = read_teacher(self.teacher, states, labels)
-        gaps = told.of_actions(states.action_ids, states.temperature) - states.behaviour_logprobs
+        gaps = told.of_actions(states.action_ids, states.temperature) - states.logprobs
         gaps = torch.where(spoken, gaps, 0.0)
         if self.clip is not None:
             gaps = gaps.clamp(-self.clip, self.clip)
