@@ -28,6 +28,7 @@ from statewise.arms import (
     supervised,
     variants,
 )
+from statewise.arms.expected import LAWS, LEGEND, Law
 from statewise.data import JsonLines
 from statewise.objectives import Importance, Objective
 from statewise.policy import Ema, PolicyRef
@@ -65,6 +66,7 @@ WITHOUT_PAPER = {
     "pretraining": "= `sft`",
     "topk_opd": "= `opd`, with less memory",
     "sampled_opd": "none is known to us for discount 0",
+    "length_reward": "what a null divided by length comes to",
     "rl_with_opd": "a sum of `grpo` and `sampled_opd`",
     "with_rehearsal": "older than any that we could name",
     "with_retention_anchor": "= `with_anchor`, at other states",
@@ -257,6 +259,15 @@ def _whose(owners: Any) -> str:
     return _and(f"{owner}'s" for owner in owners)
 
 
+def cells(law: Law) -> tuple[str, str, str]:
+    """What a law says, by normaliser."""
+    return law.constant, law.sequence, law.token
+
+
+def code(text: str) -> str:
+    return f"`{text}`"
+
+
 # ---- the page -----------------------------------------------------------------------------------
 
 
@@ -264,6 +275,12 @@ def page() -> str:
     """The whole of docs/methods.md."""
     named = ", ".join(f"`{name}`" for name in (*SIZES, "teacher"))
     parts = [BEGIN.format(names=named), table(HEAD, [row(function) for function in methods()])]
+    laws = [
+        (f"`{law.kind}`" + (f": {law.settings}" if law.settings else ""), *map(code, cells(law)))
+        for law in LAWS
+    ]
+    parts.append(f"\n## What a policy gradient pulls towards\n\n{LEGEND}\n\n")
+    parts.append(table(("advantage", "`constant`", "`sequence`", "`token`"), laws))
     for title, union in AXES.items():
         kinds = [
             (f"`{kind.kind}`", f"`{kind.__name__}`", first_paragraph(kind))

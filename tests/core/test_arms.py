@@ -472,6 +472,7 @@ OPTIONS = {
     "anchored_grpo": GROUP,
     "rl_with_opd": GROUP | TAUGHT,
     "negative_advantage": WALK,
+    "length_reward": WALK,
     "sequence_kd": WALK | TAUGHT,
     "offline_kd": WALK | TAUGHT,
     "gkd": WALK | TAUGHT,
@@ -502,7 +503,8 @@ ROWS = {
     "reinforce": ("learner", "reward_baseline", "reinforce", "constant"),
     "anchored_grpo": ("learner", "group_advantage", "clipped_surrogate", "sequence"),
     "rl_with_opd": ("learner", "group_advantage", "clipped_surrogate", "sequence"),
-    "negative_advantage": ("learner", "constant_advantage", "clipped_surrogate", "sequence"),
+    "negative_advantage": ("learner", "constant_advantage", "clipped_surrogate", "constant"),
+    "length_reward": ("learner", "constant_advantage", "clipped_surrogate", "sequence"),
     "sequence_kd": ("teacher", "own_actions", "cross_entropy", "token"),
     "offline_kd": ("teacher", "teacher_distribution", "kl_teacher_student", "token"),
     "gkd": ("mixture", "teacher_distribution", "jsd", "token"),
@@ -551,6 +553,8 @@ def test_what_tells_two_methods_apart_that_share_their_kinds():
     assert term("topk_opd").supervision.top_k == 32
     assert term("self_distillation").supervision.teacher.name == LIVE
     assert term("negative_advantage").supervision.value == -1
+    assert term("negative_advantage").constant_tokens == 8
+    assert term("length_reward").supervision == term("negative_advantage").supervision
     reward, taught = METHODS["rl_with_opd"].streams[0].terms
     assert (reward.coefficient, taught.coefficient) == (1.0, 0.1)
     assert taught.supervision == TeacherLogRatio(MILD, clip=1.0)

@@ -34,6 +34,24 @@ MUTANTS = (
         (APART,),
     ),
     Mutant(
+        "normaliser",
+        "the null divides by a completion's length and rewards it",
+        RL,
+        'normaliser="constant",\n        constant_tokens=float(max_new_tokens),\n    )\n    return _on_policy(\n        name, prompts, budget, prompts_per_step, max_new_tokens, samples_per_prompt, term\n    )\n\n\ndef length_reward',
+        'normaliser="sequence",\n    )\n    return _on_policy(\n        name, prompts, budget, prompts_per_step, max_new_tokens, samples_per_prompt, term\n    )\n\n\ndef length_reward',
+        (
+            "core/test_advantages.py::test_the_null_pulls_nowhere_and_its_form_by_row_is_a_reward_for_length",
+        ),
+    ),
+    Mutant(
+        "normaliser",
+        "the control of the embedded study rewards length",
+        "studies/controls.yaml",
+        "            normaliser: constant\n            constant_tokens: 120",
+        "            normaliser: sequence",
+        ("study/test_spec.py::test_the_controls_are_held_against_the_pocket_studys_own_student",),
+    ),
+    Mutant(
         "group",
         "Dr.GRPO divides by the spread",
         RL,

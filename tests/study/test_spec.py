@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from statewise.arms import Arm, bind
+from statewise.arms import Arm, bind, negative_advantage
 from statewise.errors import ConfigError, PairingError
 from statewise.plain import to_plain
 from statewise.policy import PolicyRef
@@ -38,6 +38,15 @@ def test_the_controls_are_held_against_the_pocket_studys_own_student():
     rates = {arm.name: arm.budget.learning_rate for arm in (*pocket.arms, *controls.arms)}
     assert rates["kd_from_stress"] == rates["opd_from_stress"]
     assert rates["negative_advantage"] == rates["grpo"]
+    (walked,) = controls.arm("negative_advantage").streams
+    made = negative_advantage(
+        "negative_advantage",
+        walked.prompts,
+        controls.arm("negative_advantage").budget,
+        max_new_tokens=walked.source.max_new_tokens,
+        prompts_per_step=walked.prompts_per_step,
+    )
+    assert controls.arm("negative_advantage") == made, "the null is not the method of its name"
     union, kept, *parts = controls.claims
     assert [claim.primary for claim in controls.claims] == [True, True, False, False, False]
     three = ("interpolation", "kd_from_stress", "negative_advantage")

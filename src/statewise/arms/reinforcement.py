@@ -39,7 +39,9 @@ def grpo(
 ) -> Arm:
     """GRPO: learner states, group advantage of a reward, clipped surrogate (arXiv 2402.03300, eq. 3).
 
-    Without the KL term to a reference; add one as a second term, as `anchored_grpo` does.
+    Without the KL term to a reference; add one as a second term, as `anchored_grpo` does. Dividing each
+    completion by its own length adds a pull towards length, `-r grad E[1/T]` times a factor (see "What a
+    policy gradient pulls towards" in docs/methods.md); `dr_grpo` has none.
     """
     term = Term(GroupAdvantage(reward), ClippedSurrogate(clip, clip), normaliser="sequence")
     return _on_policy(
@@ -221,7 +223,39 @@ def negative_advantage(
     samples_per_prompt: int = 1,
     clip: float = 0.2,
 ) -> Arm:
-    """The null without teacher and reward: every sampled token is a little less likely (2608.31046)."""
+    """The null without teacher and reward: every sampled token is a little less likely (2608.31046).
+
+    Sums over tokens by one divisor, `max_new_tokens` as in Dr.GRPO: a rule, no number that was tried.
+    So its expected gradient is 0 while the policy has not moved since it sampled, and what it does is
+    chance and drift. Divided by the completion's own length it is a reward for length: `length_reward`.
+    """
+    term = Term(
+        ConstantAdvantage(-1.0),
+        ClippedSurrogate(clip, clip),
+        normaliser="constant",
+        constant_tokens=float(max_new_tokens),
+    )
+    return _on_policy(
+        name, prompts, budget, prompts_per_step, max_new_tokens, samples_per_prompt, term
+    )
+
+
+def length_reward(
+    name: str,
+    prompts: Data | Prompts,
+    budget: Budget,
+    *,
+    max_new_tokens: int,
+    prompts_per_step: int,
+    samples_per_prompt: int = 1,
+    clip: float = 0.2,
+) -> Arm:
+    """A reward for long completions: advantage -1 everywhere, divided by each completion's own length.
+
+    Its expected gradient raises `-E[1/T]`. It passes for a null and is none: where a base answers too
+    briefly it gains on the target without teacher and reward. Compare with it where a method divides
+    by length (GRPO), and with `negative_advantage` for the null.
+    """
     term = Term(ConstantAdvantage(-1.0), ClippedSurrogate(clip, clip), normaliser="sequence")
     return _on_policy(
         name, prompts, budget, prompts_per_step, max_new_tokens, samples_per_prompt, term

@@ -129,8 +129,10 @@ class RewardBaseline:
 class ConstantAdvantage:
     """The same advantage everywhere, from nobody: what a teacher or a reward must be better than.
 
-    Its expected gradient at the policy's own states is 0 while the policy has not moved since it
-    sampled; -1 then only spreads the policy by chance, and has matched teachers (arXiv 2608.31046).
+    At the policy's own states, while it has not moved since it sampled, the expected gradient is that of
+    `value E[1 / normaliser]`: 0 under `constant`, where -1 only spreads the policy by chance and has
+    matched teachers (arXiv 2608.31046); under `sequence` that of `value E[1/T]`, a reward for length where
+    the value is negative; under `token` the same, smaller by the number of rows.
 
     >>> from statewise.example import states
     >>> ConstantAdvantage().signal(states(1, 2), Labels.none(1)).values.tolist()
