@@ -147,8 +147,8 @@ MUTANTS = (
         "mask",
         "a signal is asked for where its term does not speak",
         HOME,
-        "replace(states, weights=factor), label",
-        "states, label",
+        "replace(_heard(states, factor), weights=factor), label",
+        "_heard(states, factor), label",
         ("core/test_gradient.py::test_gradient_and_loss_equal_the_loss_written_out",),
     ),
     Mutant(
