@@ -37,8 +37,9 @@ MUTANTS = (
         "normaliser",
         "the null divides by a completion's length and rewards it",
         RL,
-        'normaliser="constant",\n        constant_tokens=float(max_new_tokens),\n    )\n    return _on_policy(\n        name, prompts, budget, prompts_per_step, max_new_tokens, samples_per_prompt, term\n    )\n\n\ndef length_reward',
-        'normaliser="sequence",\n    )\n    return _on_policy(\n        name, prompts, budget, prompts_per_step, max_new_tokens, samples_per_prompt, term\n    )\n\n\ndef length_reward',
+        'ConstantAdvantage(-1.0),\n        ClippedSurrogate(clip, clip),\n        normaliser="constant",',
+        'ConstantAdvantage(-1.0), ClippedSurrogate(clip, clip), normaliser="sequence"\n'
+        '    ) if clip else Term(ConstantAdvantage(), ClippedSurrogate(), normaliser="constant",',
         (
             "core/test_advantages.py::test_the_null_pulls_nowhere_and_its_form_by_row_is_a_reward_for_length",
         ),
