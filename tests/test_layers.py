@@ -20,6 +20,7 @@ LAYERS = {
     "errors": 0,
     "names": 0,
     "sandbox": 0,
+    "streams": 0,
     "code": 0,
     "files": 0,
     "limits": 0,

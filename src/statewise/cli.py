@@ -16,10 +16,15 @@ from pathlib import Path
 
 from statewise import __version__
 from statewise.errors import StatewiseError
+from statewise.streams import with_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (0 done, 1 a check failed, 2 bad input)."""
+    return with_streams(lambda: _main(arguments))
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     # Telemetry and progress bars of libraries: off unless the user asked for them.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -330,6 +335,11 @@ def _place_options(parser: argparse.ArgumentParser, count: str) -> None:
     )
     parser.add_argument(
         "--base", metavar="MODEL", help="what policies are compared with (default: the run's base)"
+    )
+    parser.add_argument(
+        "--trust-code",
+        action="store_true",
+        help="of a run: run the Python code that its study names (kind: python); read it first",
     )
 
 

@@ -10,10 +10,15 @@ from string import Formatter
 from statewise.errors import ConfigError, DataError
 from statewise.files import found_word
 
+MAX_CHARACTERS = 4_000_000
+"""Longest text that a template may make of a record."""
+
 
 @dataclass(frozen=True)
 class Template:
-    r"""Two format strings over a record's keys.
+    r"""Two texts with places for a record's keys: `{question}`, and `{{` for a brace.
+
+    A place takes a key's text as it is: no parts of it, no widths, no conversions.
 
     The defaults are lm-evaluation-harness's zero-shot GSM8K prompt, so that training and
     evaluation read the same text. The completion begins with the space that joins it to the
@@ -59,10 +64,14 @@ class Template:
 
 
 def _fill(template: str, record: Mapping[str, object]) -> str:
-    texts = {}
-    for _, key, _, _ in Formatter().parse(template):
+    texts, length = {}, 0
+    for text, key, _, _ in Formatter().parse(template):
+        length += len(text)
         if key is not None and key in record:
             texts[key] = _text(key, record[key])
+            length += len(texts[key])
+    if length > MAX_CHARACTERS:
+        raise DataError(f"the template makes a text of more than {MAX_CHARACTERS:,} characters")
     try:
         return template.format_map(texts)
     except KeyError as error:

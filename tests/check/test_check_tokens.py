@@ -93,6 +93,22 @@ def test_a_chat_template_without_generation_markers_warns(
     assert ("{% endgeneration %}" in said.mend) == (status == "warn")
 
 
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{{ messages[0].content", "cannot be used: chat_template, line 1: "),
+        ("\n{{ raise_exception('no users') }}", "cannot be used: chat_template, line 2: no users"),
+        ("{{ cycler.__init__.__globals__.os.system('exit') }}", "line 1: 'cycler' is undefined"),
+        ("{{ 'a' * 10**10 }}", "longer than 4,000,000 characters"),
+    ],
+)
+def test_a_chat_template_is_tried_in_the_sandbox(one, report, line, copy_of, template, words):
+    base = copy_of("chat", "tokenizer_config.json", lambda c: c | {"chat_template": template})
+    said = line(report(one(supervised(), base=base)), "chat template")
+    assert said.status == "warn"
+    assert words in said.figure
+
+
 def test_masks_of_zeros_of_ones_and_over_the_prompt_fail(one):
     _, _, rollouts = opened(one(supervised()))
     assert masks(rollouts).status == "pass"

@@ -329,3 +329,19 @@ def test_values_with_braces_are_text_and_doubled_braces_are_braces():
 def test_a_template_that_is_none_is_refused_when_it_is_made(prompt, says):
     with pytest.raises(ConfigError, match=says):
         Template(prompt=prompt)
+
+
+@pytest.mark.parametrize(
+    "field", ["{q:10000000000}", "{q:>5}", "{q!r}", "{q!s:{a}}", "{q.real}", "{q[0]}", "{0}", "{}"]
+)
+@pytest.mark.parametrize("part", ["prompt", "completion"])
+def test_a_place_in_a_template_takes_a_keys_text_as_it_is_and_nothing_else(part, field):
+    with pytest.raises(ConfigError, match=f"template '{part}'"):
+        Template(**{part: f"Say {field}"})
+
+
+def test_a_template_cannot_make_a_text_that_fills_the_memory():
+    template = Template(prompt="{q}" * 100_000)
+    assert len(template.prompt_text({"q": "x" * 40})) == 4_000_000
+    with pytest.raises(DataError, match="more than 4,000,000 characters"):
+        template.prompt_text({"q": "x" * 1_000_000})

@@ -7,8 +7,8 @@ import hashlib
 import pytest
 from enumerable import A, prompt
 
-from statewise.code import load, seal, source_hash
-from statewise.errors import ConfigError, DataError
+from statewise.code import distrust, load, seal, source_hash
+from statewise.errors import ConfigError
 from statewise.plain import from_plain, to_plain
 from statewise.rewards import PythonReward, Reward
 from statewise.study.spec import read_study
@@ -37,7 +37,7 @@ def file(tmp_path):
 def test_a_reward_from_a_file_with_its_arguments(file):
     reward = PythonReward(f"{file}:shorter", {"per_character": 0.25})
     assert reward(prompt(A), "ab") == 0.5
-    with pytest.raises(DataError, match="gave nan"):
+    with pytest.raises(ConfigError, match=r"gave nan \(float\) .*\(mine\.py, line 8\)"):
         PythonReward(f"{file}:broken")(prompt(A), "ab")
 
 
@@ -103,3 +103,107 @@ def test_what_a_users_code_raises_names_the_function_its_file_and_line(tmp_path)
         ConfigError, match=r"wrong\.py:reward raised AttributeError: .*'answer'.*line 2"
     ):
         pay(prompt(A), "1")
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("x = 1\ndef f(:\n", r"could not be imported: SyntaxError: .* \(own\.py, line 2\)"),
+        (
+            "x = 1\nraise RuntimeError('no\\nway')\n",
+            r"imported: RuntimeError: no way \(own\.py, line 2\)",
+        ),
+        ("import sys\n\nsys.exit(0)\n", r"imported: SystemExit: 0 \(own\.py, line 3\)"),
+        ("raise SystemExit\n", r"imported: SystemExit \(own\.py, line 1\)"),
+        (
+            "\nimport not_there_at_all\n",
+            r"ModuleNotFoundError: .*not_there_at_all.* \(own\.py, line 2\)",
+        ),
+        (
+            "from . import sibling\n",
+            r"ImportError: attempted relative import .* \(own\.py, line 1\)",
+        ),
+        ("from statewise.rewards import gone\n", r"ImportError: .*gone.* \(own\.py, line 1\)"),
+        (b"\x7fELF\0\1\xff", r"could not be imported: \w+: .*\(own\.py"),
+        (b"x = '\xff'\n", r"could not be imported: SyntaxError: .*\(own\.py"),
+        ("(" * 5_000, r"could not be imported: \w+: .*\(own\.py"),
+        ("class Odd:\n    pass\nf = Odd()\n", r"no function 'f' in it"),
+    ],
+)
+def test_code_that_cannot_be_imported_is_one_line_with_its_file_and_line(tmp_path, source, says):
+    path = tmp_path / "own.py"
+    path.write_bytes(source if isinstance(source, bytes) else source.encode())
+    plain = {"reward": {"kind": "python", "function": f"{path}:f"}}
+    with pytest.raises(ConfigError, match=rf"^reward: .*{says}") as caught:
+        seal(plain, trust=True)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("import sys; sys.exit(3)", r"raised SystemExit: 3 \(own\.py, line 2\)"),
+        ("return 'high'", r"gave 'high' \(str\) for a completion of .* \(own\.py, line 1\)"),
+        ("return '1.0'", r"gave '1\.0' \(str\)"),
+        ("return None", r"gave None \(NoneType\)"),
+        ("return True", r"gave True \(bool\) .*; return a finite float there"),
+        ("return float('inf')", r"gave inf \(float\)"),
+        ("return 10**400", r"gave 1000.*\.\.\. \(int\)"),
+        ("import numpy; return numpy.ones(2)", r"gave array"),
+        ("return 1j", r"gave 1j \(complex\)"),
+        ("return (yield)", r"gave <generator"),
+        ("return f(prompt, completion)", r"raised RecursionError: .*\(own\.py, line 2\)"),
+    ],
+)
+def test_what_a_reward_gives_that_is_no_number_is_one_line(tmp_path, body, says):
+    path = tmp_path / "own.py"
+    path.write_text(f"def f(prompt, completion):\n    {body}\n")
+    with pytest.raises(ConfigError, match=says) as caught:
+        PythonReward(f"{path}:f")(prompt(A), "1")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given", ["1", "1.0", "numpy.float32(1)", "numpy.array(1.0)", "torch.tensor(1.0)"]
+)
+def test_numbers_as_python_numpy_and_torch_write_them_are_rewards(tmp_path, given):
+    path = tmp_path / "own.py"
+    path.write_text(f"import numpy, torch\ndef f(prompt, completion):\n    return {given}\n")
+    assert PythonReward(f"{path}:f")(prompt(A), "1") == 1.0
+
+
+def test_ctrl_c_in_a_users_code_is_the_users(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text("def f(prompt, completion):\n    raise KeyboardInterrupt\n")
+    with pytest.raises(KeyboardInterrupt):
+        PythonReward(f"{path}:f")(prompt(A), "1")
+
+
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [
+        (".own:f", "expected package.module:name"),
+        ("..own:f", "expected package.module:name"),
+        ("a b:f", "expected package.module:name"),
+        ("math.nothing:f", "math.nothing"),
+        ("__main__.x:f", "__main__"),
+        ("{folder}:f", "a folder, no source file"),
+        ("own.py\0:f", "expected package.module:name"),
+    ],
+)
+def test_places_that_hold_no_code_are_one_line(tmp_path, where, says):
+    (tmp_path / "own.py").mkdir()
+    with pytest.raises(ConfigError, match=says):
+        load(where.format(folder=tmp_path / "own.py"))
+
+
+def test_what_a_strangers_run_folder_names_is_not_run(file, monkeypatch):
+    monkeypatch.setattr("statewise.code._DISTRUSTED", set())
+    plain = {
+        "arms": [{"reward": {"kind": "python", "function": f"{file}:shorter", "sha256": None}}]
+    }
+    distrust(plain)
+    with pytest.raises(ConfigError, match=r"names; read it, then say --trust-code to run it"):
+        PythonReward(f"{file}:shorter")(prompt(A), "1")
+    assert not file.with_suffix(".ran").exists()
+    assert load("statewise.rewards:final_answer")("#### 7") == "7"

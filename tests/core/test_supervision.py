@@ -229,7 +229,9 @@ def not_a_number(prompt, completion, value):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_users_reward_that_is_no_number_is_a_fault_and_no_score(value):
     reward = PythonReward(f"{__file__}:not_a_number", {"value": value})
-    with pytest.raises(DataError, match=r"not_a_number gave (nan|inf) for a completion of 'p'"):
+    with pytest.raises(
+        ConfigError, match=r"not_a_number gave (nan|inf) \(float\) for a completion of 'p'"
+    ):
         reward(prompt(A), "a")
 
 
@@ -266,7 +268,7 @@ def test_a_users_token_reward_and_its_arguments():
     reward = PythonTokenReward(f"{__file__}:every_token", {"worth": 2.0})
     labels = ProcessReward(reward).label(rows)
     assert labels.per_token[0].tolist() == [0.0, 6.0, 6.0, 4.0]
-    with pytest.raises(DataError, match="3 finite numbers"):
+    with pytest.raises(ConfigError, match=r"every_token gave nan \(float\) for a token"):
         PythonTokenReward(f"{__file__}:every_token", {"worth": float("nan")})(rows[0])
 
 

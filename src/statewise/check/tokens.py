@@ -9,9 +9,10 @@ import numpy as np
 
 from statewise.check.line import Found, Line, Skip
 from statewise.check.subject import Fit, Subject, has, sampled, spoken_weights
-from statewise.errors import ModelError
+from statewise.errors import ConfigError, ModelError
 from statewise.gradient import Rollout, state_factors
 from statewise.policy import Policy
+from statewise.sandbox import render_chat
 from statewise.sources import Filtered, Mixture
 from statewise.study.models import check_same_encoding
 from statewise.trajectory import DATASET, Trajectory, role
@@ -70,6 +71,14 @@ def chat_template(subject: Subject, texts: Sequence[str]) -> Line:
             "pass", name, "none: the prompts are plain text", values={"markers": None, "used": None}
         )
     text = "\n".join(template.values()) if isinstance(template, dict) else str(template)
+    if fault := _chat_fault(tokenizer, template):
+        return Line(
+            "warn",
+            name,
+            f"cannot be used: {fault}",
+            "repair chat_template in the tokenizer's folder, or write the turns into prompts.template",
+            values={"markers": None, "used": None},
+        )
     marked = "{% generation" in text or "{%- generation" in text
     marks = [token for token in tokenizer.get_added_vocab() if token in text]
     used = not marks or any(mark in written for mark in marks for written in texts)
@@ -86,6 +95,24 @@ def chat_template(subject: Subject, texts: Sequence[str]) -> Line:
     if not used:
         mend += "; for a model tuned on chats, write its turns into prompts.template"
     return Line("warn", name, f"without {{% generation %}} markers; {prompts}", mend, values)
+
+
+def _chat_fault(tokenizer: Any, template: object) -> str | None:
+    """What is wrong with a chat template when it writes one question, None where nothing is."""
+    named = template if isinstance(template, dict) else {"default": template}
+    chat = [{"role": "user", "content": "1 + 1 = ?"}]
+    for name, text in named.items():
+        try:
+            render_chat(
+                str(text),
+                chat,
+                f"chat_template {name!r}" if isinstance(template, dict) else "chat_template",
+                add_generation_prompt=True,
+                **tokenizer.special_tokens_map,
+            )
+        except ConfigError as error:
+            return str(error)
+    return None
 
 
 def masks(rollouts: Sequence[Rollout]) -> Line:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from statewise.code import load
+from statewise.code import defined, load
 from statewise.errors import ConfigError
 from statewise.signals import Signal, Takes
 from statewise.trajectory import States
@@ -38,9 +38,13 @@ class PythonObjective:
         self, logits: Float[Tensor, "N V"], states: States, signal: Signal
     ) -> Float[Tensor, " N"]:
         values = load(self.function, self.sha256)(logits, states, signal, **self.arguments)
-        if not isinstance(values, Tensor) or values.shape != (len(states),):
-            found = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        right = isinstance(values, Tensor) and values.is_floating_point()
+        if not right or values.shape != (len(states),):
+            found = type(values).__name__
+            if isinstance(values, Tensor):
+                found = f"{tuple(values.shape)} of {values.dtype}"
             raise ConfigError(
-                f"{self.function} must return one loss a state, a tensor of ({len(states)},), found {found}"
+                f"{self.function} must return one loss a state, a tensor of ({len(states)},) of floats, found "
+                f"{found}{defined(self.function)}"
             )
         return values

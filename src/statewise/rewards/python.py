@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float32
 
-from statewise.code import load
-from statewise.errors import DataError
+from statewise.code import defined, faults_of, load, number_of
+from statewise.errors import ConfigError
 from statewise.trajectory import Prompt, Trajectory
 
 
 @dataclass(frozen=True)
 class PythonReward:
-    """`function(prompt, completion, **arguments) -> float`. Raises DataError for nan and infinity."""
+    """`function(prompt, completion, **arguments) -> float`. Raises ConfigError for what is no finite number."""
 
     kind: ClassVar[str] = "python"
     function: str
@@ -24,17 +23,15 @@ class PythonReward:
     sha256: str | None = None
 
     def __call__(self, prompt: Prompt, completion: str) -> float:
-        value = float(load(self.function, self.sha256)(prompt, completion, **self.arguments))
-        if not math.isfinite(value):
-            raise DataError(f"{self.function} gave {value} for a completion of {prompt.id!r}")
-        return value
+        found = load(self.function, self.sha256)(prompt, completion, **self.arguments)
+        return number_of(self.function, found, f"a completion of {prompt.id!r}")
 
 
 @dataclass(frozen=True)
 class PythonTokenReward:
     """`function(trajectory, **arguments) -> one float a completion token`, the stop token included.
 
-    Raises DataError for another number of them, for nan and for infinity.
+    Raises ConfigError for another number of them, and for what is no finite number.
     """
 
     kind: ClassVar[str] = "python"
@@ -44,11 +41,15 @@ class PythonTokenReward:
 
     def __call__(self, trajectory: Trajectory) -> Float32[np.ndarray, " L"]:
         found = load(self.function, self.sha256)(trajectory, **self.arguments)
-        values = np.asarray(found, dtype=np.float32)
-        tokens = len(trajectory.completion_ids)
-        if values.shape != (tokens,) or not np.isfinite(values).all():
-            raise DataError(
-                f"{self.function} must give {tokens} finite numbers, one a token, for the completion of "
-                f"{trajectory.prompt.id!r}; found shape {values.shape}"
+        tokens, where = (
+            len(trajectory.completion_ids),
+            f"the completion of {trajectory.prompt.id!r}",
+        )
+        with faults_of(self.function, "gave what is no list of numbers:"):
+            values = [number_of(self.function, value, f"a token of {where}") for value in found]
+        if len(values) != tokens:
+            raise ConfigError(
+                f"{self.function} must give {tokens} finite numbers, one a token, for {where}; found "
+                f"{len(values)}{defined(self.function)}"
             )
-        return values
+        return np.array(values, np.float32)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from statewise.code import load
+from statewise.code import defined, load
 from statewise.errors import ConfigError, at_least_one
 from statewise.limits import Samples, Tokens
 from statewise.policy import Policy, PolicyLike
@@ -63,9 +63,12 @@ class PythonSource:
         function = load(self.function, self.sha256)
         rows = function(prompts, student=student, seed=seed, progress=progress, **extra)
         wanted = len(prompts) * self.samples_per_prompt
-        if not all(isinstance(row, Trajectory) for row in rows) or len(rows) != wanted:
+        listed = isinstance(rows, list | tuple)
+        if not listed or not all(isinstance(r, Trajectory) for r in rows) or len(rows) != wanted:
+            found = f"{len(rows)} items" if listed else type(rows).__name__
             raise ConfigError(
-                f"{self.function} must return {self.samples_per_prompt} trajectories a prompt, {wanted} in all"
+                f"{self.function} must return a list of {self.samples_per_prompt} trajectories a prompt, "
+                f"{wanted} in all, found {found}{defined(self.function)}"
             )
         for row in rows:
             self._check(row)

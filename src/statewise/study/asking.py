@@ -34,7 +34,9 @@ ROWS = pa.schema(
 
 def places_of(options: Namespace) -> Places:
     """The policies that both commands name."""
-    places = find_policies(options.places, arms=options.arm, seed=options.seed)
+    places = find_policies(
+        options.places, arms=options.arm, seed=options.seed, trust_code=options.trust_code
+    )
     if options.base is None:
         return places
     return replace(places, base=world_base() if options.base == WORLD_BASE else options.base)

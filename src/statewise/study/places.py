@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from statewise.code import distrust
 from statewise.errors import ConfigError, RunError, nearest
 from statewise.plain import from_plain
 from statewise.policy import MODEL_FILES, Policy
@@ -39,13 +40,18 @@ class Places:
 
 
 def find_policies(
-    places: Sequence[str], *, arms: Sequence[str] = (), seed: int | None = None
+    places: Sequence[str],
+    *,
+    arms: Sequence[str] = (),
+    seed: int | None = None,
+    trust_code: bool = False,
 ) -> Places:
     """Resolve what a command line names; nothing is loaded.
 
     A place is a run folder (every arm and null of `seed` that is there, or those of `arms` and what
     teaches them), a directory or hub name, `world` for the embedded base, or any of the last two as
     `NAME=PLACE`.
+    Code that a run's study names is never run without `trust_code`: what needs it is refused then.
     Raises RunError where a run has nothing to show, ConfigError for a name that is taken or unknown.
     """
     if not places:
@@ -66,7 +72,10 @@ def find_policies(
                 raise ConfigError(
                     f"{place} is a second run; give one run, and policies by NAME=PLACE"
                 )
-            run = from_plain(Study, load_yaml(Path(place) / "study.yaml")), RunFolder(Path(place))
+            plain = load_yaml(Path(place) / "study.yaml")
+            if not trust_code:
+                distrust(plain)
+            run = from_plain(Study, plain), RunFolder(Path(place))
             trained = _trained(*run, arms, seed)
             brought = frozenset(trained).difference(arms) if arms else brought
             for name, location in trained.items():

@@ -17,6 +17,7 @@ from statewise.code import seal
 from statewise.errors import ConfigError, StatewiseError, at_least_one, nearest
 from statewise.evaluate import Task
 from statewise.limits import MOST_SEEDS, Number, Seed, Steps, Within, check_range
+from statewise.names import FOLDER, LABEL, check_distinct, check_name
 from statewise.plain import differences, from_plain, override, to_plain
 from statewise.policy import LIVE, PolicyRef
 from statewise.probes import Drift
@@ -97,16 +98,14 @@ class Study:
 
     def __post_init__(self) -> None:
         names = self.names
+        self._check_names()
         for name in names:
             if name in (BASE, LIVE) or names.count(name) > 1:
                 raise ConfigError(
                     f"arm name {name!r} is taken; names are unique, {BASE!r} is the base and {LIVE!r} the "
                     "policy in training"
                 )
-            if not name.replace("_", "").replace("-", "").isalnum():
-                raise ConfigError(
-                    f"arm name {name!r} becomes a folder: letters, digits, - and _ only"
-                )
+        check_distinct((BASE, LIVE, *names), "arm names")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"seeds must be given and distinct, found {list(self.seeds)}")
         if len(self.seeds) > MOST_SEEDS:
@@ -117,6 +116,7 @@ class Study:
         keys = [task.key for task in self.tasks]
         if doubled := sorted({key for key in keys if keys.count(key) > 1}):
             raise ConfigError(f"tasks listed twice: {', '.join(doubled)}; give each its own label")
+        check_distinct(keys, "tasks")
         at_least_one(self, "checkpoint_every_steps")
         self._check_controls()
         self.order()
@@ -227,6 +227,14 @@ class Study:
             raise ConfigError(
                 f"circular teachers: {' -> '.join(error.args[1])}; an arm cannot wait for itself"
             ) from None
+
+    def _check_names(self) -> None:
+        check_name(self.name, "study name", FOLDER)
+        for name in self.names:
+            check_name(name, "arm name")
+        for claim in self.claims:
+            check_name(claim.name, "claim name", LABEL)
+        check_distinct((claim.name for claim in self.claims), "claims")
 
     def _check_controls(self) -> None:
         names = [arm.name for arm in self.arms]
