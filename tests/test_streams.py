@@ -55,11 +55,14 @@ def test_whoever_reads_one_line_and_goes_ends_it_quietly():
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
-@pytest.mark.parametrize("program", [[sys.executable, "-c", LOUD], [*COMMAND, "env"]])
-def test_a_full_output_is_one_line(program):
+def test_a_full_output_is_one_line():
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
-            program, stdout=full, stderr=subprocess.PIPE, env=environment(), check=False
+            [sys.executable, "-c", LOUD],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            check=False,
         )
     assert done.returncode == 2
     assert done.stderr.decode().splitlines() == [
@@ -69,7 +72,7 @@ def test_a_full_output_is_one_line(program):
 
 def test_a_command_that_is_started_without_outputs_runs():
     done = subprocess.run(
-        ["/bin/sh", "-c", '"$@" >&- 2>&-', "sh", *COMMAND, "env"],
+        ["/bin/sh", "-c", '"$@" >&- 2>&-', "sh", *COMMAND, "--version"],
         env=environment(),
         check=False,
     )

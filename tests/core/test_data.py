@@ -341,7 +341,7 @@ def test_a_place_in_a_template_takes_a_keys_text_as_it_is_and_nothing_else(part,
 
 
 def test_a_template_cannot_make_a_text_that_fills_the_memory():
-    template = Template(prompt="{q}" * 100_000)
-    assert len(template.prompt_text({"q": "x" * 40})) == 4_000_000
+    template = Template(prompt="{q}" * 100)
+    assert len(template.prompt_text({"q": "x" * 40_000})) == 4_000_000
     with pytest.raises(DataError, match="more than 4,000,000 characters"):
-        template.prompt_text({"q": "x" * 1_000_000})
+        template.prompt_text({"q": "x" * 40_001})
