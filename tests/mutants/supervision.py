@@ -267,9 +267,9 @@ MUTANTS = (
     Mutant(
         "fault as score",
         "a user's reward of nan is a score",
-        "rewards/python.py",
-        "if not math.isfinite(value):",
-        "if value is None:",
+        "code.py",
+        "if not number or not -sys.float_info.max <= value <= sys.float_info.max:",
+        "if not number:",
         (
             "core/test_supervision.py::test_a_users_reward_that_is_no_number_is_a_fault_and_no_score",
         ),
