@@ -264,6 +264,13 @@ def _write_rest(where: Path, arm: str, rng: np.random.Generator) -> None:
             }
             for s, v in enumerate(loss)
         ]
+        if arm == "grpo":
+            noise = np.random.default_rng(11).normal(0, 0.04, (2, STEPS))
+            paid = 0.35 + 0.2 * (1 - np.exp(-np.arange(STEPS) / 60)) + noise[0]
+            dull = np.clip(0.1 + np.arange(STEPS) / 1000 + noise[1], 0, 1)
+            for row, reward, silent in zip(rows, paid, dull, strict=True):
+                row |= {"reward_mean": round(float(reward), 4)}
+                row |= {"silent_group_share": round(float(silent), 4)}
         (where / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
         dev = []
         for step in range(0, STEPS + 1, 20):

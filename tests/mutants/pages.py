@@ -3,6 +3,7 @@
 from tests.mutants.mutant import Mutant
 
 SERVE = "report/test_serve.py"
+TRAINING = "report/test_training.py"
 
 MUTANTS = (
     Mutant(
@@ -44,5 +45,37 @@ MUTANTS = (
         'return {"error": _fault(error)}',
         "raise",
         (f"{SERVE}::test_a_broken_run_is_shown_beside_the_others",),
+    ),
+    Mutant(
+        "page",
+        "rewards of several streams have no curve",
+        "report/material.py",
+        'if (figure := key.rsplit(".", 1)[-1]) in paid:',
+        "if (figure := key) in paid:",
+        (f"{TRAINING}::test_each_reward_has_a_curve_under_its_name",),
+    ),
+    Mutant(
+        "page",
+        "the loss of a surrogate is shown as if it measured progress",
+        "report/training.py",
+        "remarks=dict.fromkeys(surrogates, NO_PROGRESS)",
+        "remarks={}",
+        (f"{TRAINING}::test_a_surrogate_says_beside_its_curve_that_it_measures_nothing",),
+    ),
+    Mutant(
+        "page",
+        "all notes stand before the verdicts",
+        "report/markdown.py",
+        "{plain(results.notes[0])}",
+        "{plain(' '.join(results.notes))}",
+        (f"{TRAINING}::test_notes_are_one_line_before_what_came_out",),
+    ),
+    Mutant(
+        "page",
+        "a figure has no legend",
+        "report/legends.py",
+        '_legend(figure, keys, width, "outside upper left")',
+        "pass",
+        (f"{TRAINING}::test_legends_are_drawn",),
     ),
 )

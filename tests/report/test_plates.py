@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from statewise.report import curves, signals, states, walks
+from statewise.report import signals, states, training, walks
 from statewise.report.curves import _mean_curve
 from statewise.report.material import Material
 from statewise.stats import Estimate
@@ -60,10 +60,10 @@ def test_a_curve_says_which_step_is_measured(whole: Any) -> None:
         drawn = "".join(panel.svg for panel in plate.panels)
         assert "stress_early, seed 1: measured at step 60" in drawn
         assert "stress_sft, seed 1: measured" not in drawn
-        assert "Triangle: the step whose weights are measured" in plate.caption
-    plain = curves.loss(Material(whole.material.results, {}))
+        assert "the weights that are measured" in plate.strip[0].svg
+    plain = training.loss(Material(whole.material.results, {}))
     assert plain is not None
-    assert "Triangle" not in plain.caption
+    assert "the weights that are measured" not in plain.strip[0].svg
 
 
 def test_a_splice_names_the_student_by_its_teacher_and_not_by_the_order_of_the_file() -> None:
@@ -71,13 +71,13 @@ def test_a_splice_names_the_student_by_its_teacher_and_not_by_the_order_of_the_f
     pairs = [f"{a}>{b}" for a in ("base", "s", "t") for b in ("base", "s", "t")]
     spliced = [number("splice", p, "score", 0.5, reference="", sample="", at="8") for p in pairs]
     told = number("fidelity", "s", "entropy", 0.5, reference="t", at="0-3")
-    found = walks.splice(results(BASE, arm("s"), arm("t"), probes=(*spliced, told)))
+    found = walks.splice(Material(results(BASE, arm("s"), arm("t"), probes=(*spliced, told)), {}))
     assert found is not None
     (panel,) = found.panels
     assert "s · 8 tokens" in panel.svg
     places = [panel.svg.index(f">{name}<") for name in ("base", "teacher", "student")]
     assert places == sorted(places)
-    unknown = walks.splice(results(BASE, arm("s"), arm("t"), probes=tuple(spliced)))
+    unknown = walks.splice(Material(results(BASE, arm("s"), arm("t"), probes=tuple(spliced)), {}))
     assert unknown is not None
     assert "student" not in unknown.panels[0].svg
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from statewise.report import svg
+from statewise.report.legends import GUIDE, Key
 from statewise.report.material import Material
-from statewise.report.plates import Plate, looks
+from statewise.report.plates import Plate, arm_keys, looks, strips
 from statewise.stats import seed_mean
 from statewise.study.rows import Curve, Results
 from statewise.words import interval_words, number
@@ -21,72 +23,27 @@ PROBE_PANELS = 12
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """How a set of panels is drawn: one scale for all (`shared`), a guide (`level`), digits in its table."""
+    """How a set of panels is drawn.
+
+    `axes` names what is drawn upwards, by arm and quantity. Panels of one such name share a scale and show each
+    other in grey where `shared`. `level` is a guide and `level_name` what it is; `remarks` are written into the
+    panels of an arm; `limits` are those of every panel.
+    """
 
     name: str
     title: str
     caption: str
     shared: bool
     level: float | None = None
+    level_name: str = ""
     digits: int = 3
+    axes: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    remarks: Mapping[str, str] = field(default_factory=dict)
+    limits: tuple[float, float] | None = None
 
 
-BAND = (
-    "Thin lines are seeds, the thick line their mean, the band its 95 % t interval over seeds at each "
-    "step (none where there is one seed, or where all agree)."
-)
-CHOSEN = " Triangle: the step whose weights are measured, where a matched budget chose it."
-
-
-def learning(material: Material) -> Plate | None:
-    """Target score on the dev split over training, one panel an arm, the other arms behind."""
-    results = material.results
-    target = next((task for task in results.tasks if task.role == "target"), None)
-    if target is None:
-        return None
-    measured = [curve.quantity for curve in results.curves if curve.quantity != "loss"]
-    quantity = target.name if target.name in measured else next(iter(measured), "")
-    base = next((arm for arm in results.arms if arm.seeds and not arm.trained), None)
-    score = base.score(target.name) if base else None
-    level = score.quantity.estimate.value if score else None
-    guide = " Dashed: the base's test score." if level is not None else ""
-    curves = [c for c in results.curves if c.quantity == quantity]
-    drawing = Drawing(
-        "learning",
-        f"{target.name} on the dev split while training",
-        f"One panel an arm; grey behind it, the others. {BAND} Dev items are few, so a single point "
-        f"is rough.{guide} n = {_items(curves)}{_seeds(results)}.",
-        shared=True,
-        level=level,
-    )
-    return _panels(material, curves, drawing)
-
-
-def loss(material: Material) -> Plate | None:
-    """Training loss, one panel an arm on its own scale."""
-    drawing = Drawing(
-        "loss",
-        "Training loss",
-        "Each arm on its own scale: a cross-entropy, a divergence and a policy-gradient surrogate "
-        f"are not comparable with each other. {BAND} Long runs are averaged over equal runs of steps. "
-        f"n = {_seeds(material.results)}.",
-        shared=False,
-    )
-    curves = [c for c in material.results.curves if c.quantity == "loss"]
-    return _panels(material, curves, drawing)
-
-
-def lengths(material: Material) -> Plate | None:
-    """Mean length of the trained completions over training."""
-    drawing = Drawing(
-        "lengths",
-        "Length of the completions trained on",
-        "Tokens of a completion, mean over the rows of a step: the dataset's own where an arm trains on "
-        f"demonstrations, sampled ones elsewhere. {BAND} n = {_seeds(material.results)}.",
-        shared=True,
-        digits=1,
-    )
-    return _panels(material, material.lengths, drawing)
+BAND = "The interval over seeds is a t interval at each step: none where there is one seed, or where all agree."
+MEASURED = Key("the weights that are measured", svg.INK, "v", filled=False)
 
 
 def while_training(material: Material) -> Plate | None:
@@ -123,14 +80,22 @@ def while_training(material: Material) -> Plate | None:
         "during",
         "Probes while training",
         "One panel a number of a probe (probe, measure, states, where), one line an arm in its colour and "
-        "marker; the band is the 95 % t interval over seeds (none where there is one seed, or where all "
-        f"agree).{CHOSEN if marked else ''} n = {_seeds(results)}.{more}",
+        "marker; the interval over seeds is a t interval (none where there is one seed, or where all "
+        f"agree). n = {seeds_of(results)}.{more}",
         ("arm", "measure", "first", "last", "last, 95 % over seeds", "seeds"),
         tuple(rows),
         group="arms",
         panels=tuple(panels),
         large=True,
-        legend=tuple(dict.fromkeys(arm for arm, *_ in rows)),
+        strip=strips(
+            [
+                *arm_keys(results, list(dict.fromkeys(arm for arm, *_ in rows))),
+                Key("95 % interval over seeds", alpha=0.25, band=True),
+                *([MEASURED] if marked else []),
+            ],
+            "during",
+            "Probes while training",
+        ),
     )
 
 
@@ -145,54 +110,123 @@ def _words(name: str) -> str:
     return f"{probe} {measure}: {place}" if place else name
 
 
-def _panels(material: Material, curves: Sequence[Curve], drawing: Drawing) -> Plate | None:
+def panels_of(material: Material, curves: Sequence[Curve], drawing: Drawing) -> Plate | None:
+    """A panel for each arm and quantity, in the order of the study; None without curves."""
     results = material.results
-    by_arm: dict[str, list[Curve]] = {}
-    for curve in curves:
-        by_arm.setdefault(curve.arm, []).append(curve)
-    arms = [arm for arm in results.arms if arm.trained and arm.name in by_arm]
-    if not arms:
+    order = [arm.name for arm in results.arms if arm.trained]
+    lines: dict[tuple[str, str], list[Curve]] = {}
+    for curve in sorted((c for c in curves if c.arm in order), key=lambda c: order.index(c.arm)):
+        lines.setdefault((curve.arm, curve.quantity), []).append(curve)
+    if not lines:
         return None
-    means = {arm.name: _mean_curve(by_arm[arm.name]) for arm in arms}
-    every = [v for arm in arms for curve in by_arm[arm.name] for v in curve.values]
-    every += [drawing.level] if drawing.level is not None else []
-    room = 0.06 * (max(every) - min(every)) or 0.5
-    limits = (min(every) - room, max(every) + room)
-    look, panels, rows, marked = looks(results), [], [], False
-    for arm in arms:
+    means = {line: _mean_curve(found) for line, found in lines.items()}
+    look, panels, rows, marked, keys = looks(results), [], [], False, list[Key]()
+    for line, found in lines.items():
+        arm, quantity = line
+        axis = drawing.axes.get(line, "")
+        peers = [other for other in lines if drawing.axes.get(other, "") == axis]
         figure, axes = svg.canvas(*PANEL)
-        colour = look[arm.name].colour
+        colour = look[arm].colour
         if drawing.shared:
-            for other in arms:
-                if other is not arm:
-                    axes.plot(*means[other.name][:2], color=svg.RULE, lw=1.1, zorder=1)
-            axes.set_ylim(*limits)
+            for other in peers:
+                if other != line:
+                    axes.plot(*means[other][:2], color=svg.RULE, lw=1.1, zorder=1)
+            axes.set_ylim(*drawing.limits or _limits(lines, peers, drawing.level))
         if drawing.level is not None:
-            axes.axhline(drawing.level, color=svg.MUTED, lw=0.9, ls=(0, (4, 3)), zorder=2)
-        steps, mean, low, high = means[arm.name]
+            axes.axhline(drawing.level, color=svg.MUTED, lw=0.9, ls=GUIDE, zorder=2)
+        steps, mean, low, high = means[line]
         axes.fill_between(steps, low, high, color=colour, alpha=0.16, lw=0, zorder=3)
         if not drawing.shared:  # a wide interval of few seeds must not flatten the curve itself
-            mine = [v for curve in by_arm[arm.name] for v in curve.values]
+            mine = [v for curve in found for v in curve.values]
             edge = 0.1 * (max(mine) - min(mine)) or 0.5
             axes.set_ylim(min(mine) - edge, max(mine) + edge)
-        for curve in by_arm[arm.name]:
+        for curve in found:
             axes.plot(curve.steps, curve.values, color=colour, lw=0.7, alpha=0.55, zorder=4)
-        line = axes.plot(steps, mean, color=colour, lw=2.2, zorder=5)
-        seeds = [curve.values[-1] for curve in by_arm[arm.name]]
+        drawn = axes.plot(steps, mean, color=colour, lw=2.2, zorder=5)
+        seeds = [curve.values[-1] for curve in found]
         last = seed_mean(seeds)
         first, final = number(mean[0], drawing.digits), number(last.value, drawing.digits)
         text = f"{first} → {final} over {steps[-1]:g} steps, {_count(len(seeds), 'seed')}"
-        svg.label(line, f"{arm.name}: {text}")
-        marked |= _mark_chosen(axes, by_arm[arm.name], material.chosen.get(arm.name, {}))
-        axes.set_title(arm.name, loc="left", color=colour, fontsize=11, fontweight="bold")
+        stream = re.match(r"stream(\d+)\.", quantity)
+        name = f"{arm} · stream {stream[1]}" if stream else arm
+        svg.label(drawn, f"{name}: {text}")
+        marked |= _mark_chosen(axes, found, material.chosen.get(arm, {}))
+        axes.set_title(name, loc="left", color=colour, fontsize=11, fontweight="bold")
         axes.set_xlabel("step")
+        axes.set_ylabel(_short(axis), fontsize=9)
         axes.locator_params(nbins=4)
-        title = f"{drawing.title}: {arm.name}"
-        panels.append(svg.themed(figure, f"{drawing.name}-{arm.name}", title))
-        rows.append((arm.name, first, final, interval_words(last, drawing.digits), str(len(seeds))))
-    head = ("arm", "first", "last", "last, 95 % over seeds", "seeds")
-    name, title, caption = drawing.name, drawing.title, drawing.caption + (CHOSEN if marked else "")
-    return Plate(name, title, caption, head, tuple(rows), group="arms", panels=tuple(panels))
+        if arm in drawing.remarks:
+            _remark(axes, drawing.remarks[arm])
+        panels.append(
+            svg.themed(figure, f"{drawing.name}-{len(panels)}", f"{drawing.title}: {name}")
+        )
+        what = (axis,) if drawing.axes else ()
+        rows.append(
+            (name, *what, first, final, interval_words(last, drawing.digits), str(len(seeds)))
+        )
+        keys += _keys(drawing, several=len(seeds) > 1, others=drawing.shared and len(peers) > 1)
+    keys += [MEASURED] if marked else []
+    what = ("what",) if drawing.axes else ()
+    head = ("arm", *what, "first", "last", "last, 95 % over seeds", "seeds")
+    return Plate(
+        drawing.name,
+        drawing.title,
+        drawing.caption,
+        head,
+        tuple(rows),
+        group="arms",
+        panels=tuple(panels),
+        strip=strips(tuple(dict.fromkeys(keys)), drawing.name, drawing.title),
+    )
+
+
+def _keys(drawing: Drawing, *, several: bool, others: bool) -> list[Key]:
+    """What stands in a panel."""
+    found = [Key("mean over seeds" if several else "the one seed", line="-", width=2.2)]
+    if several:
+        found += [Key("a seed", line="-", width=0.8, alpha=0.7)]
+        found += [Key("95 % interval over seeds", alpha=0.25, band=True)]
+    if others:
+        found.append(Key("the other arms", svg.RULE, line="-", width=1.4))
+    if drawing.level is not None:
+        found.append(Key(drawing.level_name, line=GUIDE, width=0.9))
+    return found
+
+
+def _limits(
+    lines: Mapping[tuple[str, str], Sequence[Curve]],
+    peers: Sequence[tuple[str, str]],
+    level: float | None,
+) -> tuple[float, float]:
+    """One scale for panels that show the same thing."""
+    every = [v for line in peers for curve in lines[line] for v in curve.values]
+    every += [level] if level is not None else []
+    room = 0.06 * (max(every) - min(every)) or 0.5
+    return min(every) - room, max(every) + room
+
+
+def _short(name: str, most: int = 30) -> str:
+    """A name that fits beside a panel: of a function its end, which is what its author called it.
+
+    >>> _short("path/to/a/long/folder/rewards.py:partial_credit")
+    '…rewards.py:partial_credit'
+    """
+    return name if len(name) <= most else f"…{name.rsplit('/', 1)[-1][-most + 1 :]}"
+
+
+def _remark(axes: Axes, text: str) -> None:
+    ground = {"facecolor": svg.SURFACE, "edgecolor": "none", "alpha": 0.85, "pad": 1.5}
+    axes.text(
+        0.98,
+        0.95,
+        text,
+        transform=axes.transAxes,
+        ha="right",
+        va="top",
+        fontsize=9,
+        bbox=ground,
+        zorder=8,
+    )
 
 
 def _mark_chosen(axes: Axes, curves: Sequence[Curve], chosen: Mapping[int, int]) -> bool:
@@ -209,15 +243,6 @@ def _mark_chosen(axes: Axes, curves: Sequence[Curve], chosen: Mapping[int, int])
     return bool(there)
 
 
-def _items(curves: Sequence[Curve]) -> str:
-    """How many dev items stand behind each point, before the number of seeds."""
-    known = sorted({curve.n for curve in curves if curve.n is not None})
-    if not known:
-        return ""
-    least = "" if len(known) == 1 else f"{known[0]:,} to "
-    return f"{least}{known[-1]:,} dev item{'s' * (known[-1] != 1)}, "
-
-
 def _mean_curve(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Steps that every seed has; there the mean over seeds and its 95 % t interval (nan: none known)."""
     steps = sorted(set.intersection(*(set(curve.steps) for curve in curves)))
@@ -231,7 +256,8 @@ def _mean_curve(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray, np.nda
     return np.array(steps), value, low, high
 
 
-def _seeds(results: Results) -> str:
+def seeds_of(results: Results) -> str:
+    """How many seeds stand behind the curves."""
     return _count(max((len(arm.seeds) for arm in results.arms), default=0), "seed")
 
 

@@ -9,6 +9,7 @@ from math import log
 from matplotlib.patches import Rectangle
 
 from statewise.report import svg, theme
+from statewise.report.legends import GUIDE, INTERVAL, Key, above, rows_high
 from statewise.report.plates import NARROW, WIDE, row_names
 from statewise.report.svg import Picture
 from statewise.stats import Estimate
@@ -67,11 +68,18 @@ def grid(
     width: int,
     heading: str = "",
     across: str = "",
+    keys: Sequence[Key] = (),
 ) -> Picture:
-    """Cells in colour with their number; `rows` are names with their colours."""
+    """Cells in colour with their number; `rows` are names with their colours, `keys` say what colours mean."""
     narrow = width <= NARROW
-    high = (34 if narrow else 30) * len(rows) + (74 if narrow else 58) + (20 if heading else 0)
+    high = (
+        rows_high(keys, width)
+        + (34 if narrow else 30) * len(rows)
+        + (74 if narrow else 58)
+        + (20 if heading else 0)
+    )
     figure, axes = svg.canvas(width, high)
+    above(figure, keys, width)
     colours = svg.HEAT if scale.kind == "heat" else svg.DIVERGING
     for (i, j), cell in cells.items():
         step = scale.step(cell.value)
@@ -124,13 +132,25 @@ def dots(
     title: str,
     across: str,
     guide: float | None = None,
+    guide_name: str = "",
     logarithm: bool = False,
+    keys: Sequence[Key] = (),
 ) -> list[Picture]:
-    """Rows of estimates with their intervals, wide and narrow. `guide` is where nothing would lie."""
+    """Rows of estimates with their intervals, wide and narrow. `guide` is where nothing would lie.
+
+    `keys` say what the kinds of dot are.
+    """
+    keys = [
+        *keys,
+        INTERVAL,
+        *([Key(guide_name, line=GUIDE, width=0.9)] if guide_name else []),
+    ]
     kinds = max((dot.series for dot in found), default=0) + 1
     drawn = []
     for width, suffix in ((WIDE, "wide"), (NARROW, "narrow")):
-        figure, axes = svg.canvas(width, 60 + (22 + 13 * kinds) * len(rows))
+        high = 60 + (22 + 13 * kinds) * len(rows) + rows_high(keys, width)
+        figure, axes = svg.canvas(width, high)
+        above(figure, keys, width)
         for dot in found:
             colour = rows[dot.row][1]
             shape, filled = SERIES[dot.series % len(SERIES)]
@@ -164,19 +184,12 @@ def _ends(e: Estimate) -> tuple[float, float]:
     return (max(low, 0.0), min(high, 1.0)) if e.unit == "share" else (low, high)
 
 
-def legend(series: Sequence[str]) -> str:
-    """What the kinds of dot mean, for a caption.
-
-    >>> legend(["dataset", "base"])
-    'Filled circle: dataset; open square: base.'
-    """
-    shapes = {"o": "circle", "s": "square", "^": "triangle", "D": "diamond", "v": "triangle down"}
-    parts = [
-        f"{'filled' if filled else 'open'} {shapes[shape]}: {text}"
+def series_keys(series: Sequence[str]) -> list[Key]:
+    """A legend of the kinds of dot."""
+    return [
+        Key(text, marker=shape, filled=filled)
         for text, (shape, filled) in zip(series, SERIES, strict=False)
     ]
-    text = "; ".join(parts)
-    return f"{text[:1].upper()}{text[1:]}."
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
 from statewise.report import svg
+from statewise.report.legends import GUIDE, INTERVAL, Key, above, rows_high
 from statewise.report.plates import NARROW, WIDE, Plate, counts, looks, row_names
 from statewise.report.svg import Picture
 from statewise.stats import Estimate
@@ -17,6 +18,7 @@ from statewise.words import interval_words, number
 VERDICT_COLOURS = {"supported": svg.GOOD, "contradicted": svg.BAD, "undecided": svg.OPEN}
 VERDICT_MARKERS = {"supported": "o", "contradicted": "X", "undecided": "D"}
 NULL_NOTE = "base against base"
+CLAIM_INTERVAL = Key("interval at the claim's level", line="-", width=3.0, alpha=0.55)
 
 
 def trade_off(results: Results) -> Plate | None:
@@ -38,8 +40,8 @@ def trade_off(results: Results) -> Plate | None:
     return Plate(
         "trade-off",
         title,
-        f"Across: {target.name}, the target. Up: mean of {names}. Above and right of the dashed "
-        "lines is better than the base. Bars are 95 % intervals: over seeds and items where an arm "
+        f"Across: {target.name}, the target. Up: mean of {names}. Above and right of the base's "
+        "lines is better than the base. Intervals are over seeds and items where an arm "
         "was trained with several seeds, over items alone for one checkpoint. "
         f"{counts(results)}.",
         ("arm", target.name, "95 %", "retention", "95 %"),
@@ -61,7 +63,12 @@ def _trade_off(
     name: str,
     title: str,
 ) -> Picture:
-    figure, axes = svg.canvas(width, round(width * (0.62 if width == WIDE else 0.95)))
+    keys = [INTERVAL]
+    if any(not arm.trained for arm, *_ in points):
+        keys.append(Key("level of the base", line=GUIDE, width=0.9))
+    high = round(width * (0.62 if width == WIDE else 0.95)) + rows_high(keys, width)
+    figure, axes = svg.canvas(width, high)
+    above(figure, keys, width)
     look = looks(results)
     for arm, x, y in points:
         if not arm.trained:
@@ -156,9 +163,16 @@ def claims(results: Results) -> Plate | None:
     if not rows:
         return None
     title = "What was predicted, and what came out"
+    keys = [
+        Key(name, VERDICT_COLOURS[name], VERDICT_MARKERS[name])
+        for name in VERDICT_COLOURS
+        if any(verdict.verdict == name for verdict, _ in rows)
+    ]
+    keys += [Key("margin, fixed before any arm ran", svg.INK, "|"), CLAIM_INTERVAL]
     drawn = []
     for width, name in ((WIDE, "claims-wide"), (NARROW, "claims-narrow")):
-        figure, axes = svg.canvas(width, 46 + 38 * len(rows))
+        figure, axes = svg.canvas(width, 46 + 38 * len(rows) + rows_high(keys, width))
+        above(figure, keys, width)
         for i, (verdict, part) in enumerate(rows):
             colour = VERDICT_COLOURS[verdict.verdict]
             margins = (verdict.margin,)
@@ -188,11 +202,9 @@ def claims(results: Results) -> Plate | None:
     return Plate(
         "claims",
         title,
-        "Every comparison inside every claim. The upright stroke is the margin, fixed before any "
-        "arm ran; a claim is supported where the bar lies wholly beyond it (for “retains”: "
-        "between the two). Bars are intervals over seeds and items, each at the level that Holm's "
-        "adjustment over the primary claims leaves it. Circle: supported; cross: contradicted; "
-        f"diamond: undecided. {counts(results)}.",
+        "Every comparison inside every claim. A claim is supported where the interval lies wholly beyond the "
+        "margin (for “retains”: between the two). Intervals are over seeds and items, each at the level that "
+        f"Holm's adjustment over the primary claims leaves it. {counts(results)}.",
         ("claim", "comparison", "effect", "interval", "margin", "p", "verdict"),
         tuple(
             (
@@ -225,8 +237,16 @@ def drift(results: Results) -> Plate | None:
         return None
     title = "How far the visited states drifted"
     look, drawn = looks(results), []
+    features = {found.feature for arm in arms for found in arm.drift}
+    keys = [Key("mean-pooled hidden states", marker="o")] if "hidden" in features else []
+    if features - {"hidden"}:
+        keys.append(Key("light lexical features", marker="o", filled=False))
+    if any(found.null_mmd2 is not None for arm in arms for found in arm.drift):
+        keys.append(Key(f"{NULL_NOTE}, one draw", svg.INK, "|"))
+    keys.append(Key("95 % interval over seeds", line="-", width=2.0, alpha=0.6))
     for width, name in ((WIDE, "drift-wide"), (NARROW, "drift-narrow")):
-        figure, axes = svg.canvas(width, 60 + 40 * len(arms))
+        figure, axes = svg.canvas(width, 60 + 40 * len(arms) + rows_high(keys, width))
+        above(figure, keys, width)
         for i, arm in enumerate(arms):
             colour = look[arm.name].colour
             for found in arm.drift:
@@ -270,10 +290,9 @@ def drift(results: Results) -> Plate | None:
     return Plate(
         "drift",
         title,
-        "Filled: mean-pooled hidden states; open: light lexical features, for parity with the "
-        f"paper. The upright stroke is one draw of the null, {NULL_NOTE}: an arm near it lies "
-        "where no drift at all may lie, and only p says how often. 0 in expectation without drift, so it may fall "
-        "below 0; the biased value stands in the table. Bars are 95 % t intervals over seeds only: all "
+        f"Lexical features are for parity with the paper. An arm near the draw of {NULL_NOTE} lies where no "
+        "drift at all may lie, and only p says how often. 0 in expectation without drift, so it may fall "
+        "below 0; the biased value stands in the table. Intervals are t intervals over seeds only: all "
         "seeds are compared with one sample of the base, whose luck they share; p by permutation "
         f"within prompts, the largest over seeds. n = {seeds} seed{'s' * (seeds != 1)}.",
         ("arm", "features", "MMD²", "95 %, seeds only", NULL_NOTE, "p", "biased"),

@@ -21,8 +21,9 @@ from statewise.study.rows import Quantity, Results
 def markdown(results: Results, plates: Sequence[Plate]) -> str:
     """The report for a repository or a terminal pager."""
     lines = [f"# {plain(results.study)}", "", plain(results.question), ""]
-    for note in results.notes:
-        lines += [f"> **Note.** {plain(note)}", ""]
+    if results.notes:
+        count = f"{len(results.notes)} note{'s' * (len(results.notes) != 1)}"
+        lines += [f"> **[{count}](#notes)** {plain(results.notes[0])}", ""]
     lines += ["## Verdicts", ""]
     for verdict in results.verdicts:
         rank = "" if verdict.primary else " (not primary)"
@@ -54,6 +55,8 @@ def markdown(results: Results, plates: Sequence[Plate]) -> str:
             *_rows([HEAD, *map(cells, results.matched)]),
             "",
         ]
+    if results.notes:
+        lines += ["## Notes", "", *(f"- {plain(note)}" for note in results.notes), ""]
     lines += ["## Environment", "", *_rows([("", ""), *flat(results.environment)]), ""]
     return "\n".join(lines) + "\n"
 

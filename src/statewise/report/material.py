@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from statewise.report.optimised import REWARD, SILENT
 from statewise.report.wins import Scores, item_scores
 from statewise.store import read_json, read_rows
 from statewise.study.rows import Curve, Results, curve
@@ -20,7 +21,8 @@ LENGTH = "completion_tokens_mean"
 class Material:
     """What stands on the page. Empty parts leave their section out.
 
-    `lengths` are curves of the completions' length while training, `during` those of probes that ran
+    `lengths` are curves of the completions' length while training, `rewards` of their mean reward and `silent` of
+    the share of groups without a signal (`quantity` is the key in metrics.jsonl), `during` those of probes that ran
     while training (`quantity` is "probe measure sample at"), `microscopes` the documents of the arms'
     `microscope.json`, `scores` the items' scores by task and arm. `chosen` is the step whose weights are
     measured, by arm and seed, where a matched budget chose it and training may have gone on.
@@ -29,6 +31,8 @@ class Material:
     results: Results
     study: Mapping[str, Any]
     lengths: tuple[Curve, ...] = ()
+    rewards: tuple[Curve, ...] = ()
+    silent: tuple[Curve, ...] = ()
     during: tuple[Curve, ...] = ()
     microscopes: tuple[Mapping[str, Any], ...] = ()
     scores: tuple[Scores, ...] = ()
@@ -40,6 +44,7 @@ def gather(run_dir: Path, results: Results) -> Material:
     study = yaml.safe_load((run_dir / "study.yaml").read_text(encoding="utf-8"))
     lengths: list[Curve] = []
     during: list[Curve] = []
+    paid: dict[str, list[Curve]] = {REWARD: [], SILENT: []}
     microscopes = []
     chosen: dict[str, dict[int, int]] = {}
     for arm in results.arms:
@@ -47,6 +52,9 @@ def gather(run_dir: Path, results: Results) -> Material:
         for folder in folders:
             rows = read_rows(folder / "metrics.jsonl")
             lengths += curve(arm.name, _seed(folder), LENGTH, rows, LENGTH)
+            for key in dict.fromkeys(key for row in rows for key in row):
+                if (figure := key.rsplit(".", 1)[-1]) in paid:
+                    paid[figure] += curve(arm.name, _seed(folder), key, rows, key)
             step = _chosen(folder / "match.json")
             if step is not None:
                 chosen.setdefault(arm.name, {})[_seed(folder)] = step
@@ -58,6 +66,8 @@ def gather(run_dir: Path, results: Results) -> Material:
         results,
         study,
         tuple(lengths),
+        tuple(paid[REWARD]),
+        tuple(paid[SILENT]),
         tuple(during),
         tuple(microscopes),
         item_scores(run_dir, results),

@@ -187,10 +187,11 @@ def template_environment() -> Environment:
     return environment
 
 
-def _safe(plate: Plate) -> tuple[Markup, Markup, list[Markup]]:
+def _safe(plate: Plate) -> tuple[Markup, Markup, list[Markup], list[Markup]]:
     # Drawn by Matplotlib and serialised by ElementTree, which escapes every text in it.
     wide, narrow = (Markup(p.svg) if p else Markup("") for p in (plate.wide, plate.narrow))  # noqa: S704
-    return wide, narrow, [Markup(panel.svg) for panel in plate.panels]  # noqa: S704
+    panels, strip = ([Markup(p.svg) for p in ps] for ps in (plate.panels, plate.strip))  # noqa: S704
+    return wide, narrow, panels, strip
 
 
 def content_policy(style: str, script: str, more: str = "") -> str:

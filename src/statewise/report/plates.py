@@ -9,6 +9,7 @@ from typing import Literal
 from matplotlib.axes import Axes
 
 from statewise.report import svg
+from statewise.report.legends import Key, strip
 from statewise.report.svg import Picture
 from statewise.study.rows import Results
 
@@ -24,8 +25,8 @@ class Plate:
     """One figure: the same picture `wide` and `narrow`, or small `panels` that wrap.
 
     `caption` says estimator and n; `head` and `rows` are the table behind the picture; `group` is the
-    part of the page where it stands. `large` panels need more room than a curve does; `legend` names
-    the arms whose look must be told where several share a panel.
+    part of the page where it stands. `large` panels need more room than a curve does; their legend is a
+    `strip`, wide and narrow, where one picture has its own inside.
     """
 
     name: str
@@ -38,13 +39,14 @@ class Plate:
     narrow: Picture | None = None
     panels: tuple[Picture, ...] = ()
     large: bool = False
-    legend: tuple[str, ...] = ()
+    strip: tuple[Picture, ...] = ()
 
     def pictures(self) -> dict[str, Picture]:
         """What is stored as files, by name."""
         if self.wide:
             return {self.name: self.wide}
-        return {f"{self.name}-{i}": panel for i, panel in enumerate(self.panels)}
+        legend = {f"{self.name}-legend": self.strip[0]} if self.strip else {}
+        return legend | {f"{self.name}-{i}": panel for i, panel in enumerate(self.panels)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,25 @@ def looks(results: Results) -> dict[str, Look]:
         found[arm.name] = Look(svg.ARM_COLOURS[i], marker, f"arm{i}")
         trained += 1
     return found
+
+
+def arm_keys(results: Results, names: Sequence[str], *, lines: bool = True) -> list[Key]:
+    """How arms are drawn where several share a panel."""
+    look = looks(results)
+    return [
+        Key(name, look[name].colour, look[name].marker, line="-" if lines else "")
+        for name in names
+        if name in look
+    ]
+
+
+def strips(keys: Sequence[Key], name: str, title: str) -> tuple[Picture, ...]:
+    """The legend of small panels, wide and narrow; none where there is nothing to say."""
+    return tuple(
+        strip(keys, f"{name}-legend-{suffix}", title, width)
+        for width, suffix in ((WIDE, "wide"), (NARROW, "narrow"))
+        if keys
+    )
 
 
 def row_names(axes: Axes, names: Sequence[str], colours: Sequence[str], *, beside: bool) -> None:

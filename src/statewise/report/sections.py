@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from statewise.report import curves, figures, signals, states, svg, walks
-from statewise.report.drawn import Dot, Line, along_depth, dots, legend
+from statewise.report import curves, figures, signals, states, svg, training, walks
+from statewise.report.drawn import Dot, Line, along_depth, dots, series_keys
+from statewise.report.legends import INTERVAL
 from statewise.report.material import Material
-from statewise.report.plates import Plate, looks
+from statewise.report.optimised import judged_by
+from statewise.report.plates import Plate, arm_keys, looks, strips
 from statewise.report.probed import arms_of, cells, counted, depth, select
 from statewise.report.probed import states as called
 from statewise.report.tables import MATCHED_NOTE
@@ -23,18 +25,20 @@ def plates(material: Material) -> tuple[Plate, ...]:
     made = (
         figures.trade_off(results),
         figures.claims(results),
-        curves.learning(material),
-        curves.loss(material),
-        curves.lengths(material),
+        training.learning(material),
+        training.reward(material),
+        training.silent(material),
+        training.loss(material),
+        training.lengths(material),
         curves.while_training(material),
         matched(results),
-        behaviour(results),
+        behaviour(material),
         states.locality(results),
         states.reachability(results),
         figures.drift(results),
         signals.separable(results),
         coverage(results),
-        walks.splice(results),
+        walks.splice(material),
         walks.profiles(results),
         states.forgetting(results),
         signals.tail(results),
@@ -68,7 +72,13 @@ def matched(results: Results) -> Plate | None:
     what = " and ".join(dict.fromkeys(QUANTITIES[m.quantity] for m in results.matched))
     title = f"Matched budgets: {what}"
     drawn = dots(
-        rows, marks, name="matched", title=title, across="missed, percent of the target", guide=0.0
+        rows,
+        marks,
+        name="matched",
+        title=title,
+        across="missed, percent of the target",
+        guide=0.0,
+        guide_name="exactly on target",
     )
     return Plate(
         "matched",
@@ -90,8 +100,9 @@ LENGTH = {
 }
 
 
-def behaviour(results: Results) -> Plate | None:
+def behaviour(material: Material) -> Plate | None:
     """pass@k of every policy's own samples; length, entropy and failures in the table."""
+    results = material.results
     found = [f for f in select(results, "behaviour", "pass_at_k") if depth(f.at) > 0]
     if not found:
         return None
@@ -114,7 +125,7 @@ def behaviour(results: Results) -> Plate | None:
         "behaviour",
         "Own completions: pass@k and lengths",
         "Probability that one of k sampled completions of a prompt is right, unbiased; length, entropy, completions "
-        "cut and without an answer stand in the table. "
+        f"cut and without an answer stand in the table. {judged_by(material.study)} "
         f"{counted(found, of='prompts', error='over them')}.",
         ("arm", "measure", "value", "95 %", "n"),
         tuple(
@@ -130,7 +141,9 @@ def behaviour(results: Results) -> Plate | None:
         group="arms",
         panels=(picture,),
         large=True,
-        legend=tuple(arms_of(results, found)),
+        strip=strips(
+            [*arm_keys(results, arms_of(results, found)), INTERVAL], "behaviour", "pass@k"
+        ),
     )
 
 
@@ -162,11 +175,12 @@ def _shares(
         for f in found
     ]
     rows = [(arm, look[arm].colour if arm in look else svg.INK) for arm in names]
-    drawn = dots(rows, marks, name=name, title=title, across=across)
+    keys = series_keys([kinds[kind] for kind in drawn_kinds])
+    drawn = dots(rows, marks, name=name, title=title, across=across, keys=keys)
     return Plate(
         name,
         title,
-        f"{caption} {legend([kinds[kind] for kind in drawn_kinds])} {counted(found, of=of)}.",
+        f"{caption} {counted(found, of=of)}.",
         ("arm", "states", "measure", "value", "95 %", "n"),
         tuple(
             (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from statewise.report import svg
-from statewise.report.drawn import Cell, Dot, dots, grid, legend, linear
-from statewise.report.plates import Plate, looks
+from statewise.report import legends, svg
+from statewise.report.drawn import Cell, Dot, dots, grid, linear, series_keys
+from statewise.report.plates import Plate, looks, strips
 from statewise.report.probed import (
     IN_TABLE,
     cells,
@@ -95,6 +95,9 @@ def mass(results: Results) -> Plate | None:
         ),
         panels=tuple(panels),
         large=True,
+        strip=strips(
+            [legends.scale(svg.HEAT, "0 %", "100 % of the signal")], "mass", "share of the signal"
+        ),
     )
 
 
@@ -150,13 +153,16 @@ def _of_pairs(
         for f in drawn
     ]
     rows = [(named[p][0], look[p[0]].colour if p[0] in look else svg.INK) for p in shown]
-    wide, narrow = dots(rows, marks, name=name, title=title, across=across, logarithm=logarithm)
+    keys = series_keys(list(kinds.values()))
+    wide, narrow = dots(
+        rows, marks, name=name, title=title, across=across, logarithm=logarithm, keys=keys
+    )
     said = counted([f for f in listed if f.measure in kinds])
     words = {**kinds, **REST}
     return Plate(
         name,
         title,
-        f"{caption} {legend(list(kinds.values()))} {said}.",
+        f"{caption} {said}.",
         (*head, "measure", "value", "95 %", "n"),
         tuple((*who(f), words.get(f.measure, f.measure), *cells(f)) for f in listed),
         wide=wide,
@@ -177,11 +183,19 @@ def separable(results: Results) -> Plate | None:
     ]
     title = "Can a classifier tell the states from the base's?"
     rows = [(n, look[n].colour if n in look else svg.INK) for n in names]
-    drawn = dots(rows, marks, name="c2st", title=title, across="AUC", guide=0.5)
+    drawn = dots(
+        rows,
+        marks,
+        name="c2st",
+        title=title,
+        across="AUC",
+        guide=0.5,
+        guide_name="cannot be told apart",
+    )
     return Plate(
         "c2st",
         title,
-        "AUC of a linear classifier of hidden states, cross-validated by prompt; 0.5 (dashed) where states cannot "
+        "AUC of a linear classifier of hidden states, cross-validated by prompt; 0.5 where states cannot "
         f"be told apart. A lower bound of what the best classifier would reach. {counted(found)}.",
         ("arm", "states", "value", "95 %", "n"),
         tuple((_whose(results, f), states(f.sample), *cells(f)) for f in found),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from statewise.report import svg
-from statewise.report.drawn import Cell, Dot, dots, grid, legend, linear, logarithmic
+from statewise.report import legends, svg
+from statewise.report.drawn import Cell, Dot, dots, grid, linear, logarithmic, series_keys
 from statewise.report.figures import direct_labels
-from statewise.report.plates import NARROW, WIDE, Plate, looks
+from statewise.report.legends import INTERVAL
+from statewise.report.plates import NARROW, WIDE, Plate, arm_keys, looks, strips
 from statewise.report.probed import IN_TABLE, arms_of, cells, counted, places, select, states
 from statewise.study.rows import ProbeFigure, Results
 from statewise.words import interval_words, number
@@ -23,6 +24,7 @@ def locality(results: Results) -> Plate | None:
     columns = list(dict.fromkeys(at.values()))
     placed = {(names.index(f.policy), columns.index(at[f.sample])): f for f in found}
     scale = logarithmic([f.quantity.estimate.value for f in found])
+    ends = [v for f in found if (v := f.quantity.estimate.value) > 0] or [0.0]
     title = "Update locality: who moved where"
     drawn = [
         grid(
@@ -40,6 +42,11 @@ def locality(results: Results) -> Plate | None:
             name=f"locality-{suffix}",
             title=title,
             width=width,
+            keys=[
+                legends.scale(
+                    svg.HEAT, _three(min(ends)), f"{_three(max(ends))} nats a state, equal ratios"
+                )
+            ],
         )
         for width, suffix in ((WIDE, "wide"), (NARROW, "narrow"))
     ]
@@ -50,8 +57,8 @@ def locality(results: Results) -> Plate | None:
         "locality",
         title,
         "Rows: the policy that moved. Columns: whose states it is asked at. Each cell is the mean of "
-        "kl(policy || base), exact over the vocabulary, in nats a state; the darker the further, equal ratios "
-        "in equal steps. A policy that moved only where it was trained is dark in one column. "
+        "kl(policy || base), exact over the vocabulary, in nats a state. "
+        "A policy that moved only where it was trained is dark in one column. "
         f"{counted(found, IN_TABLE)}."
         + (
             " The locality index in the table is movement on trained over retention states: the larger, the more of it "
@@ -104,13 +111,15 @@ def reachability(results: Results) -> Plate | None:
         title=title,
         across="percentile among own states",
         guide=0.5,
+        guide_name="as likely as its own",
+        keys=series_keys([states(s) for s in samples]),
     )
     return Plate(
         "reachability",
         title,
         "Percentile of (1/t) log pi(y_<t | x) of the states among the policy's own of the same depth: 0.5 "
-        "(dashed) for states like its own, near 0 for foreign ones. "
-        f"{legend([states(s) for s in samples])} {counted(found)}.",
+        "for states like its own, near 0 for foreign ones. "
+        f"{counted(found)}.",
         ("arm", "states", "measure", "value", "95 %", "n"),
         tuple(
             (f.policy, states(at[f.sample]), words, *cells(f))
@@ -195,7 +204,9 @@ def forgetting(results: Results) -> Plate | None:
         ),
         panels=tuple(panels),
         large=True,
-        legend=tuple(arms_of(results, drawn)),
+        strip=strips(
+            [*arm_keys(results, arms_of(results, drawn), lines=False), INTERVAL], "law", "arms"
+        ),
     )
 
 
@@ -232,8 +243,8 @@ def gradients(results: Results) -> Plate | None:
         "gradients",
         "Do the sources pull the same way?",
         "Cosine of gradients at the trained policy: of the arm's own terms at the states its source visits (own "
-        "terms), and of cross-entropy on the tokens of samples that others wrote. Blue: the same way, orange: against "
-        "each other; an interval of -1 to 1 says that one of the two may be nothing but noise. "
+        "terms), and of cross-entropy on the tokens of samples that others wrote. "
+        "An interval of -1 to 1 says that one of the two may be nothing but noise. "
         f"{counted(found, IN_TABLE, of='blocks of prompts', error='by jackknife over them')}. "
         "Interference in the table is the first-order change of the retention "
         "loss when a step of rate 1 is taken on a source: above 0 it hurts.",
@@ -245,4 +256,9 @@ def gradients(results: Results) -> Plate | None:
         ),
         panels=tuple(panels),
         large=True,
+        strip=strips(
+            [legends.scale(svg.DIVERGING, "−1, against each other,", "1, the same way")],
+            "gradients",
+            "cosine",
+        ),
     )

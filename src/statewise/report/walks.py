@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from statewise.report import svg
+from statewise.report import legends, svg
 from statewise.report.drawn import Cell, Line, along_depth, grid, linear
-from statewise.report.plates import Plate, looks
+from statewise.report.legends import INTERVAL
+from statewise.report.material import Material
+from statewise.report.optimised import judged_by
+from statewise.report.plates import Plate, arm_keys, looks, strips
 from statewise.report.probed import (
     IN_TABLE,
     arms_of,
@@ -26,8 +29,9 @@ from statewise.study.rows import ProbeFigure, Results
 from statewise.words import interval_words, number
 
 
-def splice(results: Results) -> Plate | None:
+def splice(material: Material) -> Plate | None:
     """Who writes the first tokens x who writes the rest, at each depth."""
+    results = material.results
     found = [f for f in select(results, "splice", "score") if ">" in f.policy]
     if not found:
         return None
@@ -69,8 +73,8 @@ def splice(results: Results) -> Plate | None:
     return Plate(
         "splice",
         "Splice matrix: bad states or bad behaviour?",
-        "Row: who writes the first tokens. Column: who writes the rest. Cell: mean reward of the finished "
-        "completion; the darker the better, one scale for all. A column that stays dark down every row says that "
+        "Row: who writes the first tokens. Column: who writes the rest. Cell: share of the finished completions that "
+        f"are right. {judged_by(material.study)} A column that stays dark down every row says that "
         "its policy repairs any states; a row that stays pale says that its policy's states cannot be repaired. "
         f"{counted(found, IN_TABLE, of='completions')}. "
         "What the states and the behaviour alone are worth stands in the table.",
@@ -80,6 +84,11 @@ def splice(results: Results) -> Plate | None:
         ),
         panels=tuple(panels),
         large=True,
+        strip=strips(
+            [legends.scale(svg.HEAT, number(min(scores), 2), f"{number(max(scores), 2)} right")],
+            "splice",
+            "share right",
+        ),
     )
 
 
@@ -192,7 +201,7 @@ def profiles(results: Results) -> Plate | None:
         tuple(rows),
         panels=tuple(panels),
         large=True,
-        legend=tuple(arms_of(results, every)),
+        strip=strips([*arm_keys(results, arms_of(results, every)), INTERVAL], "depth", "arms"),
     )
 
 
