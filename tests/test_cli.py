@@ -15,8 +15,8 @@ from statewise.evaluate import items, read_items
         (["run", "pocket", "--set", "sedes=[1]"], "sedes: unknown key; did you mean 'seeds'"),
         (["run", "pocket", "--set", "base=./nowhere", "--workers", "0"], "no model at nowhere"),
         (["run", "paper", "--data", "./nowhere"], "--data: no folder at ./nowhere"),
-        (["run", "pocket", "--workers", "-1"], "--workers must be 0 or more"),
-        (["run", "pocket", "--dry-run", "--workers", "-2"], "--workers must be 0 or more, found -2"),
+        (["run", "pocket", "--workers", "-1"], "--workers: must be from 0 to 1,024, found -1"),
+        (["run", "pocket", "--dry-run", "--workers", "-2"], "--workers: must be from 0 to 1,024, found -2"),
         (["train", "pocket", "--arm", "mild"], "--arm: no arm 'mild'; did you mean 'mild_sft'"),
         (["report", "."], "is no run folder"),
         (["eval", "./nowhere", "--task", "pocket_gsm"], "no model at nowhere"),
@@ -27,15 +27,15 @@ from statewise.evaluate import items, read_items
         (["search", "pocket", "--set", "base=./nowhere"], "no model at nowhere"),
         (
             ["run", "pocket", "--set", "checkpoint_every_steps=0"],
-            "checkpoint_every_steps must be 1",
+            "checkpoint_every_steps: must be from 1",
         ),
         (
             ["run", "pocket", "--set", "drift.prompts.limit=-1"],
-            "drift.prompts: world_problems: skip must be 0 or more and limit 1 or more",
+            "drift.prompts.limit: must be from 1 to 1,000,000,000, found -1",
         ),
         (
             ["run", "pocket", "--set", "arms.grpo.streams.0.prompts.limit=-1"],
-            "arms.grpo.streams[0].prompts: world_problems: skip must be",
+            "arms.grpo.streams[0].prompts.limit: must be from 1 to 1,000,000,000, found -1",
         ),
         (["run", "paper", "--data", ".", "--set", "tasks=null"], "tasks: expected a list"),
         (
@@ -64,7 +64,7 @@ def test_bad_input_ends_with_one_line_and_exit_code_2(
         (["run", "pocket", "--out", "mine/README.md"], "README.md is a file, not a folder"),
         (["random-model", "mine"], "mine is not empty and was not written by this command"),
         (["random-model", "mine/README.md"], "mine/README.md is a file"),
-        (["random-model", "new", "--set", "layers=0"], "layers must be 1 or more, found 0"),
+        (["random-model", "new", "--set", "layers=0"], "layers: must be from 1 to 65,536, found 0"),
         (["world", "pretrain", "mine"], "mine is not empty and was not written by this command"),
     ],
 )

@@ -58,6 +58,7 @@ LAYERS = {
     "study": 7,
     "report": 8,
     "check": 8,
+    "arguments": 9,
     "watch": 9,
     "cli": 9,
     "__main__": 9,

@@ -15,8 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from statewise import __version__
+from statewise.arguments import Parser, check_arguments, path, place, real, rising, whole, words
 from statewise.errors import StatewiseError
 from statewise.streams import with_streams
+
+SEED, COUNT, TOKENS = whole(0, 2**63 - 1), whole(1, 1_000_000_000), whole(1, 1 << 20)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,8 +37,9 @@ def _main(arguments: Sequence[str] | None) -> int:
     # alone does not last: the library sets it anew from the environment as it is imported.
     os.environ.setdefault("HF_HUB_VERBOSITY", "critical")
     logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
-    options = _parser().parse_args(arguments)
     try:
+        check_arguments(sys.argv[1:] if arguments is None else arguments)
+        options = _parser().parse_args(arguments)
         code: int | None = options.command(options)
     except StatewiseError as error:
         print(f"statewise: {error}", file=sys.stderr)
@@ -47,7 +51,7 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="statewise",
         description="Post-training as shaping the distribution of states a policy is trained on.",
     )
@@ -56,9 +60,12 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="run a study: train every arm, evaluate, report")
     _study_options(run)
-    run.add_argument("--out", type=Path, help="run folder (default: runs/<study name>)")
+    run.add_argument("--out", type=path, help="run folder (default: runs/<study name>)")
     run.add_argument(
-        "--seeds", type=int, metavar="N", help="use seeds 0 ... N-1 instead of the study's"
+        "--seeds",
+        type=whole(1, 1000),
+        metavar="N",
+        help="use seeds 0 ... N-1 instead of the study's",
     )
     run.add_argument("--dry-run", action="store_true", help="print the resolved study and stop")
     _worker_option(run)
@@ -70,8 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     _study_options(train)
     train.add_argument("--arm", required=True)
-    train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--out", type=Path, help="run folder (default: runs/<study name>)")
+    train.add_argument("--seed", type=SEED, default=0)
+    train.add_argument("--out", type=path, help="run folder (default: runs/<study name>)")
     _worker_option(train)
     _progress_option(train)
     train.set_defaults(command=_train)
@@ -92,11 +99,15 @@ def _parser() -> argparse.ArgumentParser:
         help="an arm to check; repeat it for more (default: all)",
     )
     check.add_argument(
-        "--items", type=int, default=4, metavar="N", help="prompts a stream (default: 4)"
+        "--items",
+        type=whole(1, 65_536),
+        default=4,
+        metavar="N",
+        help="prompts a stream (default: 4)",
     )
     check.add_argument(
         "--run",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="run folder whose trained arms are the teachers (default: runs/<study name>, where it is; an "
         "arm that is not trained yet is stood in for by what it starts from)",
@@ -122,35 +133,38 @@ def _parser() -> argparse.ArgumentParser:
     )
     _study_options(plan)
     plan.add_argument(
-        "--seeds", type=int, metavar="N", help="plan for seeds 0 ... N-1 instead of the study's"
+        "--seeds",
+        type=whole(1, 1000),
+        metavar="N",
+        help="plan for seeds 0 ... N-1 instead of the study's",
     )
     plan.add_argument(
-        "--run", type=Path, metavar="DIR", help="learn variances and timing from this run folder"
+        "--run", type=path, metavar="DIR", help="learn variances and timing from this run folder"
     )
     plan.add_argument(
         "--discordance",
-        type=float,
+        type=real(0, 1, open_low=True),
         default=0.2,
         metavar="SHARE",
         help="share of items on which two arms disagree, where no run says (default: 0.2)",
     )
     plan.add_argument(
         "--seed-sd",
-        type=float,
+        type=real(0, 1),
         default=0.01,
         metavar="SD",
         help="deviation of an arm's true score over seeds, where no run says (default: 0.01)",
     )
     plan.add_argument(
         "--beyond",
-        type=float,
+        type=real(0, 1, open_low=True),
         default=0.03,
         metavar="EFFECT",
         help="a claim should be decided where the true effect lies so far beyond its margin (default: 0.03)",
     )
     plan.add_argument(
         "--steps",
-        type=int,
+        type=whole(0, 1_000_000),
         default=3,
         metavar="N",
         help="steps of each arm that are measured; 0 = no time and memory (default: 3)",
@@ -163,28 +177,32 @@ def _parser() -> argparse.ArgumentParser:
         "search", help="choose hyperparameters as the study's `search` says"
     )
     _study_options(search)
-    search.add_argument("--out", type=Path, help="folder (default: runs/<study name>-search)")
+    search.add_argument("--out", type=path, help="folder (default: runs/<study name>-search)")
     _worker_option(search)
     _progress_option(search)
     search.set_defaults(command=_search)
 
     evaluation = commands.add_parser("eval", help="evaluate a model on lm-evaluation-harness tasks")
     evaluation.add_argument(
-        "model", help="Hugging Face directory, hub name, or 'world' for the embedded base"
+        "model",
+        type=place,
+        help="Hugging Face directory, hub name, or 'world' for the embedded base",
     )
     evaluation.add_argument(
-        "--task", action="append", required=True, metavar="NAME[:METRIC[:FILTER]]"
+        "--task", type=words, action="append", required=True, metavar="NAME[:METRIC[:FILTER]]"
     )
-    evaluation.add_argument("--data", metavar="DIR", help="folder with local benchmark files")
     evaluation.add_argument(
-        "--limit", type=int, metavar="N", help="first N items (of each subtask)"
+        "--data", type=place, metavar="DIR", help="folder with local benchmark files"
     )
-    evaluation.add_argument("--fewshot", type=int, metavar="N")
+    evaluation.add_argument(
+        "--limit", type=COUNT, metavar="N", help="first N items (of each subtask)"
+    )
+    evaluation.add_argument("--fewshot", type=whole(0, 10_000), metavar="N")
     evaluation.add_argument("--sampled", action="store_true", help="also sample at temperature 1")
-    evaluation.add_argument("--seed", type=int, default=0)
+    evaluation.add_argument("--seed", type=SEED, default=0)
     evaluation.add_argument(
         "--out",
-        type=Path,
+        type=path,
         metavar="FILE",
         help="write item results as Parquet; if it is killed, the same command goes on behind the items that are done",
     )
@@ -195,25 +213,30 @@ def _parser() -> argparse.ArgumentParser:
     )
     _place_options(states, "+")
     states.add_argument(
-        "--out", type=Path, metavar="FILE", help="Parquet file (default: RUN/samples.parquet)"
+        "--out", type=path, metavar="FILE", help="Parquet file (default: RUN/samples.parquet)"
     )
     states.add_argument(
         "--overwrite", action="store_true", help="draw anew what the file holds already"
     )
     states.add_argument(
-        "--prompts", metavar="NAME", help="dev, demonstrations, prompts, gsm8k or a .jsonl file"
+        "--prompts",
+        type=place,
+        metavar="NAME",
+        help="dev, demonstrations, prompts, gsm8k or a .jsonl file",
     )
-    states.add_argument("--limit", type=int, metavar="N", help="first N prompts")
-    states.add_argument("--samples-per-prompt", type=int, default=1, metavar="N")
-    states.add_argument("--max-new-tokens", type=int, metavar="N")
-    states.add_argument("--temperature", type=float, default=1.0)
+    states.add_argument("--limit", type=COUNT, metavar="N", help="first N prompts")
+    states.add_argument("--samples-per-prompt", type=whole(1, 65_536), default=1, metavar="N")
+    states.add_argument("--max-new-tokens", type=TOKENS, metavar="N")
+    states.add_argument("--temperature", type=real(0, 1000), default=1.0)
     states.add_argument(
         "--retention", action="append", metavar="TASK", help="(default: the run's retention tasks)"
     )
-    states.add_argument("--retention-limit", type=int, default=100, metavar="N")
-    states.add_argument("--retention-tokens", type=int, default=32, metavar="N")
-    states.add_argument("--data", metavar="DIR", help="folder with local benchmark files")
-    states.add_argument("--sampling-seed", type=int, default=0)
+    states.add_argument("--retention-limit", type=COUNT, default=100, metavar="N")
+    states.add_argument("--retention-tokens", type=TOKENS, default=32, metavar="N")
+    states.add_argument(
+        "--data", type=place, metavar="DIR", help="folder with local benchmark files"
+    )
+    states.add_argument("--sampling-seed", type=SEED, default=0)
     states.set_defaults(command=_states)
 
     probe = commands.add_parser("probe", help="ask policies about stored states")
@@ -234,23 +257,29 @@ def _parser() -> argparse.ArgumentParser:
         help="locality: the states that the policies were trained on (default: of an arm, those that its "
         "first source visits; else dataset)",
     )
-    probe.add_argument("--clip", type=float, default=1.0, help="signal_tail: clip in nats")
     probe.add_argument(
-        "--depths", default="8,24,48", metavar="N,N", help="splice, repair: cuts in tokens"
+        "--clip", type=real(0, 1e9, open_low=True), default=1.0, help="signal_tail: clip in nats"
     )
-    probe.add_argument("--max-new-tokens", type=int, default=120, metavar="N")
-    probe.add_argument("--sampling-seed", type=int, default=0)
     probe.add_argument(
-        "--out", type=Path, metavar="FILE", help=".parquet or .json (default: beside the samples)"
+        "--depths",
+        type=rising,
+        default=(8, 24, 48),
+        metavar="N,N",
+        help="splice, repair: cuts in tokens",
+    )
+    probe.add_argument("--max-new-tokens", type=TOKENS, default=120, metavar="N")
+    probe.add_argument("--sampling-seed", type=SEED, default=0)
+    probe.add_argument(
+        "--out", type=path, metavar="FILE", help=".parquet or .json (default: beside the samples)"
     )
     probe.add_argument("--json", action="store_true", help="print JSON in place of the table")
     probe.set_defaults(command=_probe)
 
     report = commands.add_parser("report", help="write report.html and report.md of a run")
-    report.add_argument("run", type=Path)
+    report.add_argument("run", type=path)
     report.add_argument(
         "--figures",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="also every figure as SVG and PNG, and its table as CSV",
     )
@@ -259,9 +288,12 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser(
         "serve", help="look at runs in a browser on this machine, also while they run"
     )
-    serve.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    serve.add_argument("runs", nargs="+", type=path, metavar="RUN")
     serve.add_argument(
-        "--port", type=int, default=8720, help="on 127.0.0.1 (default: 8720; 0 = a free one)"
+        "--port",
+        type=whole(0, 65_535),
+        default=8720,
+        help="on 127.0.0.1 (default: 8720; 0 = a free one)",
     )
     serve.set_defaults(command=_serve)
 
@@ -270,25 +302,25 @@ def _parser() -> argparse.ArgumentParser:
     world = commands.add_parser("world", help="the embedded world and its base model")
     parts = world.add_subparsers(required=True, metavar="COMMAND")
     pretrain = parts.add_parser("pretrain", help="train the embedded base from nothing (resumable)")
-    pretrain.add_argument("directory", type=Path)
+    pretrain.add_argument("directory", type=path)
     pretrain.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments"
     )
     pretrain.set_defaults(command=_pretrain)
     figures = parts.add_parser("figures", help="dev-split figures of a base, as on its card")
-    figures.add_argument("directory", type=Path)
+    figures.add_argument("directory", type=path)
     figures.set_defaults(command=_figures)
 
     fresh = commands.add_parser("random-model", help="write a randomly initialised Qwen3 directory")
-    fresh.add_argument("directory", type=Path)
+    fresh.add_argument("directory", type=path)
     fresh.add_argument("--shape", choices=["pocket", "qwen3-0.6b"], default="pocket")
     fresh.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments"
     )
     fresh.add_argument(
-        "--tokenizer", type=Path, help="take the tokenizer of this directory (default: embedded)"
+        "--tokenizer", type=path, help="take the tokenizer of this directory (default: embedded)"
     )
-    fresh.add_argument("--seed", type=int, default=0)
+    fresh.add_argument("--seed", type=SEED, default=0)
     fresh.set_defaults(command=_random_model)
     return parser
 
@@ -296,6 +328,7 @@ def _parser() -> argparse.ArgumentParser:
 def _study_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "study",
+        type=place,
         help="a study file, or the name of one that ships with statewise (pocket, controls, paper)",
     )
     parser.add_argument(
@@ -308,7 +341,10 @@ def _study_options(parser: argparse.ArgumentParser) -> None:
         "repeat it for more",
     )
     parser.add_argument(
-        "--data", metavar="DIR", help="folder with local benchmark files (default: the hub)"
+        "--data",
+        type=place,
+        metavar="DIR",
+        help="folder with local benchmark files (default: the hub)",
     )
     parser.add_argument(
         "--trust-code",
@@ -320,6 +356,7 @@ def _study_options(parser: argparse.ArgumentParser) -> None:
 def _place_options(parser: argparse.ArgumentParser, count: str) -> None:
     parser.add_argument(
         "places",
+        type=place,
         nargs=count,
         metavar="RUN_OR_MODEL",
         help="a run folder, a model directory, a hub name or 'world'; models also as NAME=PLACE",
@@ -331,10 +368,13 @@ def _place_options(parser: argparse.ArgumentParser, count: str) -> None:
         help="of a run: this arm and what teaches it; repeat it for more (default: all)",
     )
     parser.add_argument(
-        "--seed", type=int, help="of a run: this training seed (default: the first)"
+        "--seed", type=SEED, help="of a run: this training seed (default: the first)"
     )
     parser.add_argument(
-        "--base", metavar="MODEL", help="what policies are compared with (default: the run's base)"
+        "--base",
+        type=place,
+        metavar="MODEL",
+        help="what policies are compared with (default: the run's base)",
     )
     parser.add_argument(
         "--trust-code",
@@ -346,7 +386,7 @@ def _place_options(parser: argparse.ArgumentParser, count: str) -> None:
 def _worker_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers",
-        type=int,
+        type=whole(0, 1024),
         metavar="N",
         help="arms side by side (default: one per core for small models, else 1; 0 = in this process)",
     )
@@ -363,16 +403,12 @@ def _progress_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _read(options: argparse.Namespace):
-    from statewise.errors import ConfigError
     from statewise.study.spec import read_study
 
-    seeds, workers = getattr(options, "seeds", None), getattr(options, "workers", None)
-    if workers is not None and workers < 0:
-        raise ConfigError(f"--workers must be 0 or more, found {workers}")
     return read_study(
         options.study,
         options.assignments,
-        seeds=seeds,
+        seeds=getattr(options, "seeds", None),
         data=options.data,
         trust_code=options.trust_code,
     )
@@ -466,7 +502,6 @@ def _check(options: argparse.Namespace) -> int:
 def _plan(options: argparse.Namespace) -> None:
     import json
 
-    from statewise.errors import ConfigError
     from statewise.study.costs import measure_costs, sizes
     from statewise.study.likeness import look_at
     from statewise.study.plan_table import plan_plain, plan_text
@@ -475,8 +510,6 @@ def _plan(options: argparse.Namespace) -> None:
     from statewise.study.spec import BASE
 
     study = _read(options)
-    if options.steps < 0:
-        raise ConfigError(f"--steps must be 0 or more, found {options.steps}")
     assumed = Assumed(options.discordance, options.seed_sd, options.beyond)
     seen = look_at(study, options.run) if options.run else None
     scores = scores_of(seen.root) if seen else None

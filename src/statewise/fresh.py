@@ -9,24 +9,33 @@ import torch
 from transformers import AutoTokenizer, GenerationConfig, Qwen3Config, Qwen3ForCausalLM
 
 from statewise.errors import ConfigError, ModelError, at_least_one
+from statewise.limits import FewTimes, Positive, Tokens, TopTokens
+
+MOST_PARAMETERS = 10**10
+"""Beyond that a random model is a slip of a zero, and fills memory before anything is seen."""
 
 
 @dataclass(frozen=True)
 class Shape:
     """The sizes of a Qwen3 model. The defaults are the embedded base's."""
 
-    vocabulary: int = 1024
-    width: int = 128
-    layers: int = 4
-    heads: int = 4
-    key_value_heads: int = 2
-    head_width: int = 32
-    feed_forward: int = 384
-    context_tokens: int = 320
-    rope_theta: float = 10_000.0
+    vocabulary: TopTokens = 1024
+    width: FewTimes = 128
+    layers: FewTimes = 4
+    heads: FewTimes = 4
+    key_value_heads: FewTimes = 2
+    head_width: FewTimes = 32
+    feed_forward: Tokens = 384
+    context_tokens: Tokens = 320
+    rope_theta: Positive = 10_000.0
 
     def __post_init__(self) -> None:
         at_least_one(self, *(field.name for field in fields(self)))
+        block = self.width * (4 * self.heads * self.head_width + 3 * self.feed_forward)
+        if (parameters := self.layers * block + self.vocabulary * self.width) > MOST_PARAMETERS:
+            raise ConfigError(
+                f"about {parameters:.1e} parameters; a random model has at most {MOST_PARAMETERS:.0e}"
+            )
         if self.heads % self.key_value_heads:
             raise ConfigError(
                 f"{self.heads} heads cannot share {self.key_value_heads} key-value heads evenly"

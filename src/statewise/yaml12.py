@@ -20,7 +20,7 @@ from statewise.files import MOST_DEPTH, check_text, read_text, short, shown
 
 MOST_BYTES = 1 << 20
 """The largest study file: 1 MiB. The largest that ships with statewise has 16 KiB."""
-MOST_VALUES = 100_000
+MOST_VALUES = 20_000
 """The most values of a file, each counted wherever an alias repeats it; 64 characters more count as one."""
 
 
@@ -107,6 +107,7 @@ class _Loader(yaml.SafeLoader):
         super().__init__(stream)
         self.depth = 0
         self.open: list[str] = []
+        self.composed = 0
         self.sizes: dict[int, tuple[int, int]] = {}
 
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -126,10 +127,11 @@ class _Loader(yaml.SafeLoader):
 
     def _measure(self, node: yaml.Node) -> None:
         """Count the values and levels that a node stands for, wherever its parts were written."""
+        self.composed += _weight(node)
         parts = [self.sizes[id(part)] for part in _parts(node)]
         values = _weight(node) + sum(values for values, _ in parts)
         levels = 1 + max((levels for _, levels in parts), default=0)
-        if values > MOST_VALUES:
+        if max(values, self.composed) > MOST_VALUES:
             problem = f"more than {MOST_VALUES} values, counting what aliases repeat"
             _refuse(f"{problem}; write fewer", node)
         if levels > MOST_DEPTH:

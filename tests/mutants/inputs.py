@@ -8,6 +8,7 @@ HOSTILE = "test_plain.py::test_a_file_that_no_one_means_is_one_line_at_once[{}]"
 STUDIES = "study/test_hostile_studies.py"
 ABSURD = f"{STUDIES}::test_absurd_values_are_refused_with_their_path[{{}}]"
 ROWS = "core/test_data.py"
+ARGUMENTS = "test_arguments.py"
 
 MUTANTS = (
     Mutant(
@@ -62,9 +63,9 @@ MUTANTS = (
         "input",
         "aliases may stand for any number of values",
         "yaml12.py",
-        "if values > MOST_VALUES:",
-        "if values > MOST_VALUES * 10**30:",
-        (HOSTILE.format("text2-more than 100000 values"),),
+        "if max(values, self.composed) > MOST_VALUES:",
+        "if self.composed > MOST_VALUES:",
+        (HOSTILE.format("text2-more than 20000 values"),),
     ),
     Mutant(
         "input",
@@ -170,5 +171,29 @@ MUTANTS = (
         "if not isinstance(text, str) or not text.strip():",
         "if not isinstance(text, str):",
         ("evaluate/test_local.py::test_bad_mmlu_rows_are_named",),
+    ),
+    Mutant(
+        "input",
+        "an option is an abbreviation of another",
+        "arguments.py",
+        'super().__init__(**(options | {"allow_abbrev": False}))',
+        "super().__init__(**options)",
+        (f"{ARGUMENTS}::test_bad_arguments_end_with_one_line",),
+    ),
+    Mutant(
+        "input",
+        "an empty argument is the working directory",
+        "arguments.py",
+        'if not text.strip():\n        raise argparse.ArgumentTypeError(f"must be a path',
+        'if False:\n        raise argparse.ArgumentTypeError(f"must be a path',
+        (f"{ARGUMENTS}::test_an_argument_that_nobody_means_is_refused_as_it_is_read",),
+    ),
+    Mutant(
+        "input",
+        "an argument need not be UTF-8",
+        "cli.py",
+        "check_arguments(sys.argv[1:] if arguments is None else arguments)",
+        "pass",
+        (f"{ARGUMENTS}::test_an_argument_that_nobody_means_is_refused_as_it_is_read",),
     ),
 )

@@ -80,7 +80,7 @@ def asked_of(options: Namespace, places: Places) -> tuple[Asked, Path]:
     """
     if options.probe not in KINDS:
         raise ConfigError(f"--probe: no probe {options.probe!r}; {nearest(options.probe, KINDS)}")
-    depths = _depths(options.depths)
+    depths = options.depths
     if options.states is None and places.root is None:
         raise ConfigError(
             f"no run folder was given (no study.yaml in {', '.join(options.places)}), so say which samples "
@@ -183,13 +183,6 @@ def _trained(asked: Asked, places: Places, named: str | None) -> dict[str, str]:
 
 def _retention(name: str, data: str | None) -> Task:
     return Task(name, "retention", metric="acc", data=None if name.startswith("pocket_") else data)
-
-
-def _depths(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise ConfigError(f"--depths: expected numbers such as 8,24,48, found {text!r}") from None
 
 
 def _file_and_sample(text: str) -> tuple[Path, str | None]:

@@ -15,6 +15,7 @@ from statewise.data import WorldDocuments
 from statewise.errors import RunError
 from statewise.evaluate import Task, evaluate
 from statewise.fresh import Shape, fresh_model
+from statewise.limits import CountOrZero, LearningRate, NotNegative, PromptCount, Seed, Steps
 from statewise.plain import differences, to_plain
 from statewise.policy import Policy
 from statewise.seeding import seed_for
@@ -45,13 +46,13 @@ class Recipe:
     """Everything that makes the embedded base."""
 
     shape: Shape = Shape()
-    documents_per_step: int = 64
-    steps: int = 3600
-    learning_rate: float = 4e-3
-    warmup_steps: int = 100
-    weight_decay: float = 0.1
-    seed: int = 0
-    world_seed: int = 0
+    documents_per_step: PromptCount = 64
+    steps: Steps = 3600
+    learning_rate: LearningRate = 4e-3
+    warmup_steps: CountOrZero = 100
+    weight_decay: NotNegative = 0.1
+    seed: Seed = 0
+    world_seed: Seed = 0
 
     def arm(self) -> Arm:
         """Pretraining as an arm: document states, their own tokens, cross-entropy."""
