@@ -395,7 +395,7 @@ def _worker_option(parser: argparse.ArgumentParser) -> None:
 def _progress_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--progress",
-        type=float,
+        type=real(0, 86_400, open_low=True),
         default=30.0,
         metavar="SECONDS",
         help="without a terminal, how often each running job says where it is (default: 30)",
