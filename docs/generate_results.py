@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
+
 from docs.markdown import table
 from statewise.plain import from_plain, to_plain
 from statewise.report import svg
@@ -25,7 +27,7 @@ from statewise.store import read_json
 from statewise.study.claims import TARGET
 from statewise.study.results import summarise
 from statewise.study.rows import ProbeFigure, Results
-from statewise.words import interval_words, number
+from statewise.words import interval_words, number, percent
 
 DOCS = Path(__file__).parent
 STORED = DOCS / "results" / "pocket.json"
@@ -35,6 +37,8 @@ FIGURES = ("trade-off", "claims", "locality", "splice", "law", "reachability", "
 """Plates whose pictures the page shows."""
 ROLES = ("dataset", "base", "learner", "teacher", "retention")
 ENVIRONMENT = ("environments", "models", "world_version", "seconds", "share_of_probes")
+WORKING = "<<"
+"""What every line of a worked answer holds in this world: the calculator's mark."""
 LEFT_OUT = ("retention ratio", "no answer", "cut", "seeds")
 """Columns of a report's table of scores that the pages do without."""
 DEPTH = "24"
@@ -63,8 +67,44 @@ def take(run: Path) -> None:
     probes = tuple(f for f in results.probes if not f.text)
     # Not where the base lies: a path of this machine is nobody else's.
     known = {key: results.environment[key] for key in ENVIRONMENT if key in results.environment}
+    known |= {
+        "own_states": _own_states(run),
+        "answers_without_working": _without_working(run, results),
+    }
     kept = replace(results, curves=(), examples=(), probes=probes, environment=known)
     STORED.write_text(json.dumps(to_plain(kept), indent=1, allow_nan=False) + "\n", "utf-8")
+
+
+def _own_states(run: Path) -> dict[str, float]:
+    """By arm that others write for, the share of its trained-on states whose every token it wrote itself."""
+    shares = {}
+    for path in sorted(run.glob("arms/*/seed-*/microscope.json")):
+        document = read_json(path)
+        walks = [w for p in document["prompts"] for w in p["walks"] if w["kind"] == "trained"]
+        own, every = 0, 0
+        for walk in walks:
+            wrote = [walk["owners"][i].startswith("student@") for i in walk["owner"]]
+            first = wrote.index(False) if False in wrote else len(wrote)
+            trained = [place for place, weight in enumerate(walk["weight"]) if weight]
+            own, every = own + sum(place <= first for place in trained), every + len(trained)
+        mixed = any(o.startswith("student@") for w in walks for o in w["owners"])
+        if mixed and every:
+            shares[document["arm"]] = round(own / every, 3)
+    return shares
+
+
+def _without_working(run: Path, results: Results) -> dict[str, list[float]]:
+    """By arm, of its first seed's greedy target answers: the share without working, and of both kinds that right."""
+    target = next(task for task in results.tasks if task.role == TARGET)
+    found = {}
+    for arm in results.arms:
+        rows = pd.read_parquet(run / "arms" / arm.name / f"seed-{arm.seeds[0]}" / "items.parquet")
+        rows = rows[(rows["task"] == target.name) & (rows["decoding"] == "greedy")]
+        rows = rows[rows["metric"] == target.metric] if target.metric else rows
+        bare = ~rows["response"].str.contains(WORKING, regex=False)
+        means = [rows["score"][part].mean() if part.any() else 0.0 for part in (bare, ~bare)]
+        found[arm.name] = [round(float(x), 3) for x in (bare.mean(), *means)]
+    return found
 
 
 def stored() -> Results:
@@ -87,15 +127,27 @@ def scores(results: Results) -> str:
 def verdicts(results: Results) -> str:
     """Every verdict with its sentence."""
     return "\n".join(
-        f"- **{v.verdict.capitalize()}**{'' if v.primary else ' (not primary)'}: {v.text} {v.sentence}"
+        f"- **{v.verdict.capitalize()}**{'' if v.primary else ' (not primary)'}: {v.text} "
+        f"Asked for: {v.asked}. {v.sentence}"
         for v in results.verdicts
     )
 
 
 def claims(results: Results) -> str:
     """Claim and verdict alone."""
-    rows = [[v.text.rstrip("."), v.verdict] for v in results.verdicts]
-    return table(["claim (margins fixed beforehand)", "verdict"], rows)
+    rows = [
+        [
+            v.text.rstrip("."),
+            v.asked,
+            v.verdict + (TURNED if "the opposite sign" in v.sentence else ""),
+        ]
+        for v in results.verdicts
+    ]
+    return table(["claim", "asked for (fixed beforehand)", "verdict"], rows)
+
+
+TURNED = " greedily; **sampled at T=1 a comparison has the opposite sign**"
+"""Beside a verdict on greedy answers that sampled ones contradict."""
 
 
 def locality(results: Results) -> str:
@@ -155,6 +207,38 @@ def cost(results: Results) -> str:
     )
 
 
+def own_states(results: Results) -> str:
+    """What share of the states that a student is trained on it visited itself, prefix and all."""
+    found = results.environment["own_states"]
+    shares = ", ".join(f"{percent(share)} ({arm})" for arm, share in found.items())
+    return (
+        "Of the states that a student of continuations is trained on, those whose every token it wrote itself, of the "
+        f"completions that the microscope shows: {shares}. That is the root of each branch; the other states are of "
+        "the teacher's making."
+    )
+
+
+def format_switch(results: Results) -> str:
+    """How many answers have no working, before and after, and how often either kind is right."""
+    found = results.environment["answers_without_working"]
+    without, right, rest = found["base"]
+    # What the arm with the most right would have gained by no longer answering without working.
+    top = max(found.values(), key=lambda row: row[0] * row[1] + (1 - row[0]) * row[2])
+    gain = top[0] * top[1] + (1 - top[0]) * top[2] - without * right - (1 - without) * rest
+    most = (without - top[0]) * (top[2] - right) > gain / 2
+    others = "; ".join(f"{arm} {percent(row[0])}" for arm, row in found.items() if arm != "base")
+    return (
+        f"Decoded greedily, the base answers {percent(without)} of the items without any working, and is right on "
+        f"{percent(right)} of those and on {percent(rest)} of the others. Answers without working of the first seed of "
+        f"each arm: {others}."
+        + (
+            " **Most of the gain on the target is this switch of format, not arithmetic that was learnt.**"
+            if most
+            else ""
+        )
+    )
+
+
 def sizes(results: Results) -> str:
     """Seeds and items."""
     target = next(t for t in results.tasks if t.role == TARGET)
@@ -179,6 +263,8 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "splices": splices,
     "cost": cost,
     "sizes": sizes,
+    "own states": own_states,
+    "format": format_switch,
 }
 
 
