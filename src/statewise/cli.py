@@ -201,6 +201,13 @@ def _parser() -> argparse.ArgumentParser:
     evaluation.add_argument("--sampled", action="store_true", help="also sample at temperature 1")
     evaluation.add_argument("--seed", type=SEED, default=0)
     evaluation.add_argument(
+        "--world-seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="which generated world the items of the embedded world's tasks are of (0)",
+    )
+    evaluation.add_argument(
         "--out",
         type=path,
         metavar="FILE",
@@ -557,6 +564,7 @@ def _eval(options: argparse.Namespace) -> None:
     from statewise.policy import Policy
     from statewise.stats import item_mean
     from statewise.study.models import best_device, fingerprint, world_base
+    from statewise.study.worlds import WORLD_TASKS, check_tasks_of
     from statewise.watch import counting
     from statewise.words import interval_words, number
 
@@ -576,8 +584,10 @@ def _eval(options: argparse.Namespace) -> None:
                 limit=options.limit,
                 data=None if name.startswith("pocket_") else options.data,
                 sampled=options.sampled,
+                world_seed=options.world_seed if name.startswith(WORLD_TASKS) else 0,
             )
         )
+    check_tasks_of(location, tasks)
     policy = Policy.load(location, name="model", device=best_device(), trainable=False)
     with (
         kept_beside(options.out, fingerprint(str(location)), tasks, options.seed) as kept,

@@ -269,6 +269,14 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "roles",
+        "a base is asked about the facts of another world",
+        "study/worlds.py",
+        'yield "base", world_of(base_location(study))',
+        'yield "base", None',
+        ("study/test_preflight.py::test_a_study_of_two_worlds_is_refused",),
+    ),
+    Mutant(
         "uncertainty",
         "a small forgetting that is certain reads as none",
         "study/sentences.py",

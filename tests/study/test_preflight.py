@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
 
+from statewise.check.study import check_study
+from statewise.cli import main
 from statewise.errors import ConfigError, DataError, ModelError, RunError
 from statewise.fresh import Shape, fresh_model
 from statewise.policy import PolicyRef
@@ -16,6 +20,7 @@ from statewise.study.folder import claim_folder
 from statewise.study.preflight import preflight
 from statewise.study.search import search
 from statewise.study.spec import Search, Study
+from statewise.study.worlds import world_of
 from statewise.world import World, train_tokenizer
 
 
@@ -99,3 +104,43 @@ def test_a_file_is_no_run_folder(tiny_study, tmp_path):
             RunError, match=r"README.md is a file, not a folder; give another --out"
         ):
             preflight(tiny_study, RunFolder(tmp_path / place))
+
+
+# ---- worlds -----------------------------------------------------------------------------------------
+
+
+def of_world(study: Study, seed: int) -> Study:
+    return replace(study, tasks=tuple(replace(task, world_seed=seed) for task in study.tasks))
+
+
+@pytest.fixture(scope="module")
+def other_world(tmp_path_factory, tiny_base):
+    """The tiny base, said to have been pretrained on world 1."""
+    folder = tmp_path_factory.mktemp("worlds") / "base"
+    shutil.copytree(tiny_base, folder)
+    (folder / "statewise.json").write_text(json.dumps({"steps": 1, "recipe": {"world_seed": 1}}))
+    return str(folder)
+
+
+def test_a_study_of_two_worlds_is_refused(tiny_study, other_world, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"of world 1; a base, its prompts and its tasks must be"):
+        preflight(replace(tiny_study, base=other_world), run)
+    # Prompts of one world and items of another, whatever is known of the base.
+    with pytest.raises(ConfigError, match=r"tasks\.pocket_gsm: the generated world 1, but "):
+        preflight(of_world(tiny_study, 1), run)
+    drift = replace(tiny_study.drift, prompts=replace(tiny_study.drift.prompts, world_seed=2))
+    with pytest.raises(ConfigError, match=r"drift\.prompts: the generated world 2, but "):
+        preflight(replace(tiny_study, drift=drift), run)
+    with pytest.raises(ConfigError, match=r"of world 1"):
+        next(check_study(replace(tiny_study, base=other_world)))
+    assert not run.root.exists()
+
+
+def test_eval_of_a_base_asks_the_items_of_its_own_world(other_world, capsys):
+    assert main(["eval", other_world, "--task", "pocket_mmlu_dev", "--limit", "2"]) == 2
+    assert capsys.readouterr().err.strip().endswith("pretrained on world 1; say --world-seed 1")
+    wanted = ["--task", "pocket_mmlu_dev", "--limit", "2", "--world-seed", "1"]
+    assert main(["eval", other_world, *wanted]) == 0
+    assert world_of(other_world) == 1
+    assert world_of("hub/name") is None

@@ -36,6 +36,7 @@ from statewise.study.controls import Interpolation
 from statewise.study.folder import differing, few_words
 from statewise.study.jobs import is_trained
 from statewise.study.spec import Study
+from statewise.study.worlds import check_worlds
 
 WALKED = ("masks", "stop token trained", "stop token emitted", GAP, "gradient", *INVARIANCES, EQUAL)
 """Checks of what sources make: they need rows."""
@@ -96,7 +97,7 @@ def check_study(
 
     A model that cannot be loaded is a fail of its arms, whose other checks are skipped; it is not tried
     again for the next arm. Raises ConfigError at once, before the first report is asked for, for an arm
-    that is not there, and for a null, naming the arms that it is made of.
+    that is not there, for a null, naming the arms that it is made of, and for a study of two generated worlds.
     """
     if items < 1:
         raise ConfigError(f"--items must be 1 or more, found {items}")
@@ -120,6 +121,7 @@ def check_study(
                 f"--quick leaves out {name!r}, which --only asks for: drop one of them"
             )
     wanted = frozenset(only or (READ if quick else (*READ, *WALKED)))
+    check_worlds(study)
     chosen = [arm for arm in study.arms if not arms or arm.name in arms]
     return _reports(study, chosen, run, items, Wanted(wanted, watch))
 

@@ -56,6 +56,7 @@ from statewise.study.models import (
 )
 from statewise.study.preflight import drift_prompts, load_prompts
 from statewise.study.spec import BASE, DevCurve, Study
+from statewise.study.worlds import world_of
 from statewise.train import Row, make_optimizer, train
 from statewise.trajectory import Sampling, Trajectory
 
@@ -242,6 +243,7 @@ def _card(study: Study, arm: Arm, seed: int) -> dict[str, object]:
         "arm": arm.name,
         "seed": seed,
         "steps_declared": arm.steps,
+        "world_seed": world_of(base_location(study)),
         "teachers": [policy.name for policy in policies(arm.streams)],
         "prompts": [len(p) for p in loaded],
         "prompts_dropped": sum(p.dropped for p in loaded),

@@ -31,6 +31,7 @@ from statewise.study.models import (
 )
 from statewise.study.probe_samples import probe_prompts
 from statewise.study.spec import BASE, Study
+from statewise.study.worlds import check_worlds
 from statewise.supervision import Context
 from statewise.trajectory import Prompt
 
@@ -74,13 +75,15 @@ def mark(run: RunFolder) -> Path:
 def preflight(study: Study, run: RunFolder) -> None:
     """Load every model, set of prompts and task of a study once; skipped where it has passed before.
 
-    Checks besides: every outside teacher and start reads the student's tokens, a teacher's own
+    Checks besides: base, prompts and tasks are of one generated world, every outside teacher and start
+    reads the student's tokens, a teacher's own
     prompts and drift's leave room, rewards can read every reference, an interpolation's ends have the
     same weights, and a task's `cluster` is a field of its data. Writes nothing.
 
     Raises ModelError, DataError, ConfigError or RunError, naming the arm or the task.
     """
     check_folder(run.root)
+    check_worlds(study)
     if mark(run).is_file():
         return
     models = {BASE: _load(base_location(study))}
