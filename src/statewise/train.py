@@ -16,7 +16,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from statewise.arms import Arm, Budget, Stream, policies
 from statewise.data import Prompts
-from statewise.errors import ConfigError, RunError
+from statewise.errors import ConfigError, DivergedError
 from statewise.gradient import Rollout, accumulate_gradient, student_logprobs
 from statewise.memory import memories
 from statewise.policy import Policy
@@ -34,6 +34,8 @@ class Row:
     step: int
     figures: dict[str, float]
     seconds: float
+    first_rows: Sequence[Trajectory] = ()
+    """What the first step trained on: how training ended is judged by it. Of a later step nothing."""
 
 
 def make_optimizer(student: Policy, budget: Budget) -> torch.optim.AdamW:
@@ -56,7 +58,7 @@ def train(
     student and optimiser, and the restored `memories` of the arm, gives the rows that it would have
     given uninterrupted. A run that starts at 0 forgets what the arm's parts remember of another.
 
-    Raises ConfigError where torch.distributed runs several processes, and RunError where it diverges.
+    Raises ConfigError where torch.distributed runs several processes, and DivergedError where it diverges.
     """
     if world_size() > 1:
         raise ConfigError(
@@ -93,7 +95,7 @@ def train(
                 [p for _, p in student.trainable_parameters()], budget.max_grad_norm
             )
             if not (math.isfinite(figures["loss"]) and math.isfinite(norm)):
-                raise RunError(
+                raise DivergedError(
                     f"arm {arm.name!r} diverged at step {step + 1}: loss {figures['loss']:g}, gradient norm "
                     f"{float(norm):g}; lower budget.learning_rate or budget.max_grad_norm"
                 )
@@ -112,6 +114,7 @@ def train(
             | _describe(rollouts, budget, step)
             | {key: value - before[key] for key, value in _meter(student, teachers).items()},
             time.perf_counter() - began,
+            [t for rollout in rollouts for t in rollout.trajectories] if step == 0 else [],
         )
 
 
