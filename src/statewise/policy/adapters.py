@@ -119,8 +119,11 @@ def name_portably(folder: Path, run: Path) -> str:
     return name
 
 
-def put_on(base: nn.Module, folder: Path, *, trainable: bool) -> nn.Module:
-    """A saved adapter on its base. Raises ModelError where a tensor is missing, foreign or of another shape."""
+def put_on(base: nn.Module, folder: Path, name: str, *, trainable: bool) -> nn.Module:
+    """A saved adapter on its base, which is called `name` when it is saved again.
+
+    Raises ModelError where a tensor is missing, foreign or of another shape.
+    """
     from peft import PeftConfig, PeftModel, get_peft_model_state_dict
     from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -128,6 +131,7 @@ def put_on(base: nn.Module, folder: Path, *, trainable: bool) -> nn.Module:
     saved = read_tensors(folder / WEIGHTS)
     config: Any = PeftConfig.from_pretrained(str(folder))
     config.inference_mode = not trainable
+    config.base_model_name_or_path = name
     with warnings.catch_warnings():
         # It warns of what is missing; below that is an error.
         warnings.filterwarnings("ignore", message="Found missing adapter keys")

@@ -219,7 +219,7 @@ def _is_plain(name: str) -> bool:
     return (
         name.endswith(".safetensors")
         and name == Path(name).name
-        and not re.search(r"[\0\\/]", name)
+        and not re.search(r"[\0\\]", name)
         and not name.startswith(".")
     )
 

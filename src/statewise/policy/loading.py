@@ -68,18 +68,19 @@ def load(location: str | Path, *, trainable: bool) -> Loaded:
     """
     folder = find(location)
     if (folder / adapters.CONFIG).is_file():
-        base = find(adapters.base_of(folder), needed_by=folder / adapters.CONFIG)
+        named = adapters.base_of(folder)
+        base = find(named, needed_by=folder / adapters.CONFIG)
         if (base / adapters.CONFIG).is_file():
             raise ModelError(
                 f"{folder / adapters.CONFIG}: the base {base} is an adapter itself; merge that one first"
             )
-        whole = _load_module(base)
+        whole = _load_module(base, named)
         with _one_line(folder / adapters.CONFIG, "fetch the adapter again, or name its own base"):
-            module = adapters.put_on(whole, folder, trainable=trainable)
+            module = adapters.put_on(whole, folder, named, trainable=trainable)
         _refuse_odd_numbers(module, folder)
         words = folder if any((folder / name).is_file() for name in TOKENIZER_FILES) else base
     else:
-        module, words = _load_module(folder), folder
+        module, words = _load_module(folder, str(location)), folder
     tokenizer = load_tokenizer(words)
     width = _width_for(module, tokenizer, words)
     if not trainable:
@@ -161,8 +162,11 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 # ---- modules --------------------------------------------------------------------------------
 
 
-def _load_module(folder: Path) -> nn.Module:
-    """The causal language model in a folder, in float32, every weight of it from its files."""
+def _load_module(folder: Path, name: str) -> nn.Module:
+    """The causal language model in a folder, in float32, every weight of it from its files.
+
+    `name` is what an adapter on it will call it: of a hub's model not the cache's folder.
+    """
     place = folder / "config.json"
     plain = read_config(place)
     files = weight_files(folder)
@@ -202,6 +206,7 @@ def _load_module(folder: Path) -> nn.Module:
     module, told = loaded
     _refuse_gaps(told, module, folder)
     _refuse_odd_numbers(module, folder)
+    module.name_or_path = name
     return module
 
 

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def model_card(facts: Mapping[str, object], base: str) -> str:
+def public_name(location: str) -> str:
+    """What a model is called where others read it: a hub's name, or the last part of a path of this machine.
+
+    >>> public_name("someone/a-model"), public_name("/home/me/models/mine"), public_name("models/mine/")
+    ('someone/a-model', 'mine', 'models/mine')
+    """
+    path = Path(location).expanduser()
+    if path.is_absolute() or path.is_dir():
+        return "world" if path.resolve().is_relative_to(PACKAGE / "world") else path.resolve().name
+    return str(path)
+
+
+def model_card(facts: Mapping[str, object], location: str, *, adapter: bool = False) -> str:
     """Markdown for the Hugging Face hub.
 
-    `facts` are those of `statewise.json`: study, arm, seed, steps, teachers, prompts.
+    `facts` are those of `statewise.json`: study, arm, seed, steps, teachers, prompts. `location` is the base's;
+    no path of this machine is written.
     """
+    base = public_name(location)
     teachers, prompts = facts["teachers"], facts["prompts"]
     assert isinstance(teachers, Sequence)
     assert isinstance(prompts, Sequence)
@@ -24,7 +41,8 @@ def model_card(facts: Mapping[str, object], base: str) -> str:
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     return f"""---
-library_name: transformers
+library_name: {"peft" if adapter else "transformers"}
+base_model: {base}
 ---
 # {facts["arm"]} of the study {facts["study"]}
 

@@ -69,9 +69,7 @@ def why_wrecked(
     return wrecked(first, last)
 
 
-def loss_on(
-    policy: Policy, rows: Sequence[Trajectory], *, tokens_per_microbatch: int
-) -> float:
+def loss_on(policy: Policy, rows: Sequence[Trajectory], *, tokens_per_microbatch: int) -> float:
     """Mean negative log-prob of the trained-on tokens, nats. Raises NotFiniteError."""
     found = student_logprobs(policy, rows, tokens_per_microbatch=tokens_per_microbatch)
     every = np.concatenate(found)
