@@ -85,9 +85,7 @@ def test_log_probs_that_overflow_are_no_loss():
     with torch.no_grad():
         student.module.model.norm.weight.mul_(1e30)
         student.head_weight()[0].mul_(1e30)
-    assert judged(student) == (
-        "its log-probs of the rows of the first step are not finite"
-    )
+    assert judged(student) == ("its log-probs of the rows of the first step are not finite")
 
 
 def test_the_rows_of_the_first_step_come_back_and_rows_without_a_trained_token_do_not(tmp_path):
