@@ -44,7 +44,7 @@ from statewise.study.plan_table import plan_plain
 from statewise.study.planning import Assumed, plan_claims
 from statewise.study.results import summarise, write_results
 from statewise.study.search import search
-from statewise.study.spec import Search, Study
+from statewise.study.spec import Search, Study, read_study
 from statewise.study.table import _table
 from statewise.supervision import Supervision
 from statewise.supervision.advantage import score
@@ -540,11 +540,43 @@ def test_the_readme_leads_to_the_pages_and_the_examples():
 
 @pytest.mark.slow
 def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from statewise.study.models import world_base
-
+    """In an empty folder, as in a fresh clone: it needs no run that somebody has made."""
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
-    code = "\n".join(blocks).replace("runs/pocket/arms/mild_sft/seed-0/policy", world_base())
+    code = "\n".join(python_of(REPOSITORY / "README.md"))
     assert "steps=60" in code
-    exec(code.replace("steps=60", "steps=1"), {})
+    assert "steps=30" in code
+    exec(code.replace("steps=60", "steps=1").replace("steps=30", "steps=1"), {})
     assert (tmp_path / "my-policy" / "model.safetensors").is_file()
+
+
+def python_of(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+
+
+def test_the_python_of_the_howto_runs(
+    tiny_run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chat, paired = python_of(REPOSITORY / "docs" / "howto.md")
+    exec(chat, names := {})
+    assert json.loads(capsys.readouterr().out) == {"question": "1+1?", "answer": "2"}
+    talk = [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]
+    rows = list(names["rows"]([{"role": role, "content": text} for role, text in talk]))
+    turn = "<|im_end|>\n<|im_start|>"
+    assert rows[1] == {
+        "question": f"a{turn}assistant\nb{turn}user\nc",
+        "answer": "d",
+    }
+    exec(paired, names)
+    found = names["difference"](tiny_run.root, tiny_run.root, "mild_sft")
+    assert set(found["mean"]) == {0.0}
+    assert found["count"].min() >= 4
+
+
+def test_the_study_of_the_howto_is_one_and_differs_in_the_objective_alone(capsys):
+    study = read_study(str(REPOSITORY / "examples" / "dft.yaml"))
+    first, second = (arm.streams[0] for arm in study.arms)
+    assert replace(second, terms=first.terms) == first
+    assert study.varies == ("objective", "budget")
+    trials = study.search.trials
+    assert trials["sft"] == trials["dft"]
+    assert not set(study.search.seeds) & set(study.seeds)
