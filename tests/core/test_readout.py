@@ -291,3 +291,58 @@ def test_merging_that_makes_another_model_is_refused(tmp_path):
     policy = Policy(adapted, base.tokenizer, name="wide")
     with pytest.raises(ModelError, match="the adapter of 'wide' cannot be merged"):
         policy.merged()
+
+
+# ---- names that others read ---------------------------------------------------------------------
+
+
+def test_a_saved_adapter_names_no_path_of_this_machine_and_still_finds_its_base(tmp_path):
+    import json
+
+    from statewise.policy.adapters import name_portably
+
+    tiny(dtype=torch.float32).save(tmp_path / "models" / "mine")
+    run = tmp_path / "runs" / "r"
+    base = Policy.load(tmp_path / "models" / "mine", name="x")
+    base.with_adapter(Lora(rank=2), seed=0).save(run / "a" / "policy")
+    assert name_portably(run / "a" / "policy", run) == "mine"
+    config = json.loads((run / "a" / "policy" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "mine"
+    again = Policy.load(run / "a" / "policy", name="x")
+
+    # Trained on and saved elsewhere it names its base anew, and one inside the run as seen from itself.
+    again.save(run / "b" / "policy")
+    assert name_portably(run / "b" / "policy", run) == "mine"
+    again.merged().save(run / "c" / "policy")
+    inner = Policy.load(run / "c" / "policy", name="x").with_adapter(Lora(rank=2), seed=0)
+    inner.save(run / "d" / "policy")
+    assert name_portably(run / "d" / "policy", run) == "../../c/policy"
+    Policy.load(run / "d" / "policy", name="x")
+    files = [f for f in run.rglob("*.json") if f.name != ".places.json"]
+    assert files
+    assert not [f for f in files if str(tmp_path) in f.read_text()]
+
+
+# ---- real models --------------------------------------------------------------------------------
+
+
+def real_models() -> list[str]:
+    import os
+    from pathlib import Path
+
+    folder = Path(os.environ.get("STATEWISE_MODELS", "/nowhere"))
+    return sorted(str(p) for p in folder.iterdir()) if folder.is_dir() else []
+
+
+@pytest.mark.slow
+def test_real_models_load_and_are_read_as_they_read_themselves():
+    if not real_models():
+        pytest.skip("STATEWISE_MODELS names no folder of models")
+    for place in real_models():
+        policy = Policy.load(place, name="real", trainable=False)
+        token_ids = torch.as_tensor(policy.to_ids("Tom has 3 apples."))[None].long()
+        lengths = torch.tensor([token_ids.shape[1]])
+        with policy.frozen():
+            own = policy.module(input_ids=token_ids, use_cache=False).logits[0]
+            read = policy.head(policy.hidden(token_ids, lengths)[0])
+        torch.testing.assert_close(read, own, rtol=1e-5, atol=1e-4)

@@ -112,6 +112,10 @@ class Policy(Forward):
         teacher.followed = tuple(name for name, _ in self.trainable_parameters())
         return teacher
 
+    def check_adapter(self, lora: Lora) -> None:
+        """Refuse an adapter that this model cannot have. Raises ConfigError, naming `target_modules`."""
+        adapters.check_targets(self._causal_lm, lora)
+
     def with_adapter(self, lora: Lora, *, seed: int) -> Policy:
         """The same model with a fresh low-rank adapter; only the adapter trains.
 

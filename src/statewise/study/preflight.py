@@ -95,6 +95,9 @@ def preflight(study: Study, run: RunFolder) -> None:
     roots = {arm.name: models[root_of(study, arm)] for arm in study.arms} | models
     for arm in study.arms:
         student = roots[arm.name]
+        if arm.budget.adapter:
+            with placed(f"arms.{arm.name}.budget.adapter"):
+                student.check_adapter(arm.budget.adapter)
         known = roots | {LIVE: student}
         for ref in references(arm):
             if known[ref.name] is not student:
