@@ -47,6 +47,22 @@ MUTANTS = (
         (f"{SERVE}::test_a_broken_run_is_shown_beside_the_others",),
     ),
     Mutant(
+        "server",
+        "a finished run is called live while its files are new",
+        "report/live.py",
+        'if all(seed["state"] == "done"',
+        'if idle_seconds >= LIVE_SECONDS and all(seed["state"] == "done"',
+        (f"{SERVE}::test_a_run_is_finished_live_or_stalled",),
+    ),
+    Mutant(
+        "server",
+        "a lock that a process holds is not seen",
+        "report/live.py",
+        'rf":{inode}\\b"',
+        'rf":{inode}0\\b"',
+        (f"{SERVE}::test_a_run_is_finished_live_or_stalled",),
+    ),
+    Mutant(
         "page",
         "rewards of several streams have no curve",
         "report/material.py",

@@ -388,7 +388,11 @@ def test_a_run_in_progress_is_seen_to_move(
         first = "return document.querySelector('.run').dataset.run"
         assert browser.execute_script(first) == "part"
         wait_for(lambda: len(every(browser, ".run .verdict")) == 12)
-        assert every(browser, ".run .curves polyline")
+        assert every(browser, "#together .curves polyline[stroke-dasharray]")
+        wait_for(lambda: every(browser, "#together .curves circle.point"))
+        assert every(browser, "#together .curves rect.point, #together .curves polygon.point")
+        shown = "return document.querySelector('section[data-run=part] .standing').textContent"
+        assert browser.execute_script(shown) == "live"
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 1280
         assert browser.get_log("browser") == []
         browser.execute_script("document.querySelector('.run .go a').click()")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import hashlib
 import http.client
 import json
@@ -356,7 +357,7 @@ def test_status_says_how_far_each_arm_is(client: Client, name: str) -> None:
     assert states["base"] == ["done"]
     assert states["grpo"] == ["done"] * 3
     curves = next(a for a in run["arms"] if a["name"] == "grpo")["seeds"][0]["curves"]
-    assert set(curves) == {"loss", "pocket_gsm"}
+    assert set(curves) == {"loss", "pocket_gsm", "reward_mean"}
     assert len(curves["loss"]) == 60
     assert curves["loss"][-1][0] == 200
 
@@ -387,6 +388,43 @@ def test_a_run_in_progress_is_served(synthetic: Any, tmp_path: Path) -> None:
         assert {v["verdict"] for v in found} == {"undecided"}
         (folder / "metrics.jsonl").write_text("{broken}\n{}\n")
         assert "damaged" in client.data("/status.json")["live"]["error"]
+
+
+def test_a_run_is_finished_live_or_stalled(synthetic: Any, tmp_path: Path) -> None:
+    run = synthetic.make_run(tmp_path / "run", seeds=(0, 1, 2), items=20)
+    old = time.time() - 7200
+    assert status(run)["state"] == "finished"  # however lately it was written
+    (run / "arms" / "grpo" / "seed-1" / "budget.json").unlink()
+    assert status(run)["state"] == "live"
+    for path in run.rglob("*"):
+        os.utime(path, (old, old))
+    assert status(run)["state"] == "stalled"
+    with (run / ".lock").open("w") as lock:
+        assert status(run)["state"] == "stalled"  # a lock file that nobody holds
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = status(run)
+        assert held["state"] == ("live" if Path("/proc/locks").exists() else "stalled")
+        assert held["idle_seconds"] > 7000
+
+
+def test_losses_are_named_and_runs_are_compared_by_their_tasks(client: Client, name: str) -> None:
+    arms = {arm["name"]: arm for arm in client.data("/status.json")[name]["arms"]}
+    assert {
+        n: (a["loss"], a["surrogate"]) for n, a in arms.items() if "sft" in n or n == "grpo"
+    } == {
+        "mild_sft": ("cross_entropy", False),
+        "stress_sft": ("cross_entropy", False),
+        "grpo": ("clipped_surrogate", True),
+    }
+    assert arms["one_step_opd_from_stress"]["loss"] == "kl_student_teacher"
+    assert arms["grpo"]["rewards"] == {"reward_mean": "exact_answer"}
+    found = client.data(f"/runs/{name}/scores.json")
+    assert found["target"] == "pocket_gsm"
+    assert found["retention"] == ["pocket_truthfulqa_mc1", "pocket_mmlu"]
+    points = {arm["name"]: arm for arm in found["arms"]}
+    value, low, high = points["stress_sft"]["target"]
+    assert low < value < high
+    assert value < points["base"]["target"][0]
 
 
 def test_nulls_stand_beside_arms_and_no_arm_does_more_than_its_budget(

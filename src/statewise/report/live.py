@@ -5,19 +5,24 @@ Reads files that a run in progress is writing: each appears whole, and a torn la
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from statewise.errors import RunError
+from statewise.report.optimised import REWARD, is_surrogate, loss_name, reward_names
+from statewise.stats import Estimate
 from statewise.store import RunFolder, read_json, read_rows
 from statewise.study.claims import BASE
 from statewise.study.probe_results import asked_at_the_end
 from statewise.study.rows import Results, thinned
 
+LIVE_SECONDS = 60
+"""What was written so lately is being written."""
 POINTS = 60
 """Points of a live curve: enough for its size on the page."""
 Stamp = tuple[tuple[str, int, int], ...]
@@ -53,16 +58,18 @@ def status(run_dir: Path) -> dict[str, Any]:
     for name, trained_as in _made(study).items():
         if name != BASE:
             found = _seeds(run_dir / "arms", name, trained_as, seeds, probed=probed)
-            arms.append({"name": name, "seeds": found})
+            arms.append({"name": name, "seeds": found, **_optimised(trained_as or {})})
     known = stamp(run_dir)
     # A probing job keeps its rows apart until all are there.
     kept = [_stat(path) for path in run_dir.glob("arms/*/seed-*/probing/*.json")]
     newest = max([changed for _, changed, _ in known] + [at[0] for at in kept if at], default=0)
+    idle_seconds = round(max(0.0, time.time() - newest / 1e9))
     return {
+        "state": _standing(run_dir, arms, idle_seconds),
         "study": str(study.get("name", run_dir.name)),
         "question": str(study.get("question") or ""),
         "arms": arms,
-        "idle_seconds": round(max(0.0, time.time() - newest / 1e9)),
+        "idle_seconds": idle_seconds,
         "measured": sum(1 for name, *_ in known if name.endswith("budget.json")),
     }
 
@@ -76,6 +83,59 @@ def _study(run_dir: Path) -> Mapping[str, Any]:
     if not isinstance(study, Mapping):
         raise RunError(f"{path} is no study: keys and values are expected")
     return study
+
+
+def _standing(run_dir: Path, arms: Sequence[Mapping[str, Any]], idle_seconds: int) -> str:
+    """`finished` where nothing is left; `live` where a process holds the run, or wrote a moment ago; else `stalled`."""
+    if all(seed["state"] == "done" for arm in arms for seed in arm["seeds"]):
+        return "finished"
+    return "live" if idle_seconds < LIVE_SECONDS or _held(run_dir / ".lock") else "stalled"
+
+
+def _held(lock: Path) -> bool:
+    """True where a process of this machine holds the lock.
+
+    Read where the kernel lists locks: trying it would take it, and a run that begins just then would be refused.
+    Where there is no such list (not Linux) the age of the files decides alone.
+    """
+    try:
+        inode = lock.stat().st_ino
+        held = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return False
+    return any(re.search(rf":{inode}\b", line) and "->" not in line for line in held)
+
+
+def _optimised(arm: Mapping[str, Any]) -> dict[str, Any]:
+    """What the curves of an arm are of: only those of one name may share a scale."""
+    return {
+        "loss": loss_name(arm),
+        "surrogate": is_surrogate(arm),
+        "rewards": {f"{start}{REWARD}": name for start, name in reward_names(arm).items()},
+    }
+
+
+def together(results: Results) -> dict[str, Any]:
+    """Where each arm stands between target and retention, with the tasks behind both: what runs are compared by."""
+    target = next((task.name for task in results.tasks if task.role == "target"), "")
+    kept = [task.name for task in results.tasks if task.role == "retention"]
+    return {
+        "target": target,
+        "retention": kept,
+        "arms": [
+            {
+                "name": arm.name,
+                "target": _ends(score.quantity.estimate),
+                "retention": _ends(arm.retention.estimate),
+            }
+            for arm in results.arms
+            if (score := arm.score(target)) and arm.retention
+        ],
+    }
+
+
+def _ends(estimate: Estimate) -> list[float | None]:
+    return [estimate.value, estimate.low, estimate.high]
 
 
 def _made(study: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | None]:
@@ -158,8 +218,13 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 def _curves(
     metrics: list[dict[str, Any]], dev: list[dict[str, Any]]
 ) -> dict[str, list[tuple[float, float]]]:
-    """Loss, and the score of each dev task."""
-    known = [("loss", row["step"], row.get("loss")) for row in metrics]
+    """Loss, rewards, and the score of each dev task."""
+    known = [
+        (key, row["step"], value)
+        for row in metrics
+        for key, value in row.items()
+        if key == "loss" or key.rsplit(".", 1)[-1] == REWARD
+    ]
     known += [(str(row["task"]), row["step"], row["score"]) for row in dev]
     found: dict[str, list[tuple[float, float]]] = {}
     for name, step, value in known:

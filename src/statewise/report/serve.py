@@ -6,6 +6,7 @@ Bound to 127.0.0.1 (`listening.py`). What it answers, all by GET:
     /status.json                 the same as data, asked for every two seconds
     /runs/NAME/                  the run's report, made in memory when it is asked for
     /runs/NAME/verdicts.json     verdicts so far
+    /runs/NAME/scores.json       target and retention of each arm so far: the points of the common figure
     /runs/NAME/items             every item, by page and filter; /items.json is its data
 
 No path of the disk is ever taken from a request: a run is looked up by its name in a table. The Host
@@ -96,7 +97,9 @@ def answer(site: Site, target: str) -> Answer:
         return _index(site)
     if parts.path == "/status.json":
         return _data({name: _status(path) for name, path in site.runs.items()})
-    match = re.fullmatch(r"/runs/([\w.-]+)/(|verdicts\.json|items|items\.json)", parts.path)
+    match = re.fullmatch(
+        r"/runs/([\w.-]+)/(|verdicts\.json|scores\.json|items|items\.json)", parts.path
+    )
     if match is None or match[1] not in site.runs:
         return plain_answer("there is no such page", HTTPStatus.NOT_FOUND)
     try:
@@ -106,6 +109,7 @@ def answer(site: Site, target: str) -> Answer:
     makers: dict[str, Callable[[], Answer]] = {
         "": lambda: _report(site, match[1]),
         "verdicts.json": lambda: _data(live.verdicts(_results(site, match[1]))),
+        "scores.json": lambda: _data(live.together(_results(site, match[1]))),
         "items": lambda: _items(match[1]),
         "items.json": lambda: _data(page_of(site.runs[match[1]], query)),
     }
@@ -150,7 +154,7 @@ def _report(site: Site, name: str) -> Answer:
 
 
 def _index(site: Site) -> Answer:
-    return _shell("serve.html", (*SHARED, "serve.js"), runs=list(site.runs))
+    return _shell("serve.html", (*SHARED, "together.js", "serve.js"), runs=list(site.runs))
 
 
 def _items(name: str) -> Answer:
