@@ -9,6 +9,14 @@ PAIRED = f"{TEST}::test_a_difference_on_shared_prompts_is_paired"
 
 MUTANTS = (
     Mutant(
+        "summing up",
+        "equal cells have the palest colour of a scale",
+        "report/drawn.py",
+        "lambda value: MIDDLE if value > 0 else 0)",
+        "lambda value: 0)",
+        ("report/test_plates.py::test_one_value_is_no_scale",),
+    ),
+    Mutant(
         "gradient geometry",
         "the noise of a block is part of its product with itself",
         "probes/interference.py",

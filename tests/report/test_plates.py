@@ -8,6 +8,7 @@ import numpy as np
 
 from statewise.report import signals, states, training, walks
 from statewise.report.curves import _mean_curve
+from statewise.report.drawn import linear, logarithmic
 from statewise.report.material import Material
 from statewise.stats import Estimate
 from statewise.study.rows import ArmResult, Curve, ProbeFigure, Quantity, Results
@@ -208,3 +209,16 @@ def test_every_probe_has_a_plate(whole: Any) -> None:
     assert ("grpo", "the arm's own", "prefix entropy 8") in {row[:3] for row in rows["coverage"]}
     assert ("grpo", "the arm's own", "ess share") in {row[:3] for row in rows["audit"]}
     assert ("stress_early", "", "weights changed") in {row[:3] for row in rows["geometry"]}
+
+
+def test_one_value_is_no_scale() -> None:
+    """Equal cells have the middle colour, not the palest: no cell "hardly moved"; the legend has one colour."""
+    assert [logarithmic([0.02, 0.02001]).step(v) for v in (0.0, 0.02, 0.02001)] == [0, 4, 4]
+    assert [linear(0.6, 0.6).step(v) for v in (0.6, 0.6)] == [4, 4]
+    assert [logarithmic([0.01, 0.1]).step(v) for v in (0.01, 0.1)] == [0, 8]
+    kappa = number("locality", "a", "kappa", 0.02, sample="dataset", n=4)
+    plate = states.locality(results(arm("a"), probes=(kappa,)))
+    assert plate is not None
+    assert plate.wide is not None
+    assert "0.02 nats a state in every cell" in plate.wide.svg
+    assert "0.02 to 0.02" not in plate.wide.svg

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import log
+from math import isclose, log
 
 from matplotlib.patches import Rectangle
 
@@ -33,11 +33,28 @@ class Scale:
     step: Callable[[float], int]
 
 
+MIDDLE = theme.STEPS // 2
+
+
+def alike(low: float, high: float) -> bool:
+    """True for two ends between which no colours can be told apart honestly: they differ by less than 1 %."""
+    return isclose(low, high, rel_tol=0.01, abs_tol=1e-12)
+
+
 def logarithmic(values: Sequence[float]) -> Scale:
-    """Equal ratios are equal steps, from the smallest positive value to the largest."""
+    """Equal ratios are equal steps, from the smallest positive value to the largest.
+
+    Where all positive values are one, to 1 %, there is no scale: each has the middle step, and 0 the first.
+
+    >>> one, two = logarithmic([0.0, 0.02, 0.02]), logarithmic([0.01, 0.1])
+    >>> one.step(0.02), one.step(0.0), two.step(0.01), two.step(0.1)
+    (4, 0, 0, 8)
+    """
     known = [v for v in values if v > 0]
-    low, high = (min(known), max(known)) if known else (1.0, 1.0)
-    span = log(high / low) or 1.0
+    if not known or alike(min(known), max(known)):
+        return Scale("heat", lambda value: MIDDLE if value > 0 else 0)
+    low, high = min(known), max(known)
+    span = log(high / low)
 
     def step(value: float) -> int:
         share = log(max(value, low) / low) / span
@@ -47,13 +64,17 @@ def logarithmic(values: Sequence[float]) -> Scale:
 
 
 def linear(low: float, high: float, kind: str = "heat") -> Scale:
-    """Equal differences are equal steps.
+    """Equal differences are equal steps; where both ends are one, to 1 %, everything has the middle step.
 
+    >>> linear(0.6, 0.6).step(0.6)
+    4
     >>> scale = linear(-1.0, 1.0, "div")
     >>> scale.step(-1.0), scale.step(0.0), scale.step(1.0)
     (0, 4, 8)
     """
-    span = (high - low) or 1.0
+    if alike(low, high):
+        return Scale(kind, lambda _: MIDDLE)
+    span = high - low
     return Scale(kind, lambda v: max(0, min(theme.STEPS - 1, int((v - low) / span * theme.STEPS))))
 
 

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from statewise.report import legends, svg
-from statewise.report.drawn import Cell, Dot, dots, grid, linear, logarithmic, series_keys
+from statewise.report.drawn import (
+    MIDDLE,
+    Cell,
+    Dot,
+    alike,
+    dots,
+    grid,
+    linear,
+    logarithmic,
+    series_keys,
+)
 from statewise.report.figures import direct_labels
 from statewise.report.legends import INTERVAL
 from statewise.report.plates import NARROW, WIDE, Plate, arm_keys, looks, strips
@@ -42,11 +52,7 @@ def locality(results: Results) -> Plate | None:
             name=f"locality-{suffix}",
             title=title,
             width=width,
-            keys=[
-                legends.scale(
-                    svg.HEAT, _three(min(ends)), f"{_three(max(ends))} nats a state, equal ratios"
-                )
-            ],
+            keys=[_heat(min(ends), max(ends))],
         )
         for width, suffix in ((WIDE, "wide"), (NARROW, "narrow"))
     ]
@@ -72,6 +78,13 @@ def locality(results: Results) -> Plate | None:
         wide=drawn[0],
         narrow=drawn[1],
     )
+
+
+def _heat(low: float, high: float) -> legends.Key:
+    """What the colours of the matrix mean; one colour where all its values are one."""
+    if alike(low, high):
+        return legends.Key(f"{_three(high)} nats a state in every cell", steps=(svg.HEAT[MIDDLE],))
+    return legends.scale(svg.HEAT, _three(low), f"{_three(high)} nats a state, equal ratios")
 
 
 def _three(value: float) -> str:
