@@ -46,7 +46,10 @@ def test_lambda_m_prompts_go_to_the_learner_and_none_is_lost(share):
             assert found["dataset"] == count - found["student"]
 
 
-def test_whole_counts_by_hand_are_those_at_every_step():
+@pytest.mark.parametrize("draw", [0.0, 0.5, 1 - 2**-53])
+def test_whole_counts_by_hand_are_those_at_every_step(draw, monkeypatch):
+    """Whatever is drawn: the least and the greatest draw show what the rounding of sums and products does."""
+    monkeypatch.setattr("statewise.sources.mixture.uniforms", lambda *_: np.array([draw]))
     table = {
         (4, (0.5,)): [2, 2],
         (10, (0.1,)): [1, 9],
@@ -57,8 +60,7 @@ def test_whole_counts_by_hand_are_those_at_every_step():
         (7, (1.0, 0.0)): [7, 0, 0],
     }
     for (count, shares), counts in table.items():
-        for seed in range(200):
-            assert split(count, shares, seed=seed) == counts
+        assert split(count, shares, seed=0) == counts
 
 
 @pytest.mark.parametrize(

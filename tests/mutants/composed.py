@@ -18,8 +18,8 @@ MUTANTS = (
         "mixture counts",
         "every step rounds alike",
         "sources/mixture.py",
-        "math.floor(total + draw)",
-        "math.floor(total + 0.5)",
+        "int(total - down + draw >= 1)",
+        "int(total - down + 0.5 >= 1)",
         (f"{MIXTURE}::test_the_expectation_of_every_count_is_its_share",),
     ),
     Mutant(
@@ -27,7 +27,7 @@ MUTANTS = (
         "0.7 + 0.2 is less than 0.9",
         "sources/mixture.py",
         "nearest if abs(number - nearest) < WHOLE else number",
-        "number - 1e-3",
+        "number",
         (f"{MIXTURE}::test_whole_counts_by_hand_are_those_at_every_step",),
     ),
     Mutant(

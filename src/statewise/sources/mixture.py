@@ -144,7 +144,9 @@ def split(count: int, shares: Sequence[float], *, seed: int) -> list[int]:
     bounds, total = [0], 0.0
     for share in shares:
         total = _whole(total + _whole(count * share))
-        bounds.append(min(count, math.floor(total + draw)))
+        down = math.floor(total)
+        # Not the floor of a sum, which a draw just below 1 would round up beyond a whole number.
+        bounds.append(min(count, down + int(total - down + draw >= 1)))
     return [high - low for low, high in pairwise([*bounds, count])]
 
 
