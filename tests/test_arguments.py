@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+import statewise
 from statewise.cli import _parser, main
+
+SOURCES = str(Path(statewise.__file__).resolve().parents[1])
 
 
 def every_parser() -> Iterator[argparse.ArgumentParser]:
@@ -103,3 +109,50 @@ def test_bad_arguments_end_with_one_line(arguments, words, tmp_path, monkeypatch
     assert len(line.splitlines()) == 1
     assert len(line) < 2100
     assert {p.name for p in tmp_path.iterdir()} == {"f", "gone"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "broken.yaml"], "line 1, column 5: mapping values are not allowed here"),
+        (["train", "itself.yaml", "--arm", "a"], "the value of the anchor 'a' holds itself"),
+        (["check", "laughs.yaml"], "more than 20000 values"),
+        (["plan", "nowhere.yaml"], "no study file at nowhere.yaml"),
+        (["search", "pocket", "--set", "arms.grop.name=x"], "arms has no item 'grop'"),
+        (["run", "pocket", "--data", "nowhere"], "--data: no folder at nowhere"),
+        (["run", "code.yaml"], "reward: names code to run, mine.py:pay"),
+        (["run", "pocket", "--seeds", "0"], "--seeds: must be from 1 to 1,000"),
+    ],
+)
+def test_what_needs_no_torch_is_refused_before_torch_is_imported(arguments, words, tmp_path):
+    """In a process of its own: what was imported by then, and how long the refusal took."""
+    (tmp_path / "broken.yaml").write_text("a: b: c\n")
+    (tmp_path / "itself.yaml").write_text("a: &a [*a]\n")
+    lines = [f"a{i}: &a{i} [{'*a' + str(i - 1) + ', '}{'*a' + str(i - 1)}]" for i in range(1, 30)]
+    (tmp_path / "laughs.yaml").write_text("\n".join(["a0: &a0 [x]", *lines]) + "\n")
+    (tmp_path / "code.yaml").write_text("reward: {kind: python, function: 'mine.py:pay'}\n")
+    program = (
+        f"import sys; sys.path.insert(0, {SOURCES!r}); import statewise.cli as cli\n"
+        f"code = cli.main({arguments!r})\n"
+        "heavy = {'torch', 'transformers', 'lm_eval', 'datasets', 'pandas', 'scipy'}\n"
+        "print(code, sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "2 []\n", done.stderr
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_reading_a_study_imports_nothing_of_lm_eval_datasets_or_pandas():
+    program = (
+        f"import sys; sys.path.insert(0, {SOURCES!r}); import statewise.cli as cli\n"
+        "code = cli.main(['run', 'pocket', '--dry-run'])\n"
+        "heavy = {'lm_eval', 'datasets', 'pandas', 'statsmodels', 'sklearn', 'matplotlib'}\n"
+        "print(code, sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines()[-1] == "0 []", done.stderr

@@ -25,6 +25,7 @@ LAYERS = {
     "files": 0,
     "limits": 0,
     "plain": 0,
+    "reading": 0,
     "seeding": 0,
     "stats": 0,
     "store": 0,

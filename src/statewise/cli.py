@@ -410,9 +410,10 @@ def _progress_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _read(options: argparse.Namespace):
-    from statewise.study.spec import read_study
+    """The study that the options name. What needs no torch is refused before torch is imported."""
+    from statewise.reading import plain_study
 
-    return read_study(
+    plain = plain_study(
         options.study,
         options.assignments,
         seeds=getattr(options, "seeds", None),
@@ -420,19 +421,26 @@ def _read(options: argparse.Namespace):
         trust_code=options.trust_code,
     )
 
+    from statewise.plain import from_plain
+    from statewise.study.spec import Study
+
+    return from_plain(Study, plain)
+
 
 def _run(options: argparse.Namespace) -> None:
-    from statewise.plain import to_plain
+    study = _read(options)
+    if options.dry_run:
+        from statewise.plain import to_plain
+        from statewise.yaml12 import dump_yaml
+
+        print(dump_yaml(to_plain(study)), end="")
+        return
+
     from statewise.report import write_report
     from statewise.study.executor import run_study
     from statewise.study.table import table_text
     from statewise.watch import watching
-    from statewise.yaml12 import dump_yaml
 
-    study = _read(options)
-    if options.dry_run:
-        print(dump_yaml(to_plain(study)), end="")
-        return
     root = options.out or Path("runs") / study.name
     workers = _workers(options, study)
     with watching(study.name, options.progress) as watch:
@@ -443,13 +451,13 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    study = _read(options)
     from statewise.errors import ConfigError, nearest
     from statewise.store import RunFolder
     from statewise.study.executor import plan_training, run_jobs
     from statewise.study.folder import claimed
     from statewise.watch import watching
 
-    study = _read(options)
     names = study.names
     if options.arm not in names:
         raise ConfigError(f"--arm: no arm {options.arm!r}; {nearest(options.arm, names)}")
@@ -466,6 +474,11 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
+    # With --json nothing but the document may stand on standard output, whatever a user's code prints.
+    aside = contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext()
+    with aside:
+        study = _read(options)
+
     import json
 
     from statewise.check import check_study
@@ -473,10 +486,7 @@ def _check(options: argparse.Namespace) -> int:
     from statewise.errors import RunError
     from statewise.store import RunFolder
 
-    # With --json nothing but the document may stand on standard output, whatever a user's code prints.
-    aside = contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext()
     with aside:
-        study = _read(options)
         if options.run and not (options.run / "arms").is_dir():
             raise RunError(
                 f"--run: {options.run} is no run folder; leave it out before the study has run"
@@ -507,6 +517,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> None:
+    study = _read(options)
     import json
 
     from statewise.study.costs import measure_costs, sizes
@@ -516,7 +527,6 @@ def _plan(options: argparse.Namespace) -> None:
     from statewise.study.results import scores_of
     from statewise.study.spec import BASE
 
-    study = _read(options)
     assumed = Assumed(options.discordance, options.seed_sd, options.beyond)
     seen = look_at(study, options.run) if options.run else None
     scores = scores_of(seen.root) if seen else None
@@ -542,10 +552,10 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _search(options: argparse.Namespace) -> None:
+    study = _read(options)
     from statewise.study.search import search
     from statewise.watch import watching
 
-    study = _read(options)
     root = options.out or Path("runs") / f"{study.name}-search"
     with watching(f"{study.name} search", options.progress) as watch:
         report = search(study, root, workers=_workers(options, study), watch=watch)

@@ -196,4 +196,12 @@ MUTANTS = (
         "pass",
         (f"{ARGUMENTS}::test_an_argument_that_nobody_means_is_refused_as_it_is_read",),
     ),
+    Mutant(
+        "input",
+        "a study file is read behind the imports of what trains",
+        "cli.py",
+        "    from statewise.reading import plain_study\n",
+        "    import torch; from statewise.reading import plain_study\n",
+        (f"{ARGUMENTS}::test_what_needs_no_torch_is_refused_before_torch_is_imported",),
+    ),
 )

@@ -20,7 +20,8 @@ from statewise.code import seal
 from statewise.errors import ConfigError, StatewiseError
 from statewise.limits import Within
 from statewise.plain import from_plain, override, to_plain
-from statewise.study.spec import Study, read_plain_study, read_study, with_local_data
+from statewise.reading import read_plain_study, with_local_data
+from statewise.study.spec import Study, read_study
 from statewise.yaml12 import dump_yaml, parse_yaml
 
 

@@ -11,8 +11,9 @@ from statewise.arms import Arm, bind, negative_advantage
 from statewise.errors import ConfigError, PairingError
 from statewise.plain import to_plain
 from statewise.policy import PolicyRef
+from statewise.reading import read_plain_study
 from statewise.sources import Dataset
-from statewise.study.spec import Dose, Study, axis_differences, read_plain_study, read_study
+from statewise.study.spec import Dose, Study, axis_differences, read_study
 from statewise.yaml12 import dump_yaml
 
 

@@ -8,7 +8,6 @@ from math import exp, isfinite, log, sqrt
 
 import numpy as np
 from scipy import stats
-from statsmodels.stats.proportion import proportion_confint
 
 from statewise.errors import DataError
 
@@ -130,6 +129,8 @@ def share(successes: int, n: int, unit: str = "share", level: float = 0.95) -> E
     if n <= 0 or not 0 <= successes <= n:
         raise DataError(f"{successes} successes of {n} items is not a share")
     p = successes / n
+    from statsmodels.stats.proportion import proportion_confint  # slow to import, with pandas
+
     ends = np.asarray(proportion_confint(successes, n, alpha=1 - level, method="wilson"))
     stderr = sqrt(p * (1 - p) / n) if 0 < successes < n else None
     return Estimate(p, stderr, n, unit, float(ends[0]), float(ends[1]))

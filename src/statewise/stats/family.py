@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from statsmodels.stats.multitest import multipletests
 
 from statewise.errors import DataError
 
@@ -41,6 +40,8 @@ def holm(p_values: Sequence[float | None], alpha: float = 0.05) -> tuple[Adjuste
         return ()
     if any(not 0 <= p <= 1 for p in ps):
         raise DataError(f"p values lie in [0, 1], not {ps}")
+    from statsmodels.stats.multitest import multipletests  # slow to import, with pandas
+
     outcome = multipletests(ps, alpha=alpha, method="holm")
     rejected, adjusted = np.asarray(outcome[0]), np.asarray(outcome[1])
     m = len(ps)

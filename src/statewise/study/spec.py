@@ -8,24 +8,21 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
-from importlib.resources import files
-from pathlib import Path
 from typing import Any, Literal
 
 from statewise.arms import Arm, references
-from statewise.code import seal
 from statewise.errors import ConfigError, StatewiseError, at_least_one, nearest
 from statewise.evaluate import Task
-from statewise.limits import MOST_SEEDS, Number, Seed, Steps, Within, check_range
+from statewise.limits import MOST_SEEDS, Number, Seed, Steps
 from statewise.names import FOLDER, LABEL, check_distinct, check_name
 from statewise.plain import differences, from_plain, override, to_plain
 from statewise.policy import LIVE, PolicyRef
 from statewise.probes import Drift
+from statewise.reading import plain_study
 from statewise.study.claims import BASE, Claim, check
 from statewise.study.controls import EarlyStop, Interpolation, Match, Null, check_match, check_null
 from statewise.study.probe_spec import Probing, check_probes
 from statewise.trajectory import DATASET
-from statewise.yaml12 import load_yaml
 
 Axis = Literal["prompts", "source", "supervision", "objective", "term", "budget", "start"]
 
@@ -344,55 +341,10 @@ def read_study(
     `assignments` are those of `--set`; `seeds` N means seeds 0 to N-1; `data` is a folder with local
     files for every benchmark that the study names. Code that the file names (`kind: python`) is
     imported, and its source's hash written into the study, with `trust_code` alone.
-    Raises ConfigError, naming the path of whatever is wrong.
+    Raises ConfigError, naming the path of whatever is wrong; what `statewise.reading` refuses comes first.
     """
-    plain = read_plain_study(location)
-    for assignment in assignments:
-        plain = override(plain, assignment)
-    if seeds is not None:
-        check_range(seeds, Within(1, MOST_SEEDS), "--seeds")
-        plain["seeds"] = list(range(seeds))
-    if data is not None:
-        if not Path(data).is_dir():
-            raise ConfigError(f"--data: no folder at {data}")
-        plain = with_local_data(plain, data)
-    return from_plain(Study, seal(plain, trust=trust_code))
-
-
-def with_local_data(plain: Any, folder: str) -> Any:
-    """The same plain study, its benchmarks read from a local folder.
-
-    >>> with_local_data({"tasks": [{"name": "mmlu"}, {"name": "pocket_gsm"}],
-    ...                  "prompts": {"kind": "gsm8k"}}, "d")
-    {'tasks': [{'name': 'mmlu', 'data': 'd'}, {'name': 'pocket_gsm'}], 'prompts': {'kind': 'gsm8k', 'folder': 'd'}}
-    """
-    if isinstance(plain, list):
-        return [with_local_data(item, folder) for item in plain]
-    if not isinstance(plain, dict):
-        return plain
-    found = {key: with_local_data(value, folder) for key, value in plain.items()}
-    if found.get("prompts") == "gsm8k":  # the bare name of the kind
-        found["prompts"] = {"kind": "gsm8k", "folder": folder}
-    if found.get("kind") == "gsm8k":
-        found["folder"] = folder
-    for key in ("tasks", "task"):
-        tasks = found.get(key)
-        # What is no task is left for `from_plain` to refuse.
-        for task in tasks if isinstance(tasks, list) else [tasks]:
-            if isinstance(task, dict) and not str(task.get("name", "")).startswith("pocket_"):
-                task["data"] = folder
-    return found
-
-
-def read_plain_study(location: str) -> dict[str, Any]:
-    """A study file as plain data, checked for syntax only."""
-    shipped = {
-        Path(entry.name).stem: entry
-        for entry in files("statewise.studies").iterdir()
-        if entry.name.endswith(".yaml")
-    }
-    path = shipped.get(location, location)
-    return load_yaml(Path(str(path)), hint=f"shipped studies: {', '.join(sorted(shipped))}")
+    plain = plain_study(location, assignments, seeds=seeds, data=data, trust_code=trust_code)
+    return from_plain(Study, plain)
 
 
 def _is_model_location(name: str) -> bool:
