@@ -436,3 +436,12 @@ def test_a_claim_on_generated_answers_says_how_they_were_decoded_and_what_sampli
     # Choices are no decoding of their own, and a claim on them says nothing of it.
     known = one(Exceeds(**named(arm="leader", over=("base",), task="mmlu")), frame)
     assert "decoded" not in known.sentence
+
+
+def test_a_loss_on_one_task_does_not_hide_behind_a_gain_on_another():
+    found = one(Forgets(**named(arm="mixed")), scores(mixed=(0.45, 0.50, 0.70)))
+    assert found.verdict == "contradicted"
+    assert found.sentence.startswith(
+        "Forgetting of mixed against base, mean over 2 tasks (mmlu +0.09"
+    ) or found.sentence.startswith("Forgetting of mixed against base, mean over 2 tasks (mmlu +0.1")
+    assert ", truth −0.1" in found.sentence or ", truth −0.09" in found.sentence

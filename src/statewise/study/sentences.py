@@ -42,14 +42,26 @@ def unknown(said: str, claim: Comparison, n_seeds: int) -> str:
     return f"{said}, but {lack}. Undecided."
 
 
-def subject(claim: Comparison, part: str, decoding: str = "") -> str:
-    """What a number is of: the start of its sentence. `decoding` says how a generated answer was drawn."""
+def subject(
+    claim: Comparison,
+    part: str,
+    decoding: str = "",
+    by_task: Sequence[tuple[str, float]] = (),
+) -> str:
+    """What a number is of: the start of its sentence. `decoding` says how a generated answer was drawn.
+
+    A mean over tasks says so and names each, `by_task`: a loss on one may hide behind a gain on another.
+    """
+    over = ""
+    if len(by_task) > 1:
+        shown = ", ".join(f"{name} {number(value, sign=True)}" for name, value in by_task)
+        over = f", mean over {len(by_task)} tasks ({shown}),"
     if isinstance(claim, Forgets):
-        return f"Forgetting of {claim.arm} against {claim.baseline} is"
+        return f"Forgetting of {claim.arm} against {claim.baseline}{over} is"
     if isinstance(claim, Retains):
         return f"The loss of {part} against {claim.baseline} is"
     if isinstance(claim, ForgetsLess):
-        return f"Retention of {claim.arm} over {claim.than} is"
+        return f"Retention of {claim.arm} over {claim.than}{over} is"
     place = "the target" if claim.task == TARGET else claim.task
     return f"{claim.arm} {part} on {place}{f', decoded {decoding},' if decoding else ''} is"
 

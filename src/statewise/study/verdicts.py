@@ -108,6 +108,7 @@ class _Comparison:
     n_items: int
     p_mcnemar: float | None
     explanation: Explanation | None = None
+    by_task: tuple[tuple[str, float], ...] = ()
     decoding: str = ""
     sampled: stats.Effect | None = None
     """The same comparison at temperature 1, where the claim itself speaks of greedy decoding."""
@@ -205,6 +206,8 @@ def _comparisons(
         for group in groups:
             label = f"{claim.arm} on {group[0]}" if isinstance(claim, Retains) else f"vs {rival}"
             part = _compare(label, [tables[name] for name in group], claim.unit)
+            means = tuple((name, _mean(tables[name], claim.unit)) for name in group)
+            part = replace(part, by_task=means)
             if isinstance(claim, Exceeds):
                 part = _by_decoding(part, claim, rival, scores, tasks, fixed)
             parts.append(part)
@@ -231,6 +234,11 @@ def _by_decoding(
     if not all(table.values.size for table in tables):
         return part
     return replace(part, sampled=_compare(part.name, tables, claim.unit).effect)
+
+
+def _mean(table: Differences, unit: Unit) -> float:
+    """A task's own effect, of all seeds or of the first alone."""
+    return float((table.values if unit == "seeds" else table.values[:1]).mean())
 
 
 def _compare(label: str, tables: list[Differences], unit: Unit) -> _Comparison:
@@ -359,7 +367,7 @@ def _sentence(
     if isinstance(claim, Unexplained):
         assert worst.explanation is not None
         return worst.explanation.sentence(claim, bounds, level, outcome)
-    said = sentences.subject(claim, worst.name, worst.decoding)
+    said = sentences.subject(claim, worst.name, worst.decoding, worst.by_task)
     sampled = [(part.name, part.sampled) for part in found if part.sampled is not None]
     greedy = [part.effect.value for part in found if part.sampled is not None]
     beside = sentences.at_temperature_1(sampled, greedy)
