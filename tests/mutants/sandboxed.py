@@ -52,27 +52,11 @@ MUTANTS = (
     ),
     Mutant(
         "untrusted text",
-        "a format names parts of its values",
-        "sandbox/values.py",
-        "if not (field_name.isdigit() or field_name.isidentifier()):",
-        "if not field_name:",
-        (f"{SANDBOX}::test_nothing_beyond_the_row_is_reached",),
-    ),
-    Mutant(
-        "untrusted text",
         "the turns of a loop cost nothing",
         "sandbox/environment.py",
         "    node.body = [payment, *node.body]",
         "    node.body = [*node.body]",
         (f"{SANDBOX}::test_a_template_gets_as_many_steps_as_are_said_and_no_more",),
-    ),
-    Mutant(
-        "untrusted text",
-        "text times a number is made before it is refused",
-        "sandbox/values.py",
-        "fits(len(items) * max(count, 0))",
-        "fits(len(items))",
-        (f"{SOON}[{{{{ 'a' * 10**10 }}}}]",),
     ),
     Mutant(
         "untrusted text",
