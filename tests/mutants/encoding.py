@@ -7,6 +7,9 @@ EVERY = f"{TEST}::test_data_gold_rows_teachers_and_evaluation_read_the_same_ids"
 SPELL = f"{TEST}::test_ids_spell_prompt_and_completion_and_a_reward_reads_the_completion_as_it_was_written"
 MARK = f"{TEST}::test_a_completion_has_no_mark_of_a_new_text"
 
+STOPS = "study/test_stops.py"
+IDS = "check/test_check_texts.py"
+
 MUTANTS = (
     Mutant(
         "tokenizer",
@@ -113,5 +116,97 @@ MUTANTS = (
         "if len(ids) and int(ids[-1]) in self.stop_token_ids:",
         "if not len(ids):",
         (f"{TEST}::test_a_completion_that_brings_its_stop_token_gets_no_second_one",),
+    ),
+    Mutant(
+        "stop tokens",
+        "a teacher that stops where the student goes on passes",
+        "study/stops.py",
+        "if choice is None and strange_stops(student, teacher):",
+        "if choice is None and strange_stops(teacher, teacher):",
+        (
+            f"{STOPS}::test_a_teacher_that_stops_where_the_student_goes_on_is_refused_with_the_choice",
+        ),
+    ),
+    Mutant(
+        "stop tokens",
+        "a study without a choice begins",
+        "study/preflight.py",
+        "check_stops(student, known[ref.name], study.stop_tokens)",
+        'check_stops(student, known[ref.name], "student")',
+        (f"{STOPS}::test_a_study_that_did_not_choose_is_refused_before_its_folder_is_begun",),
+    ),
+    Mutant(
+        "stop tokens",
+        "merging reaches the teacher and not the student",
+        "study/jobs.py",
+        "merge_stops([student, *teachers.values()])",
+        "merge_stops([*teachers.values()])",
+        (f"{STOPS}::test_merge_ends_student_and_teacher_of_the_arm_and_student_changes_nothing",),
+    ),
+    Mutant(
+        "stop tokens",
+        "merged stop tokens are not saved",
+        "policy/weights.py",
+        "generation.eos_token_id = self.stops_in_order",
+        "generation.eos_token_id = self.eos_token_id",
+        (f"{STOPS}::test_merged_policies_stop_at_either_token_and_are_saved_so",),
+    ),
+    Mutant(
+        "stop tokens",
+        "an adapter forgets where it stops",
+        "policy/policy.py",
+        "policy.stop_also_at(read_stops(path))",
+        "read_stops(path)",
+        (f"{STOPS}::test_an_adapter_keeps_the_stop_tokens_that_it_was_trained_with",),
+    ),
+    Mutant(
+        "stop tokens",
+        "a stop token beyond the vocabulary is taken",
+        "policy/stops.py",
+        "if type(i) is not int or not 0 <= i < rows:",
+        "if type(i) is not int or not 0 <= i:",
+        (f"{STOPS}::test_a_stop_token_that_the_model_cannot_write_is_refused",),
+    ),
+    Mutant(
+        "marks",
+        "a template's own special tokens are found in every row",
+        "study/marks.py",
+        "in Counter(pattern.findall(prompt.text)) - written:",
+        "in Counter(pattern.findall(prompt.text)):",
+        (
+            f"{STOPS}::test_special_tokens_of_a_rows_own_text_are_found_and_those_of_a_template_are_not",
+        ),
+    ),
+    Mutant(
+        "marks",
+        "a stop token inside a gold completion passes",
+        "study/marks.py",
+        "m.end() < len(prompt.reference)",
+        "m.end() > len(prompt.reference)",
+        (f"{STOPS}::test_preflight_refuses_a_gold_completion_that_goes_on_behind_a_stop_token",),
+    ),
+    Mutant(
+        "check",
+        "ids of training are compared with themselves",
+        "check/texts.py",
+        "student.encode(*encoding.evaluated(prompt.text, prompt.reference))",
+        "student.encode(prompt.text, prompt.reference)",
+        (f"{IDS}::test_a_prompt_that_ends_in_a_space_is_read_otherwise_by_evaluation_and_shown",),
+    ),
+    Mutant(
+        "check",
+        "a token across the border is not counted",
+        "check/texts.py",
+        "return bool(completion) and encoding.spans_border(head, whole)",
+        "return False",
+        (f"{IDS}::test_rows_in_which_a_token_would_span_the_border_are_counted",),
+    ),
+    Mutant(
+        "check",
+        "a teacher's stop tokens are not compared",
+        "check/texts.py",
+        "if strange and study.stop_tokens is None:",
+        "if strange and not values:",
+        (f"{IDS}::test_a_teacher_with_a_stop_token_of_its_own_fails_until_the_study_chooses",),
     ),
 )

@@ -21,6 +21,7 @@ from statewise.check.line import Found, Line, Skip, Status, failed, guarded
 from statewise.check.overlap import Item as HeldOut
 from statewise.check.overlap import held_out, overlap
 from statewise.check.subject import Fit, Subject, load_subject, read_prompts, walk
+from statewise.check.texts import marked, stop_tokens, token_ids
 from statewise.check.tokens import (
     chat_template,
     encodings,
@@ -40,7 +41,17 @@ from statewise.study.worlds import check_worlds
 
 WALKED = ("masks", "stop token trained", "stop token emitted", GAP, "gradient", *INVARIANCES, EQUAL)
 """Checks of what sources make: they need rows."""
-READ = ("encoding", "chat template", "context", "train/test overlap", "reward", FORMS)
+READ = (
+    "encoding",
+    "stop tokens",
+    "token ids",
+    "marks in texts",
+    "chat template",
+    "context",
+    "train/test overlap",
+    "reward",
+    FORMS,
+)
 """Checks of models and data: they need no rows."""
 
 
@@ -225,10 +236,15 @@ def _found(
         found = wanted.of(
             [
                 ("encoding", lambda: encodings(subject, [])),
+                ("stop tokens", lambda: stop_tokens(subject, study)),
                 ("chat template", lambda: chat_template(subject, [])),
             ]
         )
-        rest = [name for name in (*READ, *WALKED) if name not in ("encoding", "chat template")]
+        rest = [
+            name
+            for name in (*READ, *WALKED)
+            if name not in ("encoding", "stop tokens", "chat template")
+        ]
         skips = wanted.skips(rest, "the prompts cannot be read")
         return [failed("prompts", error), *found, *skips], [], Cost()
     texts = sample_texts(fits)
@@ -236,6 +252,9 @@ def _found(
         wanted.of(
             [
                 ("encoding", lambda: encodings(subject, texts)),
+                ("stop tokens", lambda: stop_tokens(subject, study)),
+                ("token ids", lambda: token_ids(subject, fits, study)),
+                ("marks in texts", lambda: marked(subject, fits, study)),
                 ("chat template", lambda: chat_template(subject, texts)),
                 ("context", lambda: context(subject, fits, study)),
                 ("train/test overlap", lambda: overlap(fits, measured())),

@@ -20,6 +20,7 @@ from statewise.study.jobs import is_trained
 from statewise.study.models import base_location, best_device, marker, root_of
 from statewise.study.preflight import load_prompts
 from statewise.study.spec import BASE, Study
+from statewise.study.stops import merge_stops
 from statewise.train import roll_out, with_old_logprobs
 
 
@@ -79,7 +80,10 @@ def load_subject(
         student = student.with_adapter(arm.budget.adapter, seed=seed_for("adapter", seed))
     # Prompts stay as written: reading them may fail, and is a check of its own.
     bound = replace(arm, streams=tuple(bind(stream, teacher, _unread) for stream in arm.streams))
-    return Subject(bound, student, tuple(policies(bound.streams)), tuple(notes))
+    found = tuple(policies(bound.streams))
+    if study.stop_tokens == "merge":
+        merge_stops([student, *found])
+    return Subject(bound, student, found, tuple(notes))
 
 
 def read_prompts(subject: Subject) -> tuple[Subject, list[Fit]]:

@@ -12,6 +12,7 @@ checkpoint.py  the files of a model, read before a library sees them
 loading.py     the one door: a folder or a name becomes a module with its tokenizer
 adapters.py    adapters: which layers take one, and a saved one put back
 readout.py     what a model does behind its trunk, and whether we do the same
+stops.py       stop tokens of a model, and those kept beside an adapter
 policy.py      roles made of one another, loading and saving, generation
 """
 

@@ -20,6 +20,7 @@ from statewise.policy import adapters, loading
 from statewise.policy.forward import Forward
 from statewise.policy.named import Ema, Lora, Precision
 from statewise.policy.readout import check_reading, few_logits, read_own, same_logits
+from statewise.policy.stops import read_stops, write_stops
 from statewise.rollout import Bend, Completion, Guide, Reader, Request, decode
 from statewise.seeding import seed_for
 from statewise.trajectory import Prompt, Sampling, Segment, Trajectory, assemble
@@ -64,6 +65,7 @@ class Policy(Forward):
         policy.precision = (
             precision  # in bf16 two ways to one product differ by more than a small cap
         )
+        policy.stop_also_at(read_stops(Path(directory).expanduser()))
         return policy
 
     def save(self, directory: str | Path) -> None:
@@ -73,6 +75,8 @@ class Policy(Forward):
         """
         self.module.save_pretrained(directory)  # pyright: ignore[reportCallIssue]
         self.tokenizer.save_pretrained(str(directory))
+        if hasattr(self.module, "peft_config"):
+            write_stops(Path(directory), self.stops_in_order)
 
     def snapshot(self, name: str) -> Policy:
         """A frozen copy under another name."""

@@ -15,7 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from statewise.errors import ModelError, NotFiniteError
 from statewise.logits import LogitsTransform
-from statewise.policy import encoding
+from statewise.policy import encoding, stops
 from statewise.policy.named import Precision
 from statewise.policy.readout import read_transform
 from statewise.trajectory import Prompt
@@ -65,7 +65,7 @@ class Weights:
             )
         self.logits = logits
         """What the model does behind its head; see `readout.py`."""
-        self.stop_token_ids = _stop_token_ids(causal_lm, tokenizer)
+        self.stop_token_ids = stops.stop_token_ids(causal_lm, tokenizer)
         # A stop token of the generation config alone is not enough: gold completions end in eos.
         if tokenizer.eos_token_id is None:
             raise ModelError(
@@ -117,6 +117,18 @@ class Weights:
                 f"a text holds the token {word!r} (id {largest}), and {self.name!r} has rows for {rows:,} tokens; "
                 "take it out of the prompts"
             )
+
+    def stop_also_at(self, ids: frozenset[int]) -> None:
+        """Stop at these tokens too, now and where it is saved and loaded again."""
+        self.stop_token_ids |= ids
+        generation = getattr(self._causal_lm, "generation_config", None)
+        if ids and generation is not None:
+            generation.eos_token_id = self.stops_in_order
+
+    @property
+    def stops_in_order(self) -> list[int]:
+        """Every stop token, eos first."""
+        return [self.eos_token_id, *sorted(self.stop_token_ids - {self.eos_token_id})]
 
     # ---- following a student ----------------------------------------------------------------
 
@@ -208,12 +220,3 @@ class Weights:
 def _causal_lm(module: nn.Module) -> nn.Module:
     """The transformers model inside a peft wrapper."""
     return module.get_base_model() if hasattr(module, "get_base_model") else module  # pyright: ignore[reportCallIssue]
-
-
-def _stop_token_ids(causal_lm: nn.Module, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """The stop tokens of the generation config and the tokenizer's eos."""
-    generation = getattr(causal_lm, "generation_config", None)
-    ids = getattr(generation, "eos_token_id", None)
-    listed = ids if isinstance(ids, list) else [ids]
-    ends: list[int | None] = [*listed, tokenizer.eos_token_id]  # pyright: ignore[reportAssignmentType]
-    return frozenset(i for i in ends if i is not None)

@@ -75,6 +75,12 @@ def differing(study: Study, run: RunFolder, *, purpose: Purpose = "study") -> li
     if not claim.exists():
         return []
     stored, mine = load_yaml(claim), to_plain(study)
+    # A key that came later and says nothing is no difference.
+    mine = {
+        key: value
+        for key, value in mine.items()
+        if key in stored or key == "probes" or value is not None
+    }
     if purpose == "study":
         begun = any(run.root.glob("arms/*/seed-*/metrics.jsonl"))
         stored = stored | {"probes": grown(stored.get("probes"), mine["probes"], begun=begun)}

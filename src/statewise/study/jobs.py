@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from statewise.arms import Arm, bind, policies
+from statewise.arms import Arm, bind, policies, references
 from statewise.data import Prompts
 from statewise.evaluate import evaluate, write_items
 from statewise.memory import memories
@@ -56,6 +56,7 @@ from statewise.study.models import (
 )
 from statewise.study.preflight import drift_prompts, load_prompts
 from statewise.study.spec import BASE, DevCurve, Study
+from statewise.study.stops import check_stops, merge_stops, named
 from statewise.study.worlds import world_of
 from statewise.train import Row, make_optimizer, train
 from statewise.trajectory import Sampling, Trajectory
@@ -122,7 +123,7 @@ def train_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Prog
                 step = goal.save(student, step, beside)
             else:
                 student.save(beside)
-            facts = _card(study, bound, seed) | {"steps": step}
+            facts = _card(study, bound, student, seed) | {"steps": step}
             write_text(beside / "README.md", model_card(facts, base_location(study)))
             write_json(beside / MARKER, facts)
         _clear(folder)
@@ -164,17 +165,24 @@ def _begin(study: Study, run: RunFolder, arm: Arm, seed: int) -> tuple[Policy, P
 
 def _bind(study: Study, run: RunFolder, arm: Arm, student: Policy, seed: int) -> Arm:
     """The arm with its teachers loaded and its prompts tokenised."""
-    teachers: dict[PolicyRef | Ema, Policy] = {PolicyRef(LIVE): student.view(f"teacher:{LIVE}")}
 
     def load_teacher(ref: PolicyRef) -> Policy:
         name, precision = f"teacher:{ref.name}", arm.budget.precision
         policy = load_role(name, ref, study, run, seed=seed, precision=precision)
         check_same_encoding(student, policy)
+        check_stops(student, policy, study.stop_tokens)
         return policy
 
+    outside = dict.fromkeys(ref for ref in references(arm.streams) if ref.name != LIVE)
+    teachers: dict[PolicyRef | Ema, Policy] = {ref: load_teacher(ref) for ref in outside}
+    if study.stop_tokens == "merge":
+        # Before the student is viewed or averaged: these stop where it stops.
+        merge_stops([student, *teachers.values()])
+    teachers[PolicyRef(LIVE)] = student.view(f"teacher:{LIVE}")
+
     def teacher(ref: PolicyRef | Ema) -> Policy:
-        if ref not in teachers:
-            teachers[ref] = student.average(ref) if isinstance(ref, Ema) else load_teacher(ref)
+        if isinstance(ref, Ema) and ref not in teachers:
+            teachers[ref] = student.average(ref)
         return teachers[ref]
 
     return bind(arm, teacher, lambda stream: load_prompts(stream, student))
@@ -235,7 +243,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
 
 
-def _card(study: Study, arm: Arm, seed: int) -> dict[str, object]:
+def _card(study: Study, arm: Arm, student: Policy, seed: int) -> dict[str, object]:
     """What the weights' own config does not say."""
     loaded = [s.prompts for s in arm.streams if isinstance(s.prompts, Prompts)]
     return {
@@ -245,6 +253,9 @@ def _card(study: Study, arm: Arm, seed: int) -> dict[str, object]:
         "steps_declared": arm.steps,
         "world_seed": world_of(base_location(study)),
         "teachers": [policy.name for policy in policies(arm.streams)],
+        "stop_tokens": {
+            p.name: named(p, p.stop_token_ids) for p in (student, *policies(arm.streams))
+        },
         "prompts": [len(p) for p in loaded],
         "prompts_dropped": sum(p.dropped for p in loaded),
         "prompts_truncated": sum(p.truncated for p in loaded),

@@ -6,12 +6,13 @@ What is not tried: whether everything fits into memory, and whether the hub stay
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from statewise.arms import Stream, Term, parts, references
-from statewise.data import Prompts, load
+from statewise.data import Prompts, WorldDocuments, load
 from statewise.errors import ConfigError, DataError, StatewiseError, nearest
 from statewise.evaluate import Task
 from statewise.evaluate.tasks import load as load_task
@@ -21,6 +22,7 @@ from statewise.rewards import ExactAnswer, MathVerify, check_references
 from statewise.sources import longest_completion
 from statewise.store import RunFolder, check_folder
 from statewise.study.controls import Interpolation
+from statewise.study.marks import marks
 from statewise.study.models import (
     base_location,
     best_device,
@@ -31,9 +33,12 @@ from statewise.study.models import (
 )
 from statewise.study.probe_samples import probe_prompts
 from statewise.study.spec import BASE, Study
+from statewise.study.stops import check_stops
 from statewise.study.worlds import check_worlds
 from statewise.supervision import Context
 from statewise.trajectory import Prompt
+
+logger = logging.getLogger(__name__)
 
 
 def load_prompts(stream: Stream, student: Policy) -> Prompts:
@@ -103,10 +108,13 @@ def preflight(study: Study, run: RunFolder) -> None:
             if known[ref.name] is not student:
                 with placed(f"arms.{arm.name}"):
                     check_same_encoding(student, known[ref.name])
+                    if ref != arm.start:
+                        check_stops(student, known[ref.name], study.stop_tokens)
         for place, stream in enumerate(arm.streams):
             with placed(f"arms.{arm.name}.streams[{place}].prompts"):
                 prompts = load_prompts(stream, student)
                 check_rewarded(stream, prompts)
+                check_marks(stream, prompts, student)
             for number, term in enumerate(stream.terms):
                 with placed(
                     f"arms.{arm.name}.streams[{place}].terms[{number}].supervision.context"
@@ -155,6 +163,31 @@ def check_rewarded(stream: Stream, prompts: Prompts) -> None:
         for kind in (ExactAnswer, MathVerify):
             for reward in parts((stream.source, *stream.terms), kind):
                 check_references(reward, prompts.items)
+
+
+def check_marks(stream: Stream, prompts: Prompts, student: Policy) -> None:
+    """Refuse gold completions that go on behind a stop token; warn of other special tokens in rows' text.
+
+    Raises DataError with the first such row. Documents, and prompts that are no data, are not read.
+    """
+    data = stream.prompts
+    if isinstance(data, Prompts | WorldDocuments):
+        return
+    found = list(marks(prompts.items, data, student, reads_gold=stream.source.reads_gold))
+    ends = [mark for mark in found if mark.gold and mark.stops]
+    if ends:
+        raise DataError(
+            f"{ends[0].said} before its end, as {len({m.row for m in ends}):,} of {len(prompts):,} rows do: what is "
+            "sampled ends at the first one; take it out of the rows' text, or cut the completion behind it"
+        )
+    if found:
+        logger.warning(
+            "%s, and %d of %d rows hold such a token in their own text: it is read as the token and not as text; "
+            "write it otherwise (</ s>) or take it out of the rows",
+            found[0].said,
+            len({mark.row for mark in found}),
+            len(prompts),
+        )
 
 
 def _load(location: str) -> Policy:

@@ -44,6 +44,7 @@ from statewise.study.rows import (
     TaskRow,
     curve,
 )
+from statewise.study.stops import stop_notes
 from statewise.study.verdicts import decide
 
 RANDOM_BASE = (
@@ -85,7 +86,14 @@ def summarise(run_dir: Path) -> Results:
     environment = _stored(run_dir / "environment.json") or {}
     environment |= seconds_spent(folders) if probed else {}
     matched, misses = matched_rows(folders)
-    notes = [*_notes(study), *gaps, *misses, *probe_notes(folders), *_few_prompts(folders)]
+    notes = [
+        *_notes(study),
+        *stop_notes(study, folders),
+        *gaps,
+        *misses,
+        *probe_notes(folders),
+        *_few_prompts(folders),
+    ]
     if environment.get("base", {}).get("randomly_initialised"):
         notes.insert(0, RANDOM_BASE)
     if not gaps and len(seeds) == 1:

@@ -26,6 +26,8 @@ from statewise.trajectory import DATASET
 
 Axis = Literal["prompts", "source", "supervision", "objective", "term", "budget", "start"]
 
+StopTokens = Literal["student", "merge"]
+
 
 @dataclass(frozen=True)
 class DevCurve:
@@ -91,6 +93,10 @@ class Study:
     match: Match | None = None
     nulls: tuple[Null, ...] = ()
     checkpoint_every_steps: Steps = 50
+    stop_tokens: StopTokens | None = None
+    """Where a teacher has stop tokens that do not stop its student: `merge` ends every completion of the arm's
+    student and teachers at either's and saves the student so, `student` keeps the student's alone; null = such a
+    teacher is refused."""
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
