@@ -41,6 +41,9 @@ from typing import Any
 
 from statewise.errors import RunError
 
+MARKER = "statewise.json"
+"""Beside a policy's weights: what its config does not say (arm, steps, random initialisation)."""
+
 PACKAGES = (
     "statewise",
     "torch",

@@ -8,17 +8,17 @@ MUTANTS = (
     Mutant(
         "eos",
         "the generation config's stop tokens do not stop",
-        "policy/weights.py",
-        "[*listed, tokenizer.eos_token_id]",
-        "[tokenizer.eos_token_id]",
+        "policy/stops.py",
+        "ids if isinstance(ids, list | tuple) else [ids]",
+        "[]",
         (f"{SAMPLING}::test_the_stop_tokens_of_the_generation_config_stop_too",),
     ),
     Mutant(
         "eos",
         "the tokenizer's eos does not stop",
-        "policy/weights.py",
-        "[*listed, tokenizer.eos_token_id]",
-        "[*listed]",
+        "policy/stops.py",
+        "[tokenizer.eos_token_id]",
+        "[]",
         (
             "core/test_sampling.py::test_the_tokenizers_eos_stops_where_the_generation_config_names_another",
         ),

@@ -19,7 +19,8 @@ from statewise.study.folder import claim_folder, differing
 from statewise.study.jobs import load_arm
 from statewise.study.marks import marks
 from statewise.study.preflight import preflight
-from statewise.study.stops import check_stops, merge_stops, stop_notes
+from statewise.study.stop_notes import stop_notes
+from statewise.study.stops import check_stops, merge_stops
 from statewise.templates import Template
 from statewise.trajectory import Prompt, Sampling
 from tests.evaluate.kinds_of_tokenizer import EOS, byte_level, tiny_llama

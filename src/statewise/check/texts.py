@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from statewise.arms import parts
 from statewise.check.line import Found, Line, Skip
-from statewise.check.subject import Fit, Subject, within
+from statewise.check.subject import Fit, Subject
 from statewise.data import Prompts, WorldDocuments
 from statewise.errors import ConfigError, DataError
 from statewise.evaluate import Task
@@ -187,7 +188,7 @@ def marked(subject: Subject, fits: Sequence[Fit], study: Study) -> Line:
     own = {
         string
         for stream in written
-        for learner in within(stream.source, Learner)
+        for learner in parts(stream.source, Learner)
         for string in learner.stop_strings
     }
     cut = held(golds, sorted(own | set(_until(study))))

@@ -12,6 +12,7 @@ import torch
 from statewise.arms import Arm, references
 from statewise.errors import ModelError, RunError
 from statewise.policy import LIVE, Policy, PolicyRef, Precision
+from statewise.store import MARKER as MARKER
 from statewise.store import RunFolder, read_json
 from statewise.study.spec import BASE, Study
 
@@ -19,8 +20,6 @@ WORLD_BASE = "world"
 SMALL_BYTES = 1 << 26
 BASE_SEED = 0
 """The base does not train, so it has one folder: this seed's."""
-MARKER = "statewise.json"
-"""Beside a policy's weights: what its config does not say (arm, steps, random initialisation)."""
 
 
 def world_base() -> str:

@@ -44,7 +44,7 @@ from statewise.study.rows import (
     TaskRow,
     curve,
 )
-from statewise.study.stops import stop_notes
+from statewise.study.stop_notes import stop_notes
 from statewise.study.verdicts import decide
 
 RANDOM_BASE = (

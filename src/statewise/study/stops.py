@@ -13,14 +13,10 @@ and to go on: completions grow to their limit. The study file chooses (`stop_tok
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from statewise.errors import ModelError
 from statewise.policy import Policy
-from statewise.store import read_json
-from statewise.study.models import MARKER
 from statewise.study.spec import StopTokens
 
 REMEDY = (
@@ -62,24 +58,3 @@ def merge_stops(policies: Sequence[Policy]) -> None:
     every = frozenset[int]().union(*(policy.stop_token_ids for policy in policies))
     for policy in policies:
         policy.stop_also_at(every)
-
-
-def stop_notes(study: Mapping[str, Any], folders: Mapping[str, Mapping[int, Path]]) -> list[str]:
-    """Where students and teachers stop, for the report of a study that had to choose.
-
-    `folders` are those of the arms by seed.
-    """
-    choice = study.get("stop_tokens")
-    if not choice:
-        return []
-    arms: dict[str, list[str]] = {}
-    for name, seeds in folders.items():
-        places = [folder / "policy" / MARKER for folder in seeds.values()]
-        for place in (place for place in places if place.is_file()):
-            known = read_json(place).get("stop_tokens") or {}
-            said = "; ".join(f"{policy} at {tokens}" for policy, tokens in known.items())
-            if len(known) > 1 and name not in arms.setdefault(said, []):
-                arms[said].append(name)
-    return [
-        f"Stop tokens ({choice}) of {', '.join(names)}: {said}." for said, names in arms.items()
-    ]
