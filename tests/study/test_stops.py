@@ -192,7 +192,7 @@ def rows_of(path: Path, *pairs: tuple[str, str], **template: str) -> JsonLines:
 
 def prompts_of(data: JsonLines, policy: Policy) -> list[Prompt]:
     made = []
-    for number, record in enumerate(data.records(), 1):
+    for number, record in data.records():
         text = data.template.prompt_text(record)
         gold = data.template.completion_text(record)
         made.append(Prompt(f"jsonl/{number}", text, policy.encode(text)[0], gold))
