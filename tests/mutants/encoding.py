@@ -155,8 +155,8 @@ MUTANTS = (
         "stop tokens",
         "an adapter forgets where it stops",
         "policy/policy.py",
-        "policy.stop_also_at(read_stops(path))",
-        "read_stops(path)",
+        "policy.stop_also_at(read_stops(Path(directory).expanduser()))",
+        "read_stops(Path(directory).expanduser())",
         (f"{STOPS}::test_an_adapter_keeps_the_stop_tokens_that_it_was_trained_with",),
     ),
     Mutant(
