@@ -94,4 +94,14 @@ MUTANTS = (
         "pass",
         (f"{TRAINING}::test_legends_are_drawn",),
     ),
+    Mutant(
+        "page",
+        "a table wider than the terminal is cut inside names",
+        "study/table.py",
+        "column])) >= width and",
+        "column])) >= 9 * width and",
+        (
+            "study/test_results.py::test_no_name_or_number_is_broken_inside_however_narrow_the_terminal",
+        ),
+    ),
 )

@@ -234,3 +234,13 @@ def test_a_clipped_interval_shows_its_ends() -> None:
     for high, text in ((1.0, "0.980\n0.930–\n1.000*"), (1.03, "0.980\n±0.050*")):
         estimate = Estimate(0.98, 0.02, 50, "share", 0.93, high)
         assert quantity_text(Quantity(estimate, "items")) == text
+
+
+def test_no_name_or_number_is_broken_inside_however_narrow_the_terminal(results: Results) -> None:
+    for width in (44, 60, 80, 100):
+        lines = table_text(results, width=width).split("\n? ")[0].split("\n± half")[0].splitlines()
+        assert all(len(line) <= width for line in lines)
+        assert "…" not in "".join(lines)
+        words = " ".join(lines).split()
+        for word in ("truthfulqa", "pocket", "mmlu", "forget", "ratio", "MMD²", "mild_sft"):
+            assert word in words, (width, word)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from rich import box
 from rich.markup import escape
 from rich.table import Table
@@ -21,7 +23,8 @@ def table_text(results: Results, *, width: int = 100, colour: bool = False) -> s
     """
     out = console(width=width, colour=colour)
     with out.capture() as capture:
-        out.print(_table(results))
+        for part in _tables(results, width):
+            out.print(part)
         out.print(
             "± half a 95 % interval over seeds and items, or its two ends; * over items alone, one "
             "checkpoint. MMD² of hidden states against base, interval over seeds only, ° = p ≤ 0.05 "
@@ -41,27 +44,58 @@ def table_text(results: Results, *, width: int = 100, colour: bool = False) -> s
     return capture.get()
 
 
-def _table(results: Results) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=escape(results.study))
-    table.add_column("arm", no_wrap=True)
-    columns = results.columns()
-    for task, decoding in columns:
-        name = escape(task.name).replace("_", "\n")
+def _tables(results: Results, width: int) -> list[Table]:
+    """One table where it fits, else several with the arms in each: a name or number is never broken inside."""
+    found = results.columns()
+    columns = []
+    for task, decoding in found:
+        name = task.name.replace("_", "\n")
         head = f"{name}\nT=1" if decoding == "sampled" else name
-        table.add_column(head, justify="right", overflow="fold")
-    for head in ("forget", "ratio", "MMD²", "no\nans", "cut", "n"):
-        table.add_column(head, justify="right", overflow="fold")
-    for arm in results.arms:
-        scores = [arm.score(task.name, decoding) for task, decoding in columns]
-        table.add_row(
-            escape(arm.name),
-            *(quantity_text(score.quantity if score else None) for score in scores),
-            quantity_text(arm.forgetting),
-            quantity_text(arm.retention_ratio, digits=2),
-            _drift_text(arm),
-            *_failure_text(arm, columns),
-            str(len(arm.seeds)),
-        )
+        scores = [arm.score(task.name, decoding) for arm in results.arms]
+        columns.append([head, *(quantity_text(s.quantity if s else None) for s in scores)])
+    failed = [_failure_text(arm, found) for arm in results.arms]
+    columns += [
+        ["forget", *(quantity_text(arm.forgetting) for arm in results.arms)],
+        ["ratio", *(quantity_text(arm.retention_ratio, digits=2) for arm in results.arms)],
+        ["MMD²", *(_drift_text(arm) for arm in results.arms)],
+        ["no\nans", *(answer for answer, _ in failed)],
+        ["cut", *(cut for _, cut in failed)],
+        ["n", *(str(len(arm.seeds)) for arm in results.arms)],
+    ]
+    names = ["arm", *(_broken(arm.name, width // 2) for arm in results.arms)]
+    parts: list[list[list[str]]] = [[names]]
+    for column in columns:
+        if sum(map(_wide, [*parts[-1], column])) >= width and len(parts[-1]) > 1:
+            parts.append([names])
+        parts[-1].append(column)
+    return [_drawn(part, results.study if i == 0 else "") for i, part in enumerate(parts)]
+
+
+def _wide(column: list[str]) -> int:
+    """Characters of a column, its padding and what stands between columns."""
+    return 2 + max(len(line) for cell in column for line in cell.split("\n"))
+
+
+def _broken(name: str, width: int) -> str:
+    r"""A name on as many lines as it needs, broken behind underscores alone.
+
+    >>> _broken("one_step_opd_from_stress", 14)
+    'one_step_opd_\nfrom_stress'
+    """
+    lines = [""]
+    for part in re.findall(r"[^_]*_+|[^_]+", name):
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
+
+
+def _drawn(columns: list[list[str]], title: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=escape(title) or None)
+    for i, (head, *_) in enumerate(columns):
+        table.add_column(escape(head), justify="right" if i else "left", no_wrap=True)
+    for row in zip(*(below for _, *below in columns), strict=True):
+        table.add_row(*map(escape, row))
     return table
 
 
