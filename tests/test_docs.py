@@ -45,7 +45,7 @@ from statewise.study.planning import Assumed, plan_claims
 from statewise.study.results import summarise, write_results
 from statewise.study.search import search
 from statewise.study.spec import Search, Study, read_study
-from statewise.study.table import _table
+from statewise.study.table import _tables
 from statewise.supervision import Supervision
 from statewise.supervision.advantage import score
 from tests import synthetic_run as synthetic
@@ -179,7 +179,11 @@ def shown(root: Path) -> set[str]:
     results = write_report(root)
     texts = heads_of_html((root / "report.html").read_text("utf-8"))
     texts += heads_of_markdown((root / "report.md").read_text("utf-8"))
-    terminal = [str(column.header).replace("\n", " ") for column in _table(results).columns]
+    terminal = [
+        str(column.header).replace("\n", " ")
+        for part in _tables(results, 100)
+        for column in part.columns
+    ]
     texts += terminal[1 + len(results.columns()) :]  # the arm, then each task over several lines
     for task in results.tasks:
         texts = [text.replace(task.name, "<task>") for text in texts]
