@@ -202,7 +202,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluation.add_argument("--seed", type=SEED, default=0)
     evaluation.add_argument(
         "--world-seed",
-        type=int,
+        type=SEED,
         default=0,
         metavar="N",
         help="which generated world the items of the embedded world's tasks are of (0)",
