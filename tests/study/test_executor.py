@@ -148,14 +148,14 @@ def test_an_arm_that_is_killed_and_continued_ends_as_if_it_never_was(
     study = replace(tiny_study, arms=(arm,), claims=())
     runs = killed, whole = RunFolder(tmp_path / "killed"), RunFolder(tmp_path / "whole")
 
-    def kill_one_step_after_the_checkpoint(phase: str, done: int, total: int, rate: float) -> None:
+    def kill_one_step_after_the_checkpoint(phase: str, done: int, total: int, *_: object) -> None:
         if done == study.checkpoint_every_steps + 1:
             raise Killed
 
     with pytest.raises(Killed):
         train_arm(study, killed, name, 0, kill_one_step_after_the_checkpoint)
     seen: list[int] = []
-    train_arm(study, killed, name, 0, lambda phase, done, total, rate: seen.append(done))
+    train_arm(study, killed, name, 0, lambda phase, done, *_: seen.append(done))
     assert seen == [2, 3, 4, 5]  # step 3 was lost with the process, 1 and 2 were not
     train_arm(study, whole, name, 0, nobody)
     mine, theirs = (run.arm(name, 0) for run in runs)
@@ -293,7 +293,7 @@ def test_an_arm_that_remembers_is_killed_and_continued_to_the_bit(remembering, t
     whole, run = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
     train_arm(study, whole, name, 0, nobody)
 
-    def kill_after_five_steps(phase: str, done: int, total: int, rate: float) -> None:
+    def kill_after_five_steps(phase: str, done: int, total: int, *_: object) -> None:
         if done == 5:
             raise Killed
 

@@ -80,7 +80,7 @@ def test_a_killed_arm_has_spent_what_it_spent(tiny, tiny_run, tmp_path):
     four = float(sum(row["tokens_trained"] for row in rows[:4]))
     study, run = only(tiny, "mild_sft", match=Match("tokens_trained", four)), RunFolder(tmp_path)
 
-    def kill(phase: str, done: int, total: int, rate: float) -> None:
+    def kill(phase: str, done: int, total: int, *_: object) -> None:
         if done == 3:
             raise Killed
 
@@ -200,7 +200,7 @@ def test_a_matched_arm_is_killed_and_continued_to_the_bit(
     whole, run = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
     train_arm(study, whole, "stress_sft", 0, nobody)
 
-    def kill(phase: str, done: int, total: int, rate: float) -> None:
+    def kill(phase: str, done: int, total: int, *_: object) -> None:
         if done == killed_at:
             raise Killed
 

@@ -576,7 +576,7 @@ def test_looks_that_a_kill_undid_are_cut_and_made_again(probed_study, probed_run
     study = replace(probed_study, probes=probes)
     study = from_plain(Study, to_plain(study))
 
-    def kill(phase: str, done: int, total: int, rate: float) -> None:
+    def kill(phase: str, done: int, total: int, *_: object) -> None:
         if done == 4:  # behind the looks at 3 and the checkpoint of 2
             raise Killed
 
