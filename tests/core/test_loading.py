@@ -26,8 +26,6 @@ from statewise.errors import ModelError, NotFiniteError
 from statewise.policy import Lora, Policy
 from statewise.trajectory import Sampling
 
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
-
 Edit = Callable[[Path], None]
 
 

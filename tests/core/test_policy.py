@@ -32,9 +32,6 @@ from statewise.sources import Dataset
 from statewise.supervision import OwnActions, TeacherDistribution
 from statewise.trajectory import Segment
 
-# peft 0.21 asks transformers 5.23 for a property under its old name; nothing of ours is involved.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
-
 LORA = Lora(rank=2, alpha=4.0)
 TOKENS = torch.tensor([[A, B, ONE, A]])
 LENGTHS = torch.tensor([4])

@@ -176,7 +176,8 @@ def test_a_policy_has_its_card_and_no_optimiser_beside_it(finished):
         folder = run.arm(arm.name, 0)
         card = (folder / "policy" / "README.md").read_text(encoding="utf-8")
         assert f"# {arm.name} of the study {study.name}" in card
-        assert f"| base | {study.base} |" in card
+        assert f"| base | {Path(study.base).name} |" in card
+        assert study.base not in card
         assert "**License.**" in card
         assert not (folder / "checkpoint").exists()
     taught = (run.arm("opd_from_mild", 0) / "policy" / "README.md").read_text(encoding="utf-8")

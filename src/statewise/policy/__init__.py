@@ -16,6 +16,8 @@ stops.py       stop tokens of a model, and those kept beside an adapter
 policy.py      roles made of one another, loading and saving, generation
 """
 
+from statewise.policy.adapters import CONFIG as ADAPTER_CONFIG
+from statewise.policy.adapters import name_portably
 from statewise.policy.forward import TREE_MODELS
 from statewise.policy.loading import MODEL_FILES
 from statewise.policy.named import LIVE, Ema, Lora, PolicyRef, Precision
@@ -25,6 +27,7 @@ PolicyLike = PolicyRef | Ema | Policy
 """A teacher as a study file names it, or as an arm that runs holds it."""
 
 __all__ = [
+    "ADAPTER_CONFIG",
     "CACHE_BYTES",
     "LIVE",
     "MAX_ROWS",
@@ -36,4 +39,5 @@ __all__ = [
     "PolicyLike",
     "PolicyRef",
     "Precision",
+    "name_portably",
 ]

@@ -72,7 +72,9 @@ def add_adapter(causal_lm: nn.Module, lora: Lora, *, seed: int) -> nn.Module:
         target_modules=targets,
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # peft asks transformers for a property under its old name; nobody else can change that.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
         torch.manual_seed(seed)
         return get_peft_model(causal_lm, config)
 

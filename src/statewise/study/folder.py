@@ -14,6 +14,7 @@ from statewise.errors import RunError
 from statewise.evaluate.tasks import WORLD_PREFIX
 from statewise.plain import differences, to_plain
 from statewise.store import RunFolder, environment, exclusive, read_json, write_json, write_text
+from statewise.study.card import public_name
 from statewise.study.models import BASE_SEED, WORLD_BASE, base_location, fingerprints, marker
 from statewise.study.preflight import mark, preflight
 from statewise.study.probe_jobs import reopen
@@ -157,7 +158,7 @@ def _record_environment(study: Study, run: RunFolder, workers: int) -> None:
     if mine not in environments:
         environments = [*environments, mine]
     figures = {
-        "base": {"location": location, **marker(location)},
+        "base": {"location": public_name(location), **marker(location)},
         "models": models,
         "world_version": world,
         "environments": environments,

@@ -16,7 +16,7 @@ from statewise.arms import Arm, bind, policies, references
 from statewise.data import Prompts
 from statewise.evaluate import evaluate, write_items
 from statewise.memory import memories
-from statewise.policy import LIVE, Ema, Policy, PolicyRef
+from statewise.policy import ADAPTER_CONFIG, LIVE, Ema, Policy, PolicyRef, name_portably
 from statewise.probes import (
     Drift,
     drift_between,
@@ -41,7 +41,7 @@ from statewise.store import (
     write_json,
     write_text,
 )
-from statewise.study.card import model_card
+from statewise.study.card import model_card, public_name
 from statewise.study.controls import Interpolation
 from statewise.study.during import watcher
 from statewise.study.matching import goal_of, until
@@ -123,8 +123,12 @@ def train_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Prog
                 step = goal.save(student, step, beside)
             else:
                 student.save(beside)
+            adapted = (beside / ADAPTER_CONFIG).is_file()
+            if adapted:
+                name_portably(beside, run.root)
             facts = _card(study, bound, student, seed) | {"steps": step}
-            write_text(beside / "README.md", model_card(facts, base_location(study)))
+            card = model_card(facts, base_location(study), adapter=adapted)
+            write_text(beside / "README.md", card)
             write_json(beside / MARKER, facts)
         _clear(folder)
 
@@ -243,6 +247,12 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
 
 
+def _public_role(name: str) -> str:
+    """A role such as `teacher:mild_sft`, without a path of this machine."""
+    role, _, place = name.partition(":")
+    return f"{role}:{public_name(place)}" if place else role
+
+
 def _card(study: Study, arm: Arm, student: Policy, seed: int) -> dict[str, object]:
     """What the weights' own config does not say."""
     loaded = [s.prompts for s in arm.streams if isinstance(s.prompts, Prompts)]
@@ -252,9 +262,10 @@ def _card(study: Study, arm: Arm, student: Policy, seed: int) -> dict[str, objec
         "seed": seed,
         "steps_declared": arm.steps,
         "world_seed": world_of(base_location(study)),
-        "teachers": [policy.name for policy in policies(arm.streams)],
+        "teachers": [_public_role(policy.name) for policy in policies(arm.streams)],
         "stop_tokens": {
-            p.name: named(p, p.stop_token_ids) for p in (student, *policies(arm.streams))
+            _public_role(p.name): named(p, p.stop_token_ids)
+            for p in (student, *policies(arm.streams))
         },
         "prompts": [len(p) for p in loaded],
         "prompts_dropped": sum(p.dropped for p in loaded),
