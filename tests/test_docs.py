@@ -56,7 +56,8 @@ GLOSSARY = REPOSITORY / "docs" / "glossary.md"
 PITFALLS = REPOSITORY / "docs" / "pitfalls.md"
 DATA = {".json", ".jsonl", ".parquet"}
 NOT_OURS = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}
-"""Hugging Face's own files beside a policy."""
+NOT_OURS |= {".verified.json"}  # a cache: what a manifest says
+"""Hugging Face's own files beside a policy, and what holds no figure."""
 QUANTITY, COLUMNS, EMBEDDED = "A quantity", "Columns of tables", "world/base/statewise.json"
 CHECKED = "statewise check --json"
 PLANNED = "statewise plan --json"

@@ -427,14 +427,14 @@ def _read(options: argparse.Namespace):
     return from_plain(Study, plain)
 
 
-def _run(options: argparse.Namespace) -> None:
+def _run(options: argparse.Namespace) -> int:
     study = _read(options)
     if options.dry_run:
         from statewise.plain import to_plain
         from statewise.yaml12 import dump_yaml
 
         print(dump_yaml(to_plain(study)), end="")
-        return
+        return 0
 
     from statewise.report import write_report
     from statewise.study.executor import run_study
@@ -444,10 +444,18 @@ def _run(options: argparse.Namespace) -> None:
     root = options.out or Path("runs") / study.name
     workers = _workers(options, study)
     with watching(study.name, options.progress) as watch:
-        run_study(study, root, workers=workers, watch=watch)
+        run_study(study, root, workers=workers, watch=watch, tell=_tell)
     results = write_report(root)
     print(table_text(results, colour=sys.stdout.isatty()))
     print(f"\nreport: {root / 'report.html'}")
+    if not results.complete:
+        for note in (note for note in results.notes if note.startswith(("Unfinished", "Failed"))):
+            _tell(note)
+    return 0 if results.complete else 1
+
+
+def _tell(line: str) -> None:
+    print(f"statewise: {line}", file=sys.stderr, flush=True)
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -573,11 +581,14 @@ def _eval(options: argparse.Namespace) -> None:
     from statewise.evaluate.continued import ITEMS_PER_PART, kept_beside
     from statewise.policy import Policy
     from statewise.stats import item_mean
+    from statewise.store import check_file
     from statewise.study.models import best_device, fingerprint, world_base
     from statewise.study.worlds import WORLD_TASKS, check_tasks_of
     from statewise.watch import counting
     from statewise.words import interval_words, number
 
+    if options.out:
+        check_file(options.out)
     location = world_base() if options.model == "world" else options.model
     tasks = []
     for text in options.task:
@@ -722,17 +733,19 @@ def _figures(options: argparse.Namespace) -> None:
 def _random_model(options: argparse.Namespace) -> None:
     from statewise.fresh import QWEN3_06B, Shape, fresh_model
     from statewise.plain import from_plain, override, to_plain
-    from statewise.store import write_json
+    from statewise.store import check_folder, whole_directory, write_json
     from statewise.study.models import MARKER, refuse_foreign, world_base
 
+    check_folder(options.directory, "directory")
     refuse_foreign(options.directory, "randomly_initialised")
     plain = to_plain(QWEN3_06B if options.shape == "qwen3-0.6b" else Shape())
     for assignment in options.assignments:
         plain = override(plain, assignment)
     tokenizer = options.tokenizer or Path(world_base())
     shape = from_plain(Shape, plain)
-    parameters = fresh_model(options.directory, shape, tokenizer=tokenizer, seed=options.seed)
-    write_json(options.directory / MARKER, {"randomly_initialised": True, "seed": options.seed})
+    with whole_directory(options.directory) as beside:
+        parameters = fresh_model(beside, shape, tokenizer=tokenizer, seed=options.seed)
+        write_json(beside / MARKER, {"randomly_initialised": True, "seed": options.seed})
     print(f"{options.directory}: {parameters / 1e6:.1f} M random parameters")
 
 

@@ -7,7 +7,8 @@
     │   └── NotFiniteError   it gives log-probs that are nan or infinite
     ├── PairingError     a source, supervision and objective do not fit         (also a TypeError)
     └── RunError         a run folder is missing, foreign or damaged            (also a RuntimeError)
-        └── DivergedError    training ended in a policy that is none
+        ├── DivergedError    training ended in a policy that is none
+        └── LockedError      another process is writing there
 
 A message says what is wrong, where (path, key, row), and the mend. The command line prints the
 message alone and exits with code 2; anything else that is raised is a fault of ours and keeps its
@@ -60,6 +61,10 @@ class RunError(StatewiseError, RuntimeError):
 
 class DivergedError(RunError):
     """Training ended in a policy that is none: its loss, gradients or log-probs are not finite, or it forgot all."""
+
+
+class LockedError(RunError):
+    """Another process is writing there."""
 
 
 def one_line(text: str, most: int) -> str:

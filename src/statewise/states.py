@@ -30,6 +30,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from statewise.errors import RunError, nearest
-from statewise.store import whole_file
+from statewise.store import damaged, is_there, misfit, read_table, whole_file
 from statewise.trajectory import Prompt, Sampling, Trajectory, origins
 
 SCHEMA = pa.schema(
@@ -83,6 +84,13 @@ class About:
     prompts: str | None = None
     seed: int | None = None
     max_new_tokens: int | None = None
+
+
+ABOUT = {
+    **dict.fromkeys(("policy?", "location?", "fingerprint?", "prompts?"), (str, None)),
+    **dict.fromkeys(("seed?", "max_new_tokens?"), (int, None)),
+}
+"""What `About` is as plain data."""
 
 
 def write_states(
@@ -134,8 +142,18 @@ def read_about(path: Path) -> dict[str, About]:
     """What a file says of its samples; a sample that it says nothing of has an empty `About`."""
     names = sample_names(path)
     stored = (pq.read_schema(path).metadata or {}).get(METADATA, b"{}")
-    known = json.loads(stored)
-    return {name: About(**known.get(name, {})) for name in names}
+    try:
+        known = json.loads(stored)
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, "what it says of its samples is no JSON") from error
+    what = misfit(known, {str: ABOUT})
+    if what:
+        raise damaged(path, f"what it says of its samples: {what}")
+    fields = About.__dataclass_fields__
+    return {
+        name: About(**{key: value for key, value in known.get(name, {}).items() if key in fields})
+        for name in names
+    }
 
 
 def read_states(path: Path, sample: str) -> list[Trajectory]:
@@ -147,6 +165,10 @@ def read_states(path: Path, sample: str) -> list[Trajectory]:
     rows = [row for row in table.to_pylist() if row["sample"] == sample]
     if not rows:
         raise RunError(f"{path} holds no sample {sample!r}; {nearest(sample, sample_names(path))}")
+    for place, row in enumerate(rows):
+        fault = _fault(row)
+        if fault:
+            raise damaged(path, f"row {place + 1} of sample {sample!r}: {fault}")
     return [_trajectory(row) for row in rows]
 
 
@@ -155,15 +177,41 @@ _NEEDED = [name for name in SCHEMA.names if name not in ("origins", "depths")]
 
 
 def _table(path: Path, columns: list[str]) -> pa.Table:
-    if not path.is_file():
+    if not is_there(path):
         raise RunError(f"no state sample at {path}; `statewise states` draws and stores one")
-    try:
-        return pq.read_table(path, columns=columns).cast(
-            pa.schema([SCHEMA.field(name) for name in columns])
-        )
-    except (OSError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise RunError(f"{path} holds no state samples ({reason})") from error
+    schema = pa.schema([SCHEMA.field(name) for name in columns])
+    return read_table(path, schema, what="state samples")
+
+
+LISTS = ("token_ids", "weights", "owner_codes", "behaviour_logprobs")
+"""Columns with an entry a token."""
+GIVEN = ("prompt_id", "group_id", "prompt", "completion", "owners", "stopped", *LISTS)
+"""Columns without which a row is no trajectory."""
+
+
+def _fault(row: Mapping[str, Any]) -> str | None:
+    """Why a row is no trajectory; None for one that is."""
+    missing = [name for name in GIVEN if row[name] is None]
+    if missing:
+        return f"no {missing[0]}"
+    length, prompt = len(row["token_ids"]), row["prompt_tokens"]
+    for name in LISTS:
+        if len(row[name]) != length:
+            return f"{len(row[name])} {name} for {length} tokens"
+        if any(value is None for value in row[name]):
+            return f"a gap in {name}"
+    if prompt is None or not 0 <= prompt <= length:
+        return f"{prompt} tokens of {length} are the prompt's"
+    if any(not 0 <= code < len(row["owners"]) for code in row["owner_codes"]):
+        return "a token of nobody"
+    if any(token < 0 for token in row["token_ids"]):
+        return "a negative token id"
+    if not all(isfinite(weight) for weight in row["weights"]):
+        return "a weight that is infinite or not a number"
+    drawn = row["temperature"]
+    if drawn is not None and not (isfinite(drawn) and row["top_p"] is not None):
+        return "no sampling transform"
+    return None
 
 
 def _trajectory(row: Mapping[str, Any]) -> Trajectory:

@@ -20,6 +20,7 @@ from tests.mutants import (
     policies,
     probing,
     reading,
+    runs,
     sampling,
     sandboxed,
     sources,
@@ -57,6 +58,7 @@ MUTANTS = (
     *visited.MUTANTS,
     *checks.MUTANTS,
     *study.MUTANTS,
+    *runs.MUTANTS,
     *probing.MUTANTS,
     *matching.MUTANTS,
     *pages.MUTANTS,
@@ -121,6 +123,10 @@ PITFALLS: dict[str, tuple[str, ...]] = {
     "A scale or a cap behind the head": ("head",),
     "An adapter on the head": ("adapter",),
     "A tracker's database locks": ("lock",),
+    "A full disk, a power cut": ("whole file",),
+    "A file of a finished run is cut": ("manifest",),
+    "Rows are lost behind a checkpoint": ("resume",),
+    "A run folder or a checkpoint from a stranger": ("outside",),
 }
 """By the first words of a row of docs/pitfalls.md that names a test: the kinds that stand for it."""
 

@@ -34,8 +34,8 @@ from statewise.errors import ConfigError, ModelError, StatewiseError, nearest
 from statewise.gradient import Rollout
 from statewise.store import RunFolder
 from statewise.study.controls import Interpolation
+from statewise.study.finished import is_trained
 from statewise.study.folder import differing, few_words
-from statewise.study.jobs import is_trained
 from statewise.study.spec import Study
 from statewise.study.worlds import check_worlds
 

@@ -16,7 +16,7 @@ from statewise.policy import LIVE, Ema, Policy, PolicyRef
 from statewise.seeding import seed_for
 from statewise.sources import Stored
 from statewise.store import RunFolder
-from statewise.study.jobs import is_trained
+from statewise.study.finished import is_trained
 from statewise.study.models import base_location, best_device, marker, root_of
 from statewise.study.preflight import load_prompts
 from statewise.study.spec import BASE, Study

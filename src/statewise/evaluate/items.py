@@ -7,12 +7,12 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from statewise.errors import ConfigError, RunError, nearest
+from statewise.errors import ConfigError, nearest
 from statewise.evaluate.requests import Answered, Asked, answer, answers, asked, in_parts
 from statewise.evaluate.tasks import Task
 from statewise.evaluate.undisturbed import undisturbed
 from statewise.policy import Policy
-from statewise.store import whole_file
+from statewise.store import read_table, whole_file
 from statewise.trajectory import Sampling
 
 if TYPE_CHECKING:
@@ -286,15 +286,6 @@ def write_items(path: Path, items: Sequence[ItemResult]) -> None:
 
 def read_items(path: Path) -> list[ItemResult]:
     """Read what `write_items` wrote. Raises RunError for a file that is missing or another."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise RunError(f"cannot read item results from {path}: {error}") from error
-    if table.schema.names != schema().names:
-        raise RunError(
-            f"{path} holds other columns than item results: {', '.join(table.schema.names)}"
-        )
-    return [ItemResult(**row) for row in table.to_pylist()]
+    return [
+        ItemResult(**row) for row in read_table(path, schema(), what="item results").to_pylist()
+    ]

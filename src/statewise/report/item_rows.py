@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from statewise.errors import ConfigError
+from statewise.study.items import read_scores
 
 PAGE = 50
 FILTERS = ("arm", "seed", "task", "decoding", "outcome", "find", "item", "page")
@@ -31,7 +32,9 @@ def page_of(run_dir: Path, wanted: Mapping[str, str]) -> dict[str, Any]:
         raise ConfigError(f"page must be a number, found {page!r}")
     frames = {}
     for path in sorted(run_dir.glob("arms/*/seed-*/items.parquet")):
-        frames[path] = _read(path)
+        seed = path.parent.name.removeprefix("seed-")
+        if seed.isdecimal():
+            frames[path] = _read(path, path.parent.parent.name, int(seed))
     arms = list(dict.fromkeys(path.parent.parent.name for path in frames))
     chosen = [
         frame
@@ -60,10 +63,10 @@ def page_of(run_dir: Path, wanted: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(path: Path, arm: str, seed: int) -> pd.DataFrame:
     changed = path.stat().st_mtime_ns
     if path not in _FILES or _FILES[path][0] != changed:
-        _FILES[path] = (changed, pd.read_parquet(path))
+        _FILES[path] = (changed, read_scores(path, arm, seed))
     return _FILES[path][1]
 
 

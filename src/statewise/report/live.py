@@ -11,15 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from statewise.errors import RunError
 from statewise.report.optimised import REWARD, is_surrogate, loss_name, reward_names
 from statewise.stats import Estimate
-from statewise.store import RunFolder, read_json, read_rows
+from statewise.store import read_json, read_rows
+from statewise.study import shapes
 from statewise.study.claims import BASE
 from statewise.study.probe_results import asked_at_the_end
 from statewise.study.rows import Results, thinned
+from statewise.study.stored import stored_study
 
 LIVE_SECONDS = 60
 """What was written so lately is being written."""
@@ -50,7 +49,7 @@ def _stat(path: Path) -> tuple[int, int] | None:
 
 def status(run_dir: Path) -> dict[str, Any]:
     """Progress and curves of a run as plain data. Raises RunError where it is no run folder."""
-    study = _study(run_dir)
+    study = stored_study(run_dir)
     seeds = study.get("seeds") or [0]
     seeds = list(range(seeds)) if isinstance(seeds, int) else [int(seed) for seed in seeds]
     probed = asked_at_the_end(study)
@@ -72,17 +71,6 @@ def status(run_dir: Path) -> dict[str, Any]:
         "idle_seconds": idle_seconds,
         "measured": sum(1 for name, *_ in known if name.endswith("budget.json")),
     }
-
-
-def _study(run_dir: Path) -> Mapping[str, Any]:
-    path = RunFolder(run_dir).must_exist()
-    try:
-        study = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RunError(f"{path} cannot be read ({error})") from error
-    if not isinstance(study, Mapping):
-        raise RunError(f"{path} is no study: keys and values are expected")
-    return study
 
 
 def _standing(run_dir: Path, arms: Sequence[Mapping[str, Any]], idle_seconds: int) -> str:
@@ -185,7 +173,7 @@ def _declared_steps(arms: Path, arm: Mapping[str, Any]) -> int | None:
     if steps := (arm.get("budget") or {}).get("steps"):
         return int(steps)
     for card in arms.glob(f"{arm['name']}/seed-*/policy/statewise.json"):
-        return read_json(card).get("steps_declared")
+        return read_json(card, shapes.MARKER).get("steps_declared")
     return None
 
 
@@ -211,7 +199,8 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     if known is None:
         return []
     if path not in _ROWS or _ROWS[path][0] != known:
-        _ROWS[path] = (known, read_rows(path))
+        shape = shapes.DEV if path.name == "dev.jsonl" else shapes.METRICS
+        _ROWS[path] = (known, read_rows(path, shape))
     return _ROWS[path][1]
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from statewise.report.optimised import REWARD, SILENT
 from statewise.report.wins import Scores, item_scores
-from statewise.store import read_json, read_rows
+from statewise.store import RunFolder, damaged, is_there, read_json, read_rows
+from statewise.study import shapes
 from statewise.study.rows import Curve, Results, curve
+from statewise.study.stored import stored_study
 
 LENGTH = "completion_tokens_mean"
 
@@ -41,16 +41,16 @@ class Material:
 
 def gather(run_dir: Path, results: Results) -> Material:
     """Read what the page shows beside `results`. Raises RunError where a file is damaged."""
-    study = yaml.safe_load((run_dir / "study.yaml").read_text(encoding="utf-8"))
+    study, run = stored_study(run_dir), RunFolder(run_dir)
     lengths: list[Curve] = []
     during: list[Curve] = []
     paid: dict[str, list[Curve]] = {REWARD: [], SILENT: []}
     microscopes = []
     chosen: dict[str, dict[int, int]] = {}
     for arm in results.arms:
-        folders = sorted((run_dir / "arms" / arm.name).glob("seed-*"), key=_seed)
+        folders = list(run.seeds(arm.name).values())
         for folder in folders:
-            rows = read_rows(folder / "metrics.jsonl")
+            rows = read_rows(folder / "metrics.jsonl", shapes.METRICS)
             lengths += curve(arm.name, _seed(folder), LENGTH, rows, LENGTH)
             for key in dict.fromkeys(key for row in rows for key in row):
                 if (figure := key.rsplit(".", 1)[-1]) in paid:
@@ -58,10 +58,12 @@ def gather(run_dir: Path, results: Results) -> Material:
             step = _chosen(folder / "match.json")
             if step is not None:
                 chosen.setdefault(arm.name, {})[_seed(folder)] = step
-            during += _probes(arm.name, _seed(folder), read_rows(folder / "probes.jsonl"))
-        stored = [f / "microscope.json" for f in folders if (f / "microscope.json").is_file()]
+            during += _probes(
+                arm.name, _seed(folder), read_rows(folder / "probes.jsonl", shapes.DURING)
+            )
+        stored = [f / "microscope.json" for f in folders if is_there(f / "microscope.json")]
         if stored:
-            microscopes.append(read_json(stored[0]))
+            microscopes.append(read_microscope(stored[0]))
     return Material(
         results,
         study,
@@ -77,8 +79,24 @@ def gather(run_dir: Path, results: Results) -> Material:
 
 def _chosen(path: Path) -> int | None:
     """The step of a finished `match.json`; None for an interpolation, which has no steps."""
-    found = read_json(path) if path.is_file() else {}
+    found = read_json(path, shapes.MATCH) if is_there(path) else {}
     return None if "share" in found else found.get("step")
+
+
+def read_microscope(path: Path) -> dict[str, Any]:
+    """A `microscope.json`, each of whose columns has an entry a token. Raises RunError for another."""
+    found = read_json(path, shapes.MICROSCOPE)
+    for prompt in found["prompts"]:
+        for walk in prompt["walks"]:
+            length = len(walk["token_ids"])
+            columns = [*walk["top"].values(), *(walk.get(name) for name in shapes.COLUMNS)]
+            if any(column is not None and len(column) != length for column in columns):
+                raise damaged(path, f"prompt {prompt['id'][:60]!r} has columns of unequal length")
+            if len(walk["owner"]) != length or any(
+                not 0 <= at < len(walk["owners"]) for at in walk["owner"]
+            ):
+                raise damaged(path, f"prompt {prompt['id'][:60]!r} has tokens of nobody")
+    return found
 
 
 def _seed(folder: Path) -> int:

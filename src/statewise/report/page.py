@@ -22,7 +22,7 @@ from statewise.report.plates import Group, Plate, looks
 from statewise.report.probed import MISSING, NO_MICROSCOPE
 from statewise.report.table_csv import csv
 from statewise.report.tables import BUDGET_COLUMNS, BUDGET_NOTE, cell, failures, flat, form
-from statewise.store import whole_file, write_text
+from statewise.store import check_folder, whole_file, write_text
 from statewise.study.results import write_results
 from statewise.study.rows import Results
 from statewise.study.visible import visible
@@ -65,6 +65,9 @@ def write_report(run_dir: Path, figures_dir: Path | None = None) -> Results:
     `figures_dir` also takes each figure as SVG and PNG in plain colours and its table as CSV, for papers.
     Works on an unfinished run: the page says what is missing. Returns what was written.
     """
+    check_folder(run_dir, "run folder")
+    if figures_dir is not None:
+        check_folder(figures_dir, "folder of figures")
     results = write_results(run_dir)
     material = gather(run_dir, results)
     plates = sections.plates(material)

@@ -10,7 +10,8 @@ from statistics import fmean
 import pandas as pd
 
 from statewise.report.digits import DIGITS
-from statewise.study.items import DECODINGS, where
+from statewise.store import RunFolder, is_there
+from statewise.study.items import DECODINGS, read_scores, where
 from statewise.study.rows import Results
 
 LEVELS = 60
@@ -35,10 +36,13 @@ def item_scores(run_dir: Path, results: Results) -> tuple[Scores, ...]:
     frames: dict[str, pd.DataFrame] = {}
     seeds: dict[str, int] = {}
     for arm in results.arms:
-        paths = sorted((run_dir / "arms" / arm.name).glob("seed-*/items.parquet"))
-        if paths:
-            parts = [pd.read_parquet(path, columns=COLUMNS) for path in paths]
-            frames[arm.name], seeds[arm.name] = pd.concat(parts), len(paths)
+        parts = [
+            read_scores(folder / "items.parquet", arm.name, seed).reindex(columns=COLUMNS)
+            for seed, folder in RunFolder(run_dir).seeds(arm.name).items()
+            if is_there(folder / "items.parquet")
+        ]
+        if parts:
+            frames[arm.name], seeds[arm.name] = pd.concat(parts), len(parts)
     found = []
     for task in results.tasks:
         wanted = {"task": task.name} | ({"metric": task.metric} if task.metric else {})

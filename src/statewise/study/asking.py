@@ -14,22 +14,17 @@ from statewise.errors import ConfigError, RunError, nearest
 from statewise.evaluate import Task
 from statewise.policy import Policy
 from statewise.states import About, read_about, read_states
-from statewise.store import whole_file, write_json
+from statewise.store import check_file, is_there, whole_file, write_json
 from statewise.study.asked import Asked, Row
 from statewise.study.models import WORLD_BASE, fingerprint, world_base
 from statewise.study.places import Places, find_policies, load_policy
+from statewise.study.probe_results import ROWS
 from statewise.study.probe_samples import LEARNER
 from statewise.study.probe_spec import KINDS
 from statewise.study.samples import DATASET, Drawing, prompts_named
 from statewise.study.scene import trained_role
 from statewise.study.spec import BASE
 from statewise.trajectory import Trajectory
-
-ROWS = pa.schema(
-    [(name, pa.string()) for name in ("probe", "policy", "reference", "sample", "measure", "at")]
-    + [(name, pa.float64()) for name in ("value", "stderr", "low", "high")]
-    + [("n", pa.int64()), ("unit", pa.string()), ("text", pa.string())]
-)
 
 
 def places_of(options: Namespace) -> Places:
@@ -49,7 +44,8 @@ def drawing_of(options: Namespace, places: Places) -> tuple[Path, Drawing]:
             "no run folder was given, so say where the samples go: --out FILE.parquet"
         )
     path = options.out or Path(str(places.root)) / "samples.parquet"
-    if path.exists() and not options.overwrite:
+    check_file(path)
+    if is_there(path) and not options.overwrite:
         raise RunError(
             f"{path} is there, and samples are drawn once; give another --out, or --overwrite to draw anew"
         )
@@ -106,6 +102,7 @@ def asked_of(options: Namespace, places: Places) -> tuple[Asked, Path]:
     out = options.out or files[0].with_name(f"{files[0].stem}-{options.probe}.parquet")
     if out.suffix not in (".parquet", ".json"):
         raise ConfigError(f"--out: rows are written as .parquet or .json, found {str(out)!r}")
+    check_file(out)
     others = {name: place for name, place in places.policies.items() if name != BASE}
     if options.teacher is not None and options.teacher not in {*others, BASE}:
         raise ConfigError(
@@ -150,7 +147,7 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 def _samples_of(root: Path) -> Path:
     """The samples of a run. Raises RunError, with the command that draws them, where there are none."""
     path = root / "samples.parquet"
-    if not path.is_file():
+    if not is_there(path):
         raise RunError(
             f"no state samples at {path}; draw them by `statewise states {root}`, or name others by --states"
         )

@@ -22,7 +22,7 @@ from statewise.evaluate.tasks import load as load_task
 from statewise.plain import differences, to_plain
 from statewise.policy import Ema, Policy, PolicyRef
 from statewise.seeding import seed_for
-from statewise.store import RunFolder, read_rows
+from statewise.store import RunFolder, read_seconds
 from statewise.store import environment as machine_here
 from statewise.study.controls import Interpolation
 from statewise.study.folder import hardware, threads
@@ -254,7 +254,7 @@ def _job_times(study: Study, seen: Seen) -> Jobs:
 
 
 def _job_rows(folder: Path, kind: str) -> list[dict[str, Any]]:
-    return [row for row in read_rows(folder / "jobs.timing.jsonl") if row["job"] == kind]
+    return [r for r in read_seconds(folder / "jobs.timing.jsonl") if r.get("job") == kind]
 
 
 def _timed(
@@ -271,7 +271,7 @@ def _timed(
             continue
         totals = []
         for folder in seen.folders(arm.name):
-            rows = read_rows(folder / "timing.jsonl")
+            rows = read_seconds(folder / "timing.jsonl")
             if rows and (folder / "policy").is_dir():
                 totals.append((len(rows), sum(row["seconds"] for row in rows)))
         if not totals:

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -21,11 +21,12 @@ from statewise.errors import RunError
 from statewise.plain import from_plain, to_plain
 from statewise.store import RunFolder, append_rows
 from statewise.study.controls import Interpolation
+from statewise.study.finished import failure, lost, standing
 from statewise.study.folder import claimed, threads
-from statewise.study.jobs import is_measured, measure_arm, train_arm
-from statewise.study.models import BASE_SEED, is_trained
+from statewise.study.jobs import measure_arm, train_arm
+from statewise.study.models import BASE_SEED
 from statewise.study.nulls import make_interpolation
-from statewise.study.probe_jobs import is_probed, probe_arm
+from statewise.study.probe_jobs import probe_arm
 from statewise.study.probe_results import asked_at_the_end
 from statewise.study.spec import BASE, Study
 
@@ -108,20 +109,49 @@ def _training(study: Study, name: str, seed: int) -> dict[Job, set[Job]]:
 
 
 def _unfinished(needs: dict[Job, set[Job]], run: RunFolder) -> dict[Job, set[Job]]:
+    for job in list(needs):
+        if _has_failed(run, job):
+            for behind in _behind(job, needs):
+                needs.pop(behind, None)
+            needs.pop(job, None)
     finished = {job for job in needs if _is_finished(run, job)}
     return {job: wanted - finished for job, wanted in needs.items() if job not in finished}
 
 
+def _has_failed(run: RunFolder, job: Job) -> bool:
+    return job.task == "train" and failure(run.arm(job.arm, job.seed)) is not None
+
+
+def _behind(job: Job, needs: dict[Job, set[Job]]) -> set[Job]:
+    """Every job that needs this one, or one that does: none of them can be done where it fails."""
+    found: set[Job] = set()
+    waiting = [job]
+    while waiting:
+        before = waiting.pop()
+        more = {behind for behind, wanted in needs.items() if before in wanted} - found
+        found |= more
+        waiting += more
+    return found
+
+
 def run_study(
-    study: Study, root: Path, *, workers: int, watch: Callable[[Event], None] = lambda _: None
+    study: Study,
+    root: Path,
+    *,
+    workers: int,
+    watch: Callable[[Event], None] = lambda _: None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> RunFolder:
-    """Do every job that is not done yet, `workers` at a time.
+    """Do every job that is not done yet, `workers` at a time; `tell` is given a line for each that is done again.
 
     Raises RunError where the folder belongs to another study, and whatever a job raised first.
     """
     run = RunFolder(root)
     with claimed(study, run, workers=workers):
-        run_jobs(plan(study, run), study, run, workers=workers, watch=watch)
+        waiting = plan(study, run)
+        for line in lost_files(run, waiting):
+            tell(line)
+        run_jobs(waiting, study, run, workers=workers, watch=watch)
     return run
 
 
@@ -140,10 +170,14 @@ def run_jobs(
         watch(replace(event, jobs=jobs))
 
     if workers == 0:
+        lost_jobs: set[Job] = set()
         for job in list(waiting):
+            if job in lost_jobs:
+                continue
             tell(Event(job, "began"))
             _do(job, study, run, lambda *args, job=job: tell(Event(job, "moved", *args)))
             tell(Event(job, "ended"))
+            lost_jobs |= _behind(job, waiting) if _has_failed(run, job) else set()
     elif waiting:
         _run_side_by_side(waiting, study, run, workers, tell)
 
@@ -184,6 +218,9 @@ def _run_side_by_side(
             for future in ended:
                 job = running.pop(future)
                 future.result()
+                if _has_failed(run, job):
+                    for behind in _behind(job, waiting):
+                        waiting.pop(behind, None)
                 for wanted in waiting.values():
                     wanted.discard(job)
                 watch(Event(job, "ended"))
@@ -242,5 +279,14 @@ def _do(job: Job, study: Study, run: RunFolder, progress: Callable[..., None]) -
 
 
 def _is_finished(run: RunFolder, job: Job) -> bool:
-    done = {"train": is_trained, "measure": is_measured, "probe": is_probed}[job.task]
-    return done(run, job.arm, job.seed)
+    return standing(run, job.arm, job.seed, job.task) != "no"
+
+
+def lost_files(run: RunFolder, jobs: Iterable[Job]) -> list[str]:
+    """A line for every finished job that has lost a file and is therefore done again."""
+    found = [(job, lost(run, job.arm, job.seed, job.task)) for job in jobs]
+    return [
+        f"{run.arm(job.arm, job.seed) / name} is missing: {job} is done again"
+        for job, name in found
+        if name is not None
+    ]

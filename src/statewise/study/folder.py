@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from statewise.data import WorldDocuments, WorldProblems
-from statewise.errors import RunError
+from statewise.errors import ConfigError, LockedError, RunError
 from statewise.evaluate.tasks import WORLD_PREFIX
 from statewise.plain import differences, to_plain
-from statewise.store import RunFolder, environment, exclusive, read_json, write_json, write_text
+from statewise.store import (
+    RunFolder,
+    environment,
+    exclusive,
+    is_there,
+    misfit,
+    read_json,
+    remove,
+    tidy,
+    write_json,
+    write_text,
+)
+from statewise.study import shapes
 from statewise.study.card import public_name
+from statewise.study.finished import MANIFESTS, is_probed, is_trained
 from statewise.study.models import BASE_SEED, WORLD_BASE, base_location, fingerprints, marker
 from statewise.study.preflight import mark, preflight
 from statewise.study.probe_jobs import reopen
@@ -33,7 +49,28 @@ def claimed(
     preflight(study, run)
     with exclusive(run.root / ".lock"):
         claim_folder(study, run, workers=workers, purpose=purpose)
+        clear(run)
         yield
+
+
+def clear(run: RunFolder) -> None:
+    """Remove what killed jobs left behind: half-written files, and what only training or probing needed.
+
+    A folder in which another process works is left alone. Raises RunError.
+    """
+    tidy(run.root)
+    for folder in sorted(place for place in run.root.glob("arms/*/seed-*") if place.is_dir()):
+        name, seed = folder.parent.name, folder.name.removeprefix("seed-")
+        if folder.is_symlink() or not seed.isdecimal():
+            continue
+        with contextlib.suppress(LockedError), exclusive(folder / ".lock"):
+            for place in (folder, folder / "nearest", folder / "probing"):
+                tidy(place)
+            if is_trained(run, name, int(seed)):
+                remove(folder / "checkpoint")
+                remove(folder / "nearest")
+            if is_probed(run, name, int(seed)):
+                remove(folder / "probing")
 
 
 def claim_folder(
@@ -45,26 +82,90 @@ def claim_folder(
     The base, other models from outside and the world must be those that the folder was begun with.
     Versions and hardware may differ; each that took part is kept. A search has a folder of its own.
 
+    A folder that has lost its study file goes on under the same study alone, which it knows by a digest.
+
     Raises RunError, naming what differs.
     """
     resolved, claim = to_plain(study), run.root / f"{purpose}.yaml"
     other = run.root / ("search.yaml" if purpose == "study" else "study.yaml")
-    if other.exists():
+    run.refuse_links()
+    if is_there(other):
         raise RunError(f"{run.root} holds a {other.stem}, this is a {purpose}; give another --out")
-    stored = load_yaml(claim) if claim.exists() else {}
-    if stored:
+    stored = stored_claim(claim)
+    has_arms = any(run.root.glob("arms/*/seed-*"))
+    if not stored and has_arms:
+        _take_up(study, run, claim)
+        resolved["seeds"] = sorted({*_seeds_of(run), *study.seeds})
+    elif stored:
         changed = differing(study, run, purpose=purpose)
+        if changed and _begun_with(run) == digest(study):
+            raise RunError(
+                f"{claim} is damaged (it differs from the study that was begun in {few_words(changed)}); "
+                f"{_restore(claim)}"
+            )
         if changed:
             raise RunError(
                 f"{run.root} holds a run of another {purpose} (it differs in {few_words(changed)}); "
                 "give another --out, or delete the folder to start over"
             )
         resolved["seeds"] = sorted({*stored["seeds"], *study.seeds})
-    _record_environment(study, run, workers)
+    _record_environment(study, run, workers, is_new=not has_arms and not stored)
     if purpose == "study" and study.probes:
-        _ask_again(stored.get("probes"), resolved["probes"], study, run)
+        known = stored.get("probes") if stored else NO_PROBES
+        _ask_again(known, resolved["probes"], study, run)
     write_text(claim, dump_yaml(resolved))
     write_text(mark(run), "")
+
+
+NO_PROBES = {"after": [], "microscope": 0}
+
+
+def stored_claim(claim: Path) -> dict[str, Any]:
+    """The study that a folder was begun with; {} where its file is not there. Raises RunError for a damaged one."""
+    if not is_there(claim):
+        return {}
+    try:
+        stored = load_yaml(claim)
+    except ConfigError as error:
+        raise RunError(f"{error}; {_restore(claim)}") from error
+    what = misfit(stored, {"seeds": [int], "probes?": (dict, None)})
+    if what:
+        raise RunError(f"{claim} is damaged ({what}); {_restore(claim)}")
+    return stored
+
+
+def _restore(claim: Path) -> str:
+    return f"restore it, or delete {claim} and run the same study again"
+
+
+def digest(study: Study) -> str:
+    """What tells a study from others, but for its seeds and probes: those may be added to a run."""
+    # A key that came later and says nothing is no difference.
+    plain = {k: v for k, v in to_plain(study).items() if v is not None}
+    plain = {k: v for k, v in plain.items() if k not in ("seeds", "probes")}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def _take_up(study: Study, run: RunFolder, claim: Path) -> None:
+    """Refuse arms whose study is not known, or another. Raises RunError."""
+    known = _begun_with(run)
+    if known != digest(study):
+        whose = "arms of another study" if known else "arms, and nothing says of which study"
+        raise RunError(
+            f"{run.root} has lost its {claim.name} and holds {whose}; restore that file, or give another --out"
+        )
+
+
+def _begun_with(run: RunFolder) -> str | None:
+    """The digest of the study that a folder was begun with, where it is known."""
+    path = run.root / "environment.json"
+    return read_json(path, shapes.ENVIRONMENT).get("study") if is_there(path) else None
+
+
+def _seeds_of(run: RunFolder) -> set[int]:
+    """Seeds that the arms of a folder have; the base has none of its own."""
+    names = [place.name for place in (run.root / "arms").iterdir() if place.is_dir()]
+    return {seed for name in names if name != BASE for seed in run.seeds(name)}
 
 
 def differing(study: Study, run: RunFolder, *, purpose: Purpose = "study") -> list[str]:
@@ -72,10 +173,9 @@ def differing(study: Study, run: RunFolder, *, purpose: Purpose = "study") -> li
 
     Seeds may differ, and probes may be added.
     """
-    claim = run.root / f"{purpose}.yaml"
-    if not claim.exists():
+    stored, mine = stored_claim(run.root / f"{purpose}.yaml"), to_plain(study)
+    if not stored:
         return []
-    stored, mine = load_yaml(claim), to_plain(study)
     # A key that came later and says nothing is no difference.
     mine = {
         key: value
@@ -135,10 +235,10 @@ def _ask_again(
             reopen(path.parent)
 
 
-def _record_environment(study: Study, run: RunFolder, workers: int) -> None:
+def _record_environment(study: Study, run: RunFolder, workers: int, *, is_new: bool) -> None:
     """Keep what the figures rest on; refuse a base, teacher or world that was exchanged."""
     path, location = run.root / "environment.json", base_location(study)
-    begun: dict[str, Any] = read_json(path) if path.exists() else {}
+    begun: dict[str, Any] = read_json(path, shapes.ENVIRONMENT) if is_there(path) else {}
     models = fingerprints(study)
     for name, found in begun.get("models", {}).items():
         if models.get(name) != found:
@@ -162,7 +262,12 @@ def _record_environment(study: Study, run: RunFolder, workers: int) -> None:
         "models": models,
         "world_version": world,
         "environments": environments,
+        "study": digest(study),
     }
+    # Runs of before have none: of their jobs it is not known whether a file was changed since.
+    lost = not begun and any(run.root.glob("arms/*/seed-*/*.manifest.json"))
+    if is_new or lost or "manifests" in begun:
+        figures["manifests"] = MANIFESTS
     write_json(path, figures)
 
 

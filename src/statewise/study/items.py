@@ -4,15 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from statewise.errors import DataError
+from statewise.store import damaged, read_table
 
 DECODINGS = ("greedy", "choices", "sampled")
 """Which result of a task claims and forgetting speak of: the first of these that the task has."""
+
+
+ITEM_COLUMNS = pa.schema(
+    [pa.field(name, pa.string(), nullable=False) for name in ("task", "item_id", "cluster", "arm")]
+    + [pa.field("seed", pa.int64(), nullable=False)]
+    + [pa.field(name, pa.string(), nullable=False) for name in ("decoding", "metric")]
+    + [pa.field("score", pa.float64(), nullable=False), pa.field("response", pa.string())]
+    + [pa.field(name, pa.bool_()) for name in ("extraction_failed", "stopped")]
+)
+"""What a report reads of `items.parquet`; `evaluate/items.py` writes it."""
+
+
+def read_scores(path: Path, arm: str, seed: int) -> pd.DataFrame:
+    """The item results of one arm and seed. Raises RunError for a file that is damaged or another's."""
+    frame = read_table(path, ITEM_COLUMNS, what="item results").to_pandas()
+    if not np.isfinite(frame["score"].to_numpy(dtype=np.float64)).all():
+        raise damaged(path, "a score is infinite or not a number")
+    if set(frame["arm"]) != {arm} or set(frame["seed"]) != {seed}:
+        raise damaged(path, f"it holds results of another arm or seed than {arm}/{seed}")
+    return frame
 
 
 @dataclass(frozen=True, slots=True, eq=False)

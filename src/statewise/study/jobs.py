@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from statewise.arms import Arm, bind, policies, references
@@ -33,24 +33,41 @@ from statewise.store import (
     RunFolder,
     append_rows,
     cut_rows,
+    damaged,
     exclusive,
+    held,
+    is_there,
     read_json,
     read_rows,
-    recover_directory,
+    read_seconds,
+    remove,
+    seal,
+    sync,
+    tidy,
     whole_directory,
     write_json,
     write_text,
+    written,
 )
+from statewise.study import shapes
 from statewise.study.card import model_card, public_name
 from statewise.study.controls import Interpolation
 from statewise.study.during import watcher
+from statewise.study.finished import (
+    FAILED,
+    MARKER,
+    finish,
+    follow,
+    is_measured,
+    is_trained,
+    reopen_job,
+    was_cut_short,
+)
 from statewise.study.matching import goal_of, until
 from statewise.study.models import (
     BASE_SEED,
-    MARKER,
     base_location,
     check_same_encoding,
-    is_trained,
     load_role,
     marker,
 )
@@ -61,16 +78,16 @@ from statewise.study.worlds import world_of
 from statewise.train import Row, make_optimizer, train
 from statewise.trajectory import Sampling, Trajectory
 
-GROWING = ("metrics.jsonl", "timing.jsonl", "dev.jsonl", "probes.jsonl", "probes.timing.jsonl")
+GROWING = (
+    *("metrics.jsonl", "timing.jsonl", "dev.jsonl", "probes.jsonl", "probes.timing.jsonl"),
+    "match.jsonl",
+)
 """Files that training adds lines to; what a kill undid is cut from each."""
+COUNTED = tuple(file for file in GROWING if not file.endswith("timing.jsonl"))
+"""Those whose rows a checkpoint counts, so that none is lost behind it unseen. What the clock says may be."""
 
 Progress = Callable[..., None]
 """Called with phase, steps done, steps in all, tokens per second, and while it trains the loss."""
-
-
-def is_measured(run: RunFolder, arm: str, seed: int) -> bool:
-    """True when everything that is measured of the arm is there."""
-    return (run.arm(arm, seed) / "budget.json").is_file()
 
 
 # ---- training -------------------------------------------------------------------------------
@@ -80,21 +97,23 @@ def train_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Prog
     """Train one arm for one seed, from its last checkpoint if there is one."""
     folder = run.arm(name, seed)
     with exclusive(folder / ".lock"):
-        if is_trained(run, name, seed):
-            _clear(folder)
+        tidy(folder)
+        tidy(folder / "nearest")
+        if is_trained(run, name, seed) or was_cut_short(folder, "train"):
+            finish_training(folder)
             return
+        reopen_job(folder, "train")
+        remove(folder / FAILED)
         arm = study.arm(name)
         goal = goal_of(study, run, name, seed)
-        recover_directory(folder / "checkpoint")
-        student, checkpoint, start = _begin(study, run, arm, seed)
+        checkpoint, start = _resume(folder)
+        student = _student(study, run, arm, seed, checkpoint, start)
         bound = _bind(study, run, arm, student, seed)
         optimizer = make_optimizer(student, arm.budget)
         if checkpoint is not None:
             restore_optimizer(optimizer, checkpoint / "optimizer.safetensors")
             for part, memory in memories(bound).items():
                 memory.restore_state(checkpoint / part)
-        for file in GROWING:
-            cut_rows(folder / file, start if start else -1)
         probe = watcher(study, run, bound, student, seed)
         if goal:
             goal.begin(start)
@@ -115,7 +134,10 @@ def train_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Prog
                 _measure_dev(study.dev, student, folder, name, seed, step=row.step)
             probe(row.step, last)
             if not last and row.step % study.checkpoint_every_steps == 0:
-                save_checkpoint(folder / "checkpoint", bound, student, optimizer, row.step)
+                grown = [folder / file for file in COUNTED]
+                save_checkpoint(
+                    folder / "checkpoint", bound, student, optimizer, row.step, grown=grown
+                )
                 if goal:
                     goal.prune()
         with whole_directory(folder / "policy") as beside:
@@ -130,7 +152,7 @@ def train_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Prog
             card = model_card(facts, base_location(study), adapter=adapted)
             write_text(beside / "README.md", card)
             write_json(beside / MARKER, facts)
-        _clear(folder)
+        finish_training(folder)
 
 
 def load_arm(
@@ -138,33 +160,58 @@ def load_arm(
 ) -> tuple[Policy, torch.optim.Optimizer, Arm]:
     """An arm at its first step: its student, a fresh optimiser, and the arm with its teachers and prompts."""
     arm = study.arm(name)
-    student, _, _ = _begin(study, run, arm, seed)
+    student = _student(study, run, arm, seed, None, 0)
     return student, make_optimizer(student, arm.budget), _bind(study, run, arm, student, seed)
 
 
-def _clear(folder: Path) -> None:
-    """Remove what only training needed."""
+def finish_training(folder: Path) -> None:
+    """Write the manifest where there is none yet, and remove what only training needed."""
+    if was_cut_short(folder, "train"):
+        finish(folder, "train")
     for part in ("checkpoint", "nearest"):
-        shutil.rmtree(folder / part, ignore_errors=True)
+        remove(folder / part)
 
 
-def _begin(study: Study, run: RunFolder, arm: Arm, seed: int) -> tuple[Policy, Path | None, int]:
-    """The student, the checkpoint to restore the rest from, and the step to start from."""
-    checkpoint = run.arm(arm.name, seed) / "checkpoint"
-    if checkpoint.is_dir():
-        ref = PolicyRef(str(checkpoint))
-        student = load_role(
-            "student", ref, study, run, seed=seed, trainable=True, precision=arm.budget.precision
-        )
-        student.version = step = int(read_json(checkpoint / "state.json")["step"])
-        return student, checkpoint, step
+def _resume(folder: Path) -> tuple[Path | None, int]:
+    """The checkpoint to go on from, and its step; rows that came after it are cut.
+
+    Where rows behind it are lost it is let go: the arm begins anew, and ends as it would have ended. Raises
+    RunError for a checkpoint that is damaged.
+    """
+    checkpoint, step = folder / "checkpoint", 0
+    expected: dict[str, int] = {}
+    if is_there(checkpoint):
+        state = read_json(checkpoint / "state.json", shapes.CHECKPOINT)
+        step, expected = state["step"], state.get("rows", {})
+        found = held(checkpoint, "checkpoint")
+        if found and found.missing:
+            raise damaged(checkpoint / found.missing, "it is missing")
+    kept = {file: cut_rows(folder / file, step if step else -1) for file in GROWING}
+    if step and follow(folder, step) and all(kept.get(f) == n for f, n in expected.items()):
+        return checkpoint, step
+    remove(checkpoint)
+    for file in GROWING:
+        cut_rows(folder / file, -1)
+    return None, 0
+
+
+def _student(
+    study: Study, run: RunFolder, arm: Arm, seed: int, checkpoint: Path | None, step: int
+) -> Policy:
+    """The student as its checkpoint has it, or as the arm starts."""
     student = load_role(
-        "student", arm.start, study, run, seed=seed, trainable=True, precision=arm.budget.precision
+        "student",
+        arm.start if checkpoint is None else PolicyRef(str(checkpoint)),
+        study,
+        run,
+        seed=seed,
+        trainable=True,
+        precision=arm.budget.precision,
     )
-    student.version = 0
-    if arm.budget.adapter:
+    student.version = step
+    if checkpoint is None and arm.budget.adapter:
         student = student.with_adapter(arm.budget.adapter, seed=seed_for("adapter", seed))
-    return student, None, 0
+    return student
 
 
 def _bind(study: Study, run: RunFolder, arm: Arm, student: Policy, seed: int) -> Arm:
@@ -222,26 +269,47 @@ def _measure_dev(
 
 
 def save_checkpoint(
-    folder: Path, arm: Arm, student: Policy, optimizer: torch.optim.Optimizer, step: int
+    folder: Path,
+    arm: Arm,
+    student: Policy,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    *,
+    grown: Sequence[Path] = (),
 ) -> None:
-    """A Hugging Face directory, the optimiser's moments, what the arm's parts remember, and the step."""
+    """A Hugging Face directory, the optimiser's moments, what the arm's parts remember, and the step.
+
+    `grown` are files of rows that a resumed arm goes on with: they are on the disk before the checkpoint
+    is, and their rows are counted in it. Raises RunError.
+    """
     moments = {
         f"{index}.{key}": value.contiguous()
         for index, entry in optimizer.state_dict()["state"].items()
         for key, value in entry.items()
     }
+    rows = {}
+    for path in grown:
+        if path.is_file():
+            with written(path):
+                sync(path)
+                rows[path.name] = path.read_bytes().count(b"\n")
     with whole_directory(folder) as beside:
         student.save(beside)
         save_file(moments, beside / "optimizer.safetensors")
         for part, memory in memories(arm).items():
             memory.save_state(beside / part)
-        write_json(beside / "state.json", {"step": step})
+        write_json(beside / "state.json", {"step": step, "rows": rows})
+        seal(beside, "checkpoint", ("*", "*/*"))
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
     """Put saved moments back into a fresh optimiser over the same parameters."""
     state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, value in load_file(path).items():
+    try:
+        saved = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise damaged(path, str(error)) from error
+    for key, value in saved.items():
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
@@ -280,8 +348,10 @@ def measure_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Pr
     """Evaluate one trained arm (or the base) on every task, and measure how far it moved."""
     folder = run.arm(name, seed)
     with exclusive(folder / ".lock"):
+        tidy(folder)
         if is_measured(run, name, seed):
             return
+        reopen_job(folder, "measure")
         policy = load_role("student", PolicyRef(name), study, run, seed=seed)
         if not (folder / "items.parquet").is_file():
             progress("evaluating", 0, 1, 0.0)
@@ -296,17 +366,15 @@ def measure_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Pr
             folder / "budget.json",
             _costs(folder) | figures | _moved(study, run, policy, name, seed),
         )
+        finish(folder, "measure")
 
 
 def _costs(folder: Path) -> dict[str, Any]:
     """Totals over the steps that led to the arm's policy; those behind a checkpoint that was chosen are not."""
     steps = marker(str(folder / "policy")).get("steps", 0)
-    rows, times = (
-        [row for row in read_rows(folder / file) if row["step"] <= steps]
-        for file in ("metrics.jsonl", "timing.jsonl")
-    )
-    keys = ("tokens_sampled", "tokens_trained", "teacher_tokens", "updates")
-    totals = {key: sum(row[key] for row in rows) for key in keys}
+    rows = [r for r in read_rows(folder / "metrics.jsonl", shapes.SPENT) if r["step"] <= steps]
+    totals = {key: sum(row[key] for row in rows) for key in shapes.SPENT_KEYS}
+    times = [r for r in read_seconds(folder / "timing.jsonl") if 0 < r.get("step", 0) <= steps]
     return totals | {"wall_seconds": sum(row["seconds"] for row in times)}
 
 

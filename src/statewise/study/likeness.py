@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from statewise.errors import RunError
 from statewise.plain import differences, to_plain
-from statewise.store import read_json
+from statewise.store import RunFolder, is_there, read_json
+from statewise.study import shapes
 from statewise.study.folder import few_words
 from statewise.study.models import fingerprints
 from statewise.study.spec import BASE, Study
-from statewise.yaml12 import load_yaml
+from statewise.study.stored import stored_study
 
 HARDWARE = ("processor", "cores", "accelerators", "workers", "threads")
 """What `environment.json` says of a machine that changes how long a step takes."""
@@ -54,15 +54,13 @@ class Seen:
 
     def folders(self, name: str) -> list[Path]:
         """Those of an arm, a null or the base, one a seed."""
-        return sorted((self.root / "arms" / name).glob("seed-*"))
+        return list(RunFolder(self.root).seeds(name).values())
 
 
 def look_at(study: Study, root: Path) -> Seen:
     """Read what a run rests on, and compare it with the study. Raises RunError for what is no run folder."""
-    if not (root / "study.yaml").is_file():
-        raise RunError(f"--run: {root} is no run folder: it has no study.yaml")
-    stored, path = load_yaml(root / "study.yaml"), root / "environment.json"
-    environment = read_json(path) if path.is_file() else {}
+    stored, path = stored_study(root), root / "environment.json"
+    environment = read_json(path, shapes.ENVIRONMENT) if is_there(path) else {}
     return Seen(root, stored, environment, likeness(study, stored, environment))
 
 

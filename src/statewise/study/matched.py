@@ -10,7 +10,8 @@ from typing import Any
 
 from statewise import words
 from statewise.stats import Effect, Estimate, Scale, interval
-from statewise.store import read_json
+from statewise.store import is_there, read_json
+from statewise.study import shapes
 from statewise.study.rows import MatchRow
 
 QUANTITIES = {
@@ -52,8 +53,12 @@ def matched_rows(
     rows, notes = [], []
     for name, seeds in folders.items():
         paths = {seed: folder / "match.json" for seed, folder in seeds.items()}
-        stored = {seed: read_json(path) for seed, path in paths.items() if path.is_file()}
-        stored = {seed: found for seed, found in stored.items() if "spent" in found}
+        stored = {
+            seed: read_json(path, shapes.MATCH) for seed, path in paths.items() if is_there(path)
+        }
+        stored = {
+            seed: found for seed, found in stored.items() if {"spent", "step"} <= found.keys()
+        }
         if not stored:
             continue
         rows.append(_row(name, list(stored.values())))

@@ -27,11 +27,14 @@ from statewise.store import (
     RunFolder,
     append_rows,
     cut_rows,
+    is_there,
     read_json,
     read_rows,
+    remove,
     whole_directory,
     write_json,
 )
+from statewise.study import shapes
 from statewise.study.controls import SPENT, Match
 from statewise.study.models import load_role, marker
 from statewise.study.preflight import drift_prompts
@@ -62,7 +65,7 @@ class Goal:
         cut_rows(self.folder / "match.jsonl", start)
         for step, place in self._kept().items():
             if step > start:
-                shutil.rmtree(place)
+                remove(place)
 
     def consider(self, student: Policy, step: int, *, last: bool) -> None:
         """Ask the checkpoint of this step, if it is a candidate, and keep it if it is the nearest so far."""
@@ -71,16 +74,16 @@ class Goal:
         value, stderr = self.measure(student)
         path = self.folder / "match.jsonl"
         append_rows(path, [{"step": step, "value": value, "stderr": stderr}])
-        if nearest_step(read_rows(path), self.target) == step:
+        if nearest_step(read_rows(path, shapes.CANDIDATE), self.target) == step:
             with whole_directory(self.nearest / f"step-{step}") as beside:
                 student.save(beside)
 
     def prune(self) -> None:
         """Keep the nearest candidate alone: nothing before the checkpoint just saved is done again."""
-        rows = read_rows(self.folder / "match.jsonl")
+        rows = read_rows(self.folder / "match.jsonl", shapes.CANDIDATE)
         for step, place in self._kept().items():
             if step != nearest_step(rows, self.target):
-                shutil.rmtree(place)
+                remove(place)
 
     def save(self, student: Policy, step: int, beside: Path) -> int:
         """Write the policy that is measured, and what it spent; returns its step. `step` is the last one."""
@@ -88,7 +91,7 @@ class Goal:
             student.save(beside)
             spent, stderr = total(self.folder, self.match.by, step), None
         else:
-            rows = read_rows(self.folder / "match.jsonl")
+            rows = read_rows(self.folder / "match.jsonl", shapes.CANDIDATE)
             step = nearest_step(rows, self.target)
             row = next(row for row in rows if row["step"] == step)
             spent, stderr = row["value"], row["stderr"]
@@ -99,13 +102,13 @@ class Goal:
                     "the arm then trains anew, from its first step"
                 )
             shutil.copytree(place, beside, dirs_exist_ok=True)
-        known = read_json(self.folder / "match.json")
+        known = read_json(self.folder / "match.json", shapes.MATCH)
         found = {"spent": spent, "stderr": stderr, "step": step}
         write_json(self.folder / "match.json", known | found)
         return step
 
     def _kept(self) -> dict[int, Path]:
-        return {int(p.name.removeprefix("step-")): p for p in self.nearest.glob("step-*")}
+        return {int(p.name[5:]): p for p in self.nearest.glob("step-*") if p.name[5:].isdecimal()}
 
 
 def goal_of(study: Study, run: RunFolder, name: str, seed: int) -> Goal | None:
@@ -118,8 +121,8 @@ def goal_of(study: Study, run: RunFolder, name: str, seed: int) -> Goal | None:
         return None
     folder = run.arm(name, seed)
     path = folder / "match.json"
-    if path.is_file():
-        target = float(read_json(path)["target"])
+    if is_there(path):
+        target = float(read_json(path, shapes.MATCH)["target"])
     else:
         target = target_of(study, run, match, seed)
         begin_record(path, match.by, match.target, target, match.tolerance)
@@ -175,7 +178,7 @@ def until(
 
 def total(folder: Path, quantity: str, steps: int) -> float:
     """Sum of a figure over the first `steps` steps of an arm."""
-    rows = read_rows(folder / "metrics.jsonl")
+    rows = read_rows(folder / "metrics.jsonl", shapes.SPENT)
     return float(sum(row[quantity] for row in rows if row["step"] <= steps))
 
 

@@ -13,7 +13,8 @@ from statewise.arms import Arm, references
 from statewise.errors import ModelError, RunError
 from statewise.policy import LIVE, Policy, PolicyRef, Precision
 from statewise.store import MARKER as MARKER
-from statewise.store import RunFolder, read_json
+from statewise.store import RunFolder, is_there, read_json
+from statewise.study import shapes
 from statewise.study.spec import BASE, Study
 
 WORLD_BASE = "world"
@@ -79,12 +80,7 @@ def best_device() -> str:
 def marker(location: str) -> dict[str, Any]:
     """What statewise wrote beside the weights; empty for models that it did not write."""
     path = _folder(location) / MARKER
-    return read_json(path) if path.is_file() else {}
-
-
-def is_trained(run: RunFolder, arm: str, seed: int) -> bool:
-    """True when the arm's policy is there whole."""
-    return (run.arm(arm, seed) / "policy" / MARKER).is_file()
+    return read_json(path, shapes.MARKER) if is_there(path) else {}
 
 
 def teacher_names(arm: Arm | None) -> tuple[str, ...]:

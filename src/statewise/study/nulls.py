@@ -11,12 +11,22 @@ from collections.abc import Callable
 import torch
 
 from statewise.policy import Policy, PolicyRef
-from statewise.store import RunFolder, exclusive, read_json, whole_directory, write_json, write_text
+from statewise.store import (
+    RunFolder,
+    exclusive,
+    read_json,
+    tidy,
+    whole_directory,
+    write_json,
+    write_text,
+)
+from statewise.study import shapes
 from statewise.study.card import model_card
 from statewise.study.controls import Interpolation
-from statewise.study.jobs import Progress, is_trained
+from statewise.study.finished import MARKER, is_trained, reopen_job, was_cut_short
+from statewise.study.jobs import Progress, finish_training
 from statewise.study.matching import begin_record, kl_to_base
-from statewise.study.models import MARKER, base_location, check_ends, load_role
+from statewise.study.models import base_location, check_ends, load_role
 from statewise.study.preflight import placed
 from statewise.study.spec import Study
 
@@ -32,8 +42,11 @@ def make_interpolation(
     assert isinstance(null, Interpolation)
     folder = run.arm(name, seed)
     with exclusive(folder / ".lock"):
-        if is_trained(run, name, seed):
+        tidy(folder)
+        if is_trained(run, name, seed) or was_cut_short(folder, "train"):
+            finish_training(folder)
             return
+        reopen_job(folder, "train")
         measure = kl_to_base(study, run, seed, null.prompts_limit)
         target, _ = measure(load_role("student", PolicyRef(null.matched_to), study, run, seed=seed))
         begin_record(folder / "match.json", "kl_to_base", null.matched_to, target, null.tolerance)
@@ -54,7 +67,7 @@ def make_interpolation(
 
         share = solve(kl_at, target, tolerance=null.tolerance)
         interpolate(between, first, second, share)
-        known = read_json(folder / "match.json")
+        known = read_json(folder / "match.json", shapes.MATCH)
         spent, stderr = tried[share]
         reached = {"spent": spent, "stderr": stderr, "step": 0, "share": share}
         write_json(folder / "match.json", known | reached)
@@ -72,6 +85,7 @@ def make_interpolation(
             between.save(beside)
             write_text(beside / "README.md", model_card(facts, base_location(study)))
             write_json(beside / MARKER, facts)
+        finish_training(folder)
 
 
 @torch.no_grad()

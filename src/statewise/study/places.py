@@ -10,13 +10,14 @@ from statewise.code import distrust
 from statewise.errors import ConfigError, RunError, nearest
 from statewise.plain import from_plain
 from statewise.policy import MODEL_FILES, Policy
-from statewise.store import RunFolder, read_json
+from statewise.store import RunFolder, is_there, read_json
+from statewise.study import shapes
+from statewise.study.finished import is_trained
 from statewise.study.models import (
     WORLD_BASE,
     base_location,
     best_device,
     check_same_encoding,
-    is_trained,
     marker,
     teacher_names,
     world_base,
@@ -67,7 +68,8 @@ def find_policies(
         found[name] = location
 
     for place in places:
-        if (Path(place) / "study.yaml").is_file():
+        if is_there(Path(place) / "study.yaml"):
+            RunFolder(Path(place)).must_exist()
             if run is not None:
                 raise ConfigError(
                     f"{place} is a second run; give one run, and policies by NAME=PLACE"
@@ -115,8 +117,8 @@ def load_policy(name: str, location: str, beside: Policy | None = None) -> Polic
 def version_of(location: str) -> int:
     """Updates behind a policy that statewise trained or a checkpoint that it left; else 0."""
     state = Path(location).expanduser() / "state.json"
-    if state.is_file():
-        return int(read_json(state)["step"])
+    if is_there(state):
+        return int(read_json(state, shapes.CHECKPOINT)["step"])
     return int(marker(location).get("steps", 0))
 
 

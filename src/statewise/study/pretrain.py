@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +23,16 @@ from statewise.store import (
     cut_rows,
     environment,
     exclusive,
+    is_there,
     read_json,
     read_rows,
-    recover_directory,
+    remove,
+    tidy,
     whole_directory,
     write_json,
     write_text,
 )
+from statewise.study import shapes
 from statewise.study.jobs import restore_optimizer, save_checkpoint
 from statewise.study.models import MARKER, refuse_foreign
 from statewise.study.preflight import load_prompts
@@ -88,14 +90,14 @@ def pretrain(
         plain = to_plain(recipe)
         # The text too: a corpus that changed under a half-trained model is another recipe.
         whole = {"recipe": plain, "text": _text_digest(recipe)}
-        if (work / "recipe.json").exists() and read_json(work / "recipe.json") != whole:
+        if is_there(work / "recipe.json") and read_json(work / "recipe.json") != whole:
             raise RunError(
                 f"{work} holds the unfinished training of another recipe or text; delete it first"
             )
         write_json(work / "recipe.json", whole)
-        recover_directory(work / "checkpoint")
+        tidy(work)
         state = work / "checkpoint" / "state.json"
-        start = int(read_json(state)["step"]) if state.exists() else 0
+        start = int(read_json(state, shapes.CHECKPOINT)["step"]) if is_there(state) else 0
         if not start:
             _fresh(recipe, work / "fresh")
         student = Policy.load(
@@ -126,9 +128,9 @@ def pretrain(
             write_json(beside / MARKER, {"steps": arm.steps, "recipe": plain, "dev": figures})
             write_text(
                 beside / "README.md",
-                _card(recipe, student, read_rows(work / "metrics.jsonl"), figures),
+                _card(recipe, student, read_rows(work / "metrics.jsonl", shapes.SPENT), figures),
             )
-    shutil.rmtree(work)
+    remove(work)
 
 
 def dev_figures(base: Policy, world_seed: int = 0) -> dict[str, float]:
@@ -182,14 +184,14 @@ def _mean(values: list[float]) -> float:
 def _fresh(recipe: Recipe, directory: Path) -> None:
     """The tokenizer, and a random model around it."""
     world = World(recipe.world_seed)
-    directory.mkdir(parents=True, exist_ok=True)
-    train_tokenizer(
-        world.documents(10**9, TOKENIZER_DOCUMENTS),
-        directory,
-        vocabulary=recipe.shape.vocabulary,
-        context_tokens=recipe.shape.context_tokens,
-    )
-    fresh_model(directory, recipe.shape, tokenizer=directory, seed=seed_for("fresh", recipe.seed))
+    with whole_directory(directory) as beside:
+        train_tokenizer(
+            world.documents(10**9, TOKENIZER_DOCUMENTS),
+            beside,
+            vocabulary=recipe.shape.vocabulary,
+            context_tokens=recipe.shape.context_tokens,
+        )
+        fresh_model(beside, recipe.shape, tokenizer=beside, seed=seed_for("fresh", recipe.seed))
 
 
 def _card(recipe: Recipe, student: Policy, rows: list[dict], figures: dict[str, float]) -> str:

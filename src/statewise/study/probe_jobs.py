@@ -8,22 +8,33 @@ bytes of an unbroken one. What the clock says goes to a file of its own.
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from statewise.policy import Policy, PolicyRef
 from statewise.seeding import seed_for
-from statewise.store import RunFolder, exclusive, read_json, read_rows, write_json, write_text
+from statewise.store import (
+    RunFolder,
+    exclusive,
+    is_there,
+    read_json,
+    read_seconds,
+    remove,
+    tidy,
+    unseal,
+    write_json,
+    write_text,
+)
+from statewise.study import shapes
 from statewise.study.asked import Row
 from statewise.study.asking import write_rows
+from statewise.study.finished import finish, is_probed, reopen_job
 from statewise.study.jobs import Progress
 from statewise.study.microscope import write_microscope
 from statewise.study.models import BASE_SEED, load_role, teacher_names
+from statewise.study.probe_results import read_answers
 from statewise.study.probe_samples import (
     AGAIN,
     DATASET,
@@ -43,19 +54,18 @@ from statewise.trajectory import Prompt, Trajectory
 TIMING = "probes.timing.jsonl"
 
 
-def is_probed(run: RunFolder, arm: str, seed: int) -> bool:
-    """True when every probe of the arm was asked."""
-    return (run.arm(arm, seed) / "probes.parquet").is_file()
-
-
 def probe_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Progress) -> None:
     """Ask one measured arm (or the base) every probe of the study."""
     folder, probing = run.arm(name, seed), study.probes
     assert probing is not None
     with exclusive(folder / ".lock"):
+        tidy(folder)
+        tidy(folder / "probing")
         if is_probed(run, name, seed):
-            shutil.rmtree(folder / "probing", ignore_errors=True)
+            remove(folder / "probing")
             return
+        reopen_job(folder, "probe")
+        reopen(folder)
         total = len(probing.after) + 1
         progress("drawing states", 0, total, 0.0)
         began = time.perf_counter()
@@ -77,19 +87,30 @@ def probe_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Prog
         write_json(folder / "probes.skipped.json", skipped)
         _write_seconds(folder / TIMING, seconds)
         write_rows(folder / "probes.parquet", rows)
-        shutil.rmtree(folder / "probing", ignore_errors=True)
+        remove(folder / "probing")
+        finish(folder, "probe")
 
 
 def reopen(folder: Path) -> None:
-    """Make a finished probing job one that was killed behind its last probe: what was asked is kept.
+    """Make a probing job that has its answers one that was killed behind its last probe: what was asked is kept.
 
-    For a folder whose study has gained probes: the job that follows asks the new ones alone. Killed
-    between two lines and called again, it ends the same.
+    For a folder whose study has gained probes, or that has lost a file: the job that follows asks what is
+    new, and writes what is missing. Killed between two lines and called again, it ends the same. Without
+    the reasons of what was skipped nothing is kept: no row says which probe was asked.
     """
-    rows = pq.read_table(folder / "probes.parquet").to_pylist()
-    skipped = {row["probe"]: row for row in read_json(folder / "probes.skipped.json")}
+    unseal(folder, "probe")
+    if not is_there(folder / "probes.parquet"):
+        return
+    if not is_there(folder / "probes.skipped.json"):
+        remove(folder / "probes.parquet")
+        return
+    rows = read_answers(folder / "probes.parquet")
+    stored = read_json(folder / "probes.skipped.json", shapes.SKIPPED)
+    skipped = {row["probe"]: row for row in stored}
     spent = {
-        row["probe"]: row["seconds"] for row in read_rows(folder / TIMING) if row["step"] is None
+        row["probe"]: row["seconds"]
+        for row in read_seconds(folder / TIMING)
+        if row.get("step") is None and isinstance(row.get("probe"), str)
     }
     for probe in dict.fromkeys([*(row["probe"] for row in rows), *skipped]):
         reason = skipped.get(probe)
@@ -99,12 +120,12 @@ def reopen(folder: Path) -> None:
             "seconds": spent.get(probe, 0.0),
         }
         write_json(folder / "probing" / f"{probe}.json", kept)
-    (folder / "probes.parquet").unlink()
+    remove(folder / "probes.parquet")
 
 
 def _kept(path: Path, probe: str, scene: Scene) -> dict[str, Any]:
     """What a probe answered, from its file where it was asked before the job was killed."""
-    if not path.is_file():
+    if not is_there(path):
         began = time.perf_counter()
         rows: list[Row] = []
         reason, kind = applies(probe, scene), "does not apply"
@@ -117,12 +138,12 @@ def _kept(path: Path, probe: str, scene: Scene) -> dict[str, Any]:
             "seconds": time.perf_counter() - began,
         }
         write_json(path, kept)
-    return read_json(path)
+    return read_json(path, shapes.ANSWERS)
 
 
 def _write_seconds(path: Path, seconds: dict[str, float]) -> None:
     """Behind the rows of what was asked while the arm trained."""
-    rows = [row for row in read_rows(path) if row["step"] is not None]
+    rows = [row for row in read_seconds(path) if row.get("step") is not None]
     rows += [{"step": None, "probe": probe, "seconds": value} for probe, value in seconds.items()]
     write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 

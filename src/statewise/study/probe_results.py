@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
+import pyarrow as pa
 
 from statewise import stats
 from statewise.stats import Estimate
-from statewise.store import read_json, read_rows
+from statewise.store import damaged, is_there, read_json, read_seconds, read_table
+from statewise.study import shapes
 from statewise.study.claims import BASE
 from statewise.study.rows import ProbeFigure, Quantity
 
@@ -72,10 +74,12 @@ def probe_notes(folders: Folders) -> list[str]:
     none. One that applied and had no answer, or lacks a part of it, is a note of its own.
     """
     skipped = {
-        (arm, seed): {row["probe"]: row for row in read_json(folder / "probes.skipped.json")}
+        (arm, seed): {
+            row["probe"]: row for row in read_json(folder / "probes.skipped.json", shapes.SKIPPED)
+        }
         for arm, seeds in folders.items()
         for seed, folder in seeds.items()
-        if arm != BASE and (folder / "probes.skipped.json").exists()
+        if arm != BASE and is_there(folder / "probes.skipped.json")
     }
     notes = []
     for probe in dict.fromkeys(probe for rows in skipped.values() for probe in rows):
@@ -100,15 +104,15 @@ def seconds_spent(folders: Folders) -> dict[str, Any]:
     `train` includes what was probed while arms trained, which is `probe_in_training` again.
     """
     paths = [folder for seeds in folders.values() for folder in seeds.values()]
-    jobs = [row for path in paths for row in read_rows(path / "jobs.timing.jsonl")]
-    if not jobs:
-        return {}
-    asked = [row for path in paths for row in read_rows(path / "probes.timing.jsonl")]
+    jobs = [row for path in paths for row in read_seconds(path / "jobs.timing.jsonl")]
+    asked = [row for path in paths for row in read_seconds(path / "probes.timing.jsonl")]
     spent = {
-        kind: sum(row["seconds"] for row in jobs if row["job"] == kind)
+        kind: sum(row["seconds"] for row in jobs if row.get("job") == kind)
         for kind in ("train", "measure", "probe")
     }
-    during = sum(row["seconds"] for row in asked if row["step"] is not None)
+    if sum(spent.values()) <= 0:
+        return {}
+    during = sum(row["seconds"] for row in asked if row.get("step") is not None)
     share = (spent["probe"] + during) / sum(spent.values())
     rounded = {kind: round(seconds, 1) for kind, seconds in spent.items()}
     return {
@@ -119,9 +123,33 @@ def seconds_spent(folders: Folders) -> dict[str, Any]:
 
 def _rows(seeds: Mapping[int, Path]) -> Iterator[tuple[int, dict[str, Any]]]:
     for seed, folder in seeds.items():
-        if (folder / "probes.parquet").exists():
-            for row in pq.read_table(folder / "probes.parquet").to_pylist():
+        path = folder / "probes.parquet"
+        if is_there(path):
+            for row in read_answers(path):
                 yield seed, row
+
+
+def read_answers(path: Path) -> list[dict[str, Any]]:
+    """The rows of a `probes.parquet`. Raises RunError for a damaged one."""
+    rows = read_table(path, ROWS, what="rows of probes").to_pylist()
+    for row in rows:
+        numbers = [row[name] for name in ("value", "stderr", "low", "high")]
+        if any(number is not None and not isfinite(number) for number in numbers):
+            raise damaged(path, f"a number of {row['probe']} is infinite or not a number")
+        if row["value"] is None and not row["text"]:
+            raise damaged(path, f"{row['probe']} says nothing in a row")
+    return rows
+
+
+ROWS = pa.schema(
+    [
+        pa.field(name, pa.string(), nullable=False)
+        for name in ("probe", "policy", "reference", "sample", "measure", "at")
+    ]
+    + [(name, pa.float64()) for name in ("value", "stderr", "low", "high")]
+    + [("n", pa.int64()), pa.field("unit", pa.string(), nullable=False), ("text", pa.string())]
+)
+"""Columns of what probes answered."""
 
 
 def _key(row: Mapping[str, Any]) -> Key:

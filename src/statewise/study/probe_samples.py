@@ -26,7 +26,7 @@ from statewise.policy import Policy, PolicyRef
 from statewise.seeding import seed_for
 from statewise.sources import Dataset
 from statewise.states import About, read_states, sample_names, write_states
-from statewise.store import RunFolder
+from statewise.store import RunFolder, is_there
 from statewise.study.models import (
     BASE_SEED,
     fingerprint,
@@ -145,7 +145,7 @@ def drawn(
     The base draws first: the others continue the same retention questions.
     """
     path = run.arm(name, seed) / FILE
-    if not path.is_file():
+    if not is_there(path):
         _draw(study, run, policy, prompts, name, seed, path)
     found = {sample: read_states(path, sample) for sample in sample_names(path)}
     teachers = {

@@ -6,7 +6,7 @@ Nothing is invented for what a run lacks: an arm, a seed or a file that is not t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from math import isfinite
 from pathlib import Path
@@ -14,16 +14,27 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from statewise import stats
 from statewise.errors import RunError
 from statewise.plain import from_plain
 from statewise.stats import Estimate
-from statewise.store import RunFolder, read_json, read_rows, write_json
+from statewise.store import RunFolder, Shape, is_there, read_json, read_rows, write_json
+from statewise.study import shapes
 from statewise.study.claims import BASE, RETENTION, Claim
 from statewise.study.controls import Interpolation
-from statewise.study.items import DECODINGS, grid, ratio_table, where
+from statewise.study.finished import (
+    MARKER,
+    POLICY,
+    TASKS,
+    Task,
+    failure,
+    leaves_manifests,
+    lost,
+    seems_finished,
+    standing,
+)
+from statewise.study.items import DECODINGS, ITEM_COLUMNS, grid, ratio_table, read_scores, where
 from statewise.study.matched import matched_rows
 from statewise.study.probe_results import (
     asked_at_the_end,
@@ -45,6 +56,7 @@ from statewise.study.rows import (
     curve,
 )
 from statewise.study.stop_notes import stop_notes
+from statewise.study.stored import stored_study
 from statewise.study.verdicts import decide
 
 RANDOM_BASE = (
@@ -52,38 +64,33 @@ RANDOM_BASE = (
     "of a model that knows nothing. This run shows that the machinery works, and nothing else."
 )
 EXAMPLE_CHARACTERS = 400
-ITEM_COLUMNS = (
-    "task",
-    "item_id",
-    "cluster",
-    "arm",
-    "seed",
-    "decoding",
-    "metric",
-    "score",
-    "response",
-    "extraction_failed",
-    "stopped",
-)
 
 
 def summarise(run_dir: Path) -> Results:
     """Read a run folder, finished or not. Raises RunError where it is damaged."""
-    study = _study(run_dir)
+    study = stored_study(run_dir)
     tasks = tuple(_task(entry) for entry in study["tasks"])
     seeds = _seeds(study.get("seeds", ()))
     kinds = _kinds(study)
     names = list(kinds)
-    folders = {name: _seed_folders(run_dir / "arms" / name) for name in names}
+    run = RunFolder(run_dir)
+    folders = {name: run.seeds(name) for name in names}
     items = _reported(_items(folders), tasks)
-    trained = {n: any(_has_own_seeds(f) for f in folders[n].values()) for n in names}
+    trained = {name: name != BASE for name in names}
     fixed = [n for n in names if folders[n] and not trained[n]]
     gaps = _gaps(names, folders, trained, items, seeds)
     probed = asked_at_the_end(study)
     gaps += _unmeasured(
-        names, folders, items, with_drift=bool(study.get("drift")), with_probes=probed
+        names,
+        folders,
+        items,
+        made_by_steps=[name for name, kind in kinds.items() if _has_steps(kind)],
+        with_drift=bool(study.get("drift")),
+        with_probes=probed,
     )
-    environment = _stored(run_dir / "environment.json") or {}
+    lost_or_open, unverified = _standings(run, folders, with_probes=probed)
+    gaps += lost_or_open
+    environment = _stored(run_dir / "environment.json", shapes.ENVIRONMENT) or {}
     environment |= seconds_spent(folders) if probed else {}
     matched, misses = matched_rows(folders)
     notes = [
@@ -94,6 +101,7 @@ def summarise(run_dir: Path) -> Results:
         *probe_notes(folders),
         *_few_prompts(folders),
     ]
+    notes += unverified
     if environment.get("base", {}).get("randomly_initialised"):
         notes.insert(0, RANDOM_BASE)
     if not gaps and len(seeds) == 1:
@@ -121,8 +129,8 @@ def summarise(run_dir: Path) -> Results:
 
 def scores_of(run_dir: Path) -> pd.DataFrame:
     """Item-level scores of a run, each task's own metric: what claims are settled on."""
-    study = _study(run_dir)
-    folders = {name: _seed_folders(run_dir / "arms" / name) for name in _kinds(study)}
+    study = stored_study(run_dir)
+    folders = {name: RunFolder(run_dir).seeds(name) for name in _kinds(study)}
     return _reported(_items(folders), tuple(_task(entry) for entry in study["tasks"]))
 
 
@@ -133,20 +141,16 @@ def write_results(run_dir: Path) -> Results:
     return results
 
 
-def _study(run_dir: Path) -> dict[str, Any]:
-    path = RunFolder(run_dir).must_exist()
-    study = yaml.safe_load(path.read_text(encoding="utf-8"))
-    lacking = [key for key in ("name", "tasks", "arms") if not study.get(key)]
-    if lacking:
-        raise RunError(f"{path}: no {', '.join(lacking)}")
-    return study
-
-
 def _kinds(study: Mapping[str, Any]) -> dict[str, str]:
     """Every policy of a study file in a report's order, base first, and what it is."""
     # The base is no arm of a study file.
     kinds = {BASE: "base"} | {str(arm["name"]): "arm" for arm in study["arms"]}
     return kinds | {str(null["name"]): _kind(null) for null in study.get("nulls") or ()}
+
+
+def _has_steps(kind: str) -> bool:
+    """True for what trains, by its words in `_kinds`: an arm, and a null that is one stopped early."""
+    return kind == "arm" or kind.startswith("early stop")
 
 
 def _kind(null: Mapping[str, Any]) -> str:
@@ -177,30 +181,13 @@ def _notes(study: Mapping[str, Any]) -> list[str]:
     return [notes] if isinstance(notes, str) else [str(note) for note in notes]
 
 
-def _seed_folders(arm_dir: Path) -> dict[int, Path]:
-    found = {int(p.name.removeprefix("seed-")): p for p in arm_dir.glob("seed-*") if p.is_dir()}
-    return dict(sorted(found.items()))
-
-
-def _has_own_seeds(folder: Path) -> bool:
-    """True for what differs from seed to seed: arms that train, and policies between two that did."""
-    return (folder / "metrics.jsonl").exists() or (folder / "match.json").exists()
-
-
 def _items(folders: Mapping[str, Mapping[int, Path]]) -> pd.DataFrame:
-    frames = [pd.DataFrame(columns=pd.Index(ITEM_COLUMNS))]
+    frames = [pd.DataFrame(columns=pd.Index(ITEM_COLUMNS.names))]
     for arm, seeds in folders.items():
         for seed, folder in seeds.items():
             path = folder / "items.parquet"
-            if not path.exists():
-                continue
-            frame = pd.read_parquet(path)
-            lacking = [c for c in ITEM_COLUMNS if c not in frame.columns]
-            if lacking:
-                raise RunError(f"{path}: no column {', '.join(lacking)}")
-            if set(frame["arm"]) != {arm} or set(frame["seed"]) != {seed}:
-                raise RunError(f"{path}: holds results of another arm or seed than {arm}/{seed}")
-            frames.append(frame.reindex(columns=list(ITEM_COLUMNS)))
+            if is_there(path):
+                frames.append(read_scores(path, arm, seed))
     kept = [frame for frame in frames if len(frame)] or frames
     return pd.concat(kept, ignore_index=True)
 
@@ -243,20 +230,67 @@ def _unmeasured(
     folders: Mapping[str, Mapping[int, Path]],
     items: pd.DataFrame,
     *,
+    made_by_steps: Collection[str],
     with_drift: bool,
     with_probes: bool,
 ) -> list[str]:
     """Files that should stand beside the item results and do not."""
     wanted = {"budget.json": "budget"} | ({"drift.json": "drift"} if with_drift else {})
     wanted |= {"probes.parquet": "probes"} if with_probes else {}
+    wanted |= {"metrics.jsonl": "rows of its training"}
     gaps: list[str] = []
     for name in names:
         scored = [seed for seed in folders[name] if len(where(items, arm=name, seed=seed))]
         for file, what in wanted.items():
-            lacking = [str(seed) for seed in scored if not (folders[name][seed] / file).exists()]
+            if file == "metrics.jsonl" and name not in made_by_steps:
+                continue
+            lacking = [str(seed) for seed in scored if not is_there(folders[name][seed] / file)]
             if lacking:
                 gaps.append(f"Unfinished: {name} has no {what} for seed {', '.join(lacking)}.")
     return gaps
+
+
+def _standings(
+    run: RunFolder, folders: Mapping[str, Mapping[int, Path]], *, with_probes: bool
+) -> tuple[list[str], list[str]]:
+    """Gaps that only manifests show, and a note where there are none. Raises RunError where a file was changed."""
+    gaps: list[str] = []
+    unverified = total = 0
+    for name, seeds in folders.items():
+        for seed, folder in seeds.items():
+            why = failure(folder)
+            if why:
+                gaps.append(f"Failed: {name}, seed {seed}: {why}.")
+            for task in TASKS:
+                if (task == "train" and name == BASE) or (task == "probe" and not with_probes):
+                    continue
+                found, missing = standing(run, name, seed, task), lost(run, name, seed, task)
+                total += found != "no"
+                unverified += found == "unverified"
+                if missing:
+                    gaps.append(f"Unfinished: {name}, seed {seed}, has lost {missing}.")
+                elif found == "no" and _is_open(folder, task, leaves_manifests(run)):
+                    gaps.append(f"Unfinished: {name}, seed {seed}: {OPEN[task]}.")
+    note = (
+        f"Unverified: {unverified} of {total} jobs were done before jobs kept a list of their files: "
+        "whether one was changed since is not known."
+    )
+    return gaps, [note] if unverified else []
+
+
+def _is_open(folder: Path, task: Task, leaves_manifest: bool) -> bool:
+    """True where only this tells that a job has not ended: what it or a later one writes is there."""
+    if task == "train":  # a policy without the rows that led to it
+        whole = is_there(folder / "items.parquet") if leaves_manifest else False
+        return whole or is_there(folder / POLICY / MARKER)
+    return leaves_manifest and seems_finished(folder, task)
+
+
+OPEN = {
+    "train": "training has not ended",
+    "measure": "measuring has not ended",
+    "probe": "probing has not ended",
+}
 
 
 def _arm(
@@ -286,9 +320,10 @@ def _arm(
         retention=_retention(name, items, tasks),
         forgetting=forgetting,
         retention_ratio=ratio,
-        drift=_drift(*(_all(folders[arm], "drift.json") for arm in (name, BASE))),
+        drift=_drift(*(_all(folders[arm], "drift.json", shapes.DRIFT) for arm in (name, BASE))),
         budget=_budget(
-            _all(folders[name], "budget.json"), _all(folders[name], "policy/statewise.json")
+            _all(folders[name], "budget.json", shapes.BUDGET),
+            _all(folders[name], "policy/statewise.json", shapes.MARKER),
         ),
     )
 
@@ -385,7 +420,9 @@ FEW_P = 0.01
 
 def _few_prompts(folders: Mapping[str, Mapping[int, Path]]) -> list[str]:
     """What is to be said of drift that too few prompts were asked of."""
-    files = [found for seeds in folders.values() for found in _all(seeds, "drift.json")]
+    files = [
+        found for seeds in folders.values() for found in _all(seeds, "drift.json", shapes.DRIFT)
+    ]
     least = [f.get("least_p") for file in files for f in file["features"].values()]
     floor = max((float(p) for p in least if p is not None), default=0.0)
     if floor <= FEW_P:
@@ -401,8 +438,8 @@ def _drifts(folders: Mapping[str, Mapping[int, Path]]) -> pd.DataFrame:
     rows = []
     for arm, seeds in folders.items():
         for seed, folder in seeds.items():
-            features = (_stored(folder / "drift.json") or {}).get("features", {})
-            budget = _stored(folder / "budget.json") or {}
+            features = (_stored(folder / "drift.json", shapes.DRIFT) or {}).get("features", {})
+            budget = _stored(folder / "budget.json", shapes.BUDGET) or {}
             found = {f"mmd2_{kind}": figures["mmd2"] for kind, figures in features.items()}
             found["kl_to_base"] = budget.get("kl_to_base_nats")
             found["update_norm"] = budget.get("update_norm")
@@ -431,9 +468,9 @@ def _mean(values: Any) -> float | None:
 def _curves(arm: str, folders: Mapping[int, Path]) -> list[Curve]:
     curves: list[Curve] = []
     for seed, folder in folders.items():
-        loss = read_rows(folder / "metrics.jsonl")
+        loss = read_rows(folder / "metrics.jsonl", shapes.METRICS)
         curves += curve(arm, seed, "loss", loss, "loss")
-        dev = read_rows(folder / "dev.jsonl")
+        dev = read_rows(folder / "dev.jsonl", shapes.DEV)
         for task in dict.fromkeys(str(row["task"]) for row in dev):
             rows = [row for row in dev if row["task"] == task]
             curves += curve(arm, seed, task, rows, "score")
@@ -454,10 +491,11 @@ def _examples(items: pd.DataFrame, names: Sequence[str]) -> tuple[Example, ...]:
     return tuple(found)
 
 
-def _stored(path: Path) -> dict[str, Any] | None:
-    return read_json(path) if path.exists() else None
+def _stored(path: Path, shape: Shape) -> dict[str, Any] | None:
+    return read_json(path, shape) if is_there(path) else None
 
 
-def _all(folders: Mapping[int, Path], name: str) -> list[dict[str, Any]]:
+def _all(folders: Mapping[int, Path], name: str, shape: Shape) -> list[dict[str, Any]]:
     """That file of every seed which has it."""
-    return [read_json(folder / name) for folder in folders.values() if (folder / name).exists()]
+    paths = [folder / name for folder in folders.values()]
+    return [read_json(path, shape) for path in paths if is_there(path)]

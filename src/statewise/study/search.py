@@ -13,7 +13,7 @@ from statewise.arms import Arm
 from statewise.errors import ConfigError
 from statewise.evaluate import evaluate
 from statewise.policy import PolicyRef
-from statewise.store import RunFolder, read_json, write_json
+from statewise.store import NUMBER, RunFolder, is_there, read_json, remove, write_json, written
 from statewise.study.executor import Event, plan_training, run_jobs
 from statewise.study.folder import claimed
 from statewise.study.models import load_role
@@ -110,11 +110,11 @@ def _dev_scores(study: Study, run: RunFolder, arm: str, rule: Search) -> list[fl
     scores = []
     for seed in rule.seeds:
         kept = run.arm(arm, seed) / "dev-score.json"
-        if not kept.exists():
+        if not is_there(kept):
             policy = load_role("student", PolicyRef(arm), study, run, seed=seed)
             items = evaluate(policy, [rule.task], arm=arm, seed=seed, sampled=False)
             write_json(kept, fmean(item.score for item in items))
-        scores.append(read_json(kept))
+        scores.append(read_json(kept, NUMBER))
     return scores
 
 
@@ -122,9 +122,10 @@ def _stand_for(run: RunFolder, name: str, variant: str, seeds: Sequence[int]) ->
     """Let the best variant stand where students look for their teacher."""
     for seed in seeds:
         place = run.arm(name, seed)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.unlink(missing_ok=True)
-        place.symlink_to(run.arm(variant, seed).resolve(), target_is_directory=True)
+        with written(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            remove(place)
+            place.symlink_to(run.arm(variant, seed).resolve(), target_is_directory=True)
 
 
 def _rows(

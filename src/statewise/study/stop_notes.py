@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from statewise.store import MARKER, read_json
+from statewise.study import shapes
 
 
 def stop_notes(study: Mapping[str, Any], folders: Mapping[str, Mapping[int, Path]]) -> list[str]:
@@ -21,7 +22,7 @@ def stop_notes(study: Mapping[str, Any], folders: Mapping[str, Mapping[int, Path
     for name, seeds in folders.items():
         places = [folder / "policy" / MARKER for folder in seeds.values()]
         for place in (place for place in places if place.is_file()):
-            known = read_json(place).get("stop_tokens") or {}
+            known = read_json(place, shapes.MARKER).get("stop_tokens") or {}
             said = "; ".join(f"{policy} at {tokens}" for policy, tokens in known.items())
             if len(known) > 1 and name not in arms.setdefault(said, []):
                 arms[said].append(name)

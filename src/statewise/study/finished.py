@@ -1,0 +1,162 @@
+"""Which jobs of an arm and seed are finished: by the manifest that each leaves; in runs of before, by its files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from statewise.store import (
+    MARKER,
+    RunFolder,
+    digest_of,
+    held,
+    is_there,
+    manifest_path,
+    read_json,
+    read_rows,
+    remove,
+    seal,
+    unseal,
+    write_json,
+)
+from statewise.study import shapes
+
+Task = Literal["train", "measure", "probe"]
+Standing = Literal["no", "unverified", "yes"]
+"""`unverified`: its files are there, and no manifest says whether they are as they were written."""
+
+TASKS: tuple[Task, ...] = ("train", "measure", "probe")
+POLICY = "policy/"
+FILES: dict[Task, tuple[str, ...]] = {
+    "train": (
+        *("metrics.jsonl", "dev.jsonl", "probes.jsonl", "match.json", "match.jsonl"),
+        *(f"{POLICY}*.{kind}" for kind in ("json", "safetensors", "jinja", "txt", "model")),
+    ),
+    "measure": ("items.parquet", "states.parquet", "drift.json", "budget.json"),
+    "probe": (
+        *("probe_states.parquet", "microscope.json", "probes.skipped.json", "probes.parquet"),
+    ),
+}
+"""What a job writes that stays; a model's card is text for people and may be edited."""
+MANIFESTS = 1
+"""Stands in `environment.json` of a run whose jobs leave manifests."""
+
+
+def is_trained(run: RunFolder, arm: str, seed: int) -> bool:
+    """True when the arm's policy is there whole, with all that was written on the way. Raises RunError."""
+    return standing(run, arm, seed, "train") != "no"
+
+
+def is_measured(run: RunFolder, arm: str, seed: int) -> bool:
+    """True when everything that is measured of the arm is there. Raises RunError."""
+    return standing(run, arm, seed, "measure") != "no"
+
+
+def is_probed(run: RunFolder, arm: str, seed: int) -> bool:
+    """True when every probe of the arm was asked. Raises RunError."""
+    return standing(run, arm, seed, "probe") != "no"
+
+
+def standing(run: RunFolder, arm: str, seed: int, task: Task) -> Standing:
+    """Whether a job is finished. Raises RunError, naming the file, where one was changed since."""
+    folder = run.arm(arm, seed)
+    found = held(folder, task)
+    if found is None:
+        by_files = not leaves_manifests(run) and seems_finished(folder, task)
+        return "unverified" if by_files else "no"
+    return "yes" if found.missing is None and found.rests_on == rests_on(folder, task) else "no"
+
+
+def lost(run: RunFolder, arm: str, seed: int, task: Task) -> str | None:
+    """The file of a finished job that is no longer there; None where none is missing. Raises RunError."""
+    found = held(run.arm(arm, seed), task)
+    return found.missing if found else None
+
+
+def rests_on(folder: Path, task: Task) -> str:
+    """What a job was done with: of measuring and probing, the weights of its folder."""
+    return "" if task == "train" else digest_of(folder, "train", POLICY)
+
+
+def leaves_manifests(run: RunFolder) -> bool:
+    """True for a run that was begun since jobs leave manifests."""
+    path = run.root / "environment.json"
+    return is_there(path) and read_json(path, shapes.ENVIRONMENT).get("manifests") == MANIFESTS
+
+
+def seems_finished(folder: Path, task: Task) -> bool:
+    """By the files alone: the last one that the job writes is there, and those it cannot do without."""
+    match task:
+        case "train":
+            return _seems_trained(folder)
+        case "measure":
+            return all((folder / name).is_file() for name in ("items.parquet", "budget.json"))
+        case "probe":
+            return (folder / "probes.parquet").is_file()
+
+
+def _seems_trained(folder: Path) -> bool:
+    """A policy and every row of the steps that led to it; one that was not trained has no steps."""
+    path = folder / POLICY / MARKER
+    if not is_there(path):
+        return False
+    steps = int(read_json(path, shapes.MARKER).get("steps", 0))
+    return follow(folder, steps)
+
+
+def follow(folder: Path, steps: int) -> bool:
+    """True where `metrics.jsonl` has a row for each of the first `steps` steps, in their order."""
+    rows = read_rows(folder / "metrics.jsonl", {"step": int})
+    return [row["step"] for row in rows[:steps]] == list(range(1, steps + 1))
+
+
+# ---- arms that failed ---------------------------------------------------------------------------
+
+
+FAILED = "failed.json"
+
+
+def fail(folder: Path, reason: str, step: int) -> None:
+    """Write down that an arm has failed at a step: its policy is no result, and nobody learns from it.
+
+    It stays failed, for it would fail again, until this file is deleted. Raises RunError.
+    """
+    write_json(folder / FAILED, {"reason": reason, "step": step})
+
+
+def failure(folder: Path) -> str | None:
+    """Why an arm has failed; None for one that has not. Raises RunError."""
+    path = folder / FAILED
+    if not is_there(path):
+        return None
+    found = read_json(path, {"reason": str, "step": int})
+    return f"{found['reason']} (step {found['step']})"
+
+
+# ---- beginning and ending a job -------------------------------------------------------------
+
+
+def finish(folder: Path, task: Task) -> None:
+    """Write the manifest of a job that has written all its files. Raises RunError."""
+    seal(folder, task, FILES[task], rests_on=rests_on(folder, task))
+
+
+def was_cut_short(folder: Path, task: Task) -> bool:
+    """True for a job that was killed between its last file and its manifest."""
+    return not is_there(manifest_path(folder, task)) and seems_finished(folder, task)
+
+
+def reopen_job(folder: Path, task: Task) -> None:
+    """Make a job one that is not finished; what another policy was measured or probed by goes. Raises RunError.
+
+    Killed anywhere in here and called again, it ends the same.
+    """
+    found = held(folder, task)
+    if found is None:
+        return
+    if found.rests_on != rests_on(folder, task):
+        for name in FILES[task]:
+            remove(folder / name)
+    if task == "train":  # the weights stay until others take their place
+        remove(folder / POLICY / MARKER)
+    unseal(folder, task)
