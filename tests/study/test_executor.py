@@ -7,6 +7,7 @@ import multiprocessing
 import shutil
 import time
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
