@@ -458,11 +458,12 @@ def _tell(line: str) -> None:
     print(f"statewise: {line}", file=sys.stderr, flush=True)
 
 
-def _train(options: argparse.Namespace) -> None:
+def _train(options: argparse.Namespace) -> int:
     study = _read(options)
     from statewise.errors import ConfigError, nearest
     from statewise.store import RunFolder
     from statewise.study.executor import plan_training, run_jobs
+    from statewise.study.finished import failure
     from statewise.study.folder import claimed
     from statewise.watch import watching
 
@@ -478,7 +479,15 @@ def _train(options: argparse.Namespace) -> None:
     with claimed(study, run, workers=workers), watching(study.name, options.progress) as watch:
         waiting = plan_training(study, run, [options.arm], seeds=[options.seed])
         run_jobs(waiting, study, run, workers=workers, watch=watch)
-    print(f"policy: {run.arm(options.arm, options.seed) / 'policy'}")
+    folder = run.arm(options.arm, options.seed)
+    if not (folder / "policy").is_dir():
+        failed = [
+            f"{n}: {why}" for n in study.order() if (why := failure(run.arm(n, options.seed)))
+        ]
+        _tell(f"{options.arm} has no policy, for training failed ({'; '.join(failed)})")
+        return 1
+    print(f"policy: {folder / 'policy'}")
+    return 0
 
 
 def _check(options: argparse.Namespace) -> int:

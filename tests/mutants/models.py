@@ -46,6 +46,24 @@ MUTANTS = (
         (f"{LOADING}::test_log_probs_that_are_not_finite_are_no_sample",),
     ),
     Mutant(
+        "damaged weights",
+        "an arm that forgot everything is a result",
+        "study/outcome.py",
+        "if last_nats >= TIMES * max(first_nats, LEAST_NATS):",
+        "if last_nats >= TIMES**9 * max(first_nats, LEAST_NATS):",
+        (
+            "study/test_outcome.py::test_an_end_is_none_where_its_loss_is_no_number_or_ten_times_the_start",
+        ),
+    ),
+    Mutant(
+        "damaged weights",
+        "the last step is not looked at",
+        "study/jobs.py",
+        "if failure(folder) is None and (why := _wrecked(study, run, arm, student, seed)):",
+        "if failure(folder) is None and (why := ''):",
+        ("study/test_outcome.py::test_an_arm_whose_last_step_wrecked_its_weights_has_failed",),
+    ),
+    Mutant(
         "model's code",
         "a model's own code is asked for",
         "policy/checkpoint.py",

@@ -95,3 +95,85 @@ def test_the_rows_of_the_first_step_come_back_and_rows_without_a_trained_token_d
     assert [t.token_ids.tolist() for t in again] == [[A, B, EOS], [B, EOS]]
     keep_rows(tmp_path / "none", [context])
     assert kept_rows(tmp_path / "none") == []
+
+
+# ---- in a study ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_arms(tiny_study):
+    """A teacher and an arm that learns from it; nothing else is asked."""
+    from dataclasses import replace
+
+    names = ("stress_sft", "opd_from_stress")
+    arms = tuple(arm for arm in tiny_study.arms if arm.name in names)
+    return replace(tiny_study, arms=arms, claims=(), drift=None, dev=None, nulls=())
+
+
+def run_with_last_step(study, monkeypatch, folder, change):
+    """Run the study; `change` is done to the teacher's weights after its last step. Returns events, results."""
+    from statewise.study import jobs
+    from statewise.study.executor import run_study
+    from statewise.study.results import summarise
+
+    real = jobs.train
+
+    def train(arm, student, *args, **kwargs):
+        for step in real(arm, student, *args, **kwargs):
+            if arm.name == "stress_sft" and step.step == arm.steps:
+                with torch.no_grad():
+                    for p in student.module.parameters():
+                        change(p)
+            yield step
+
+    monkeypatch.setattr(jobs, "train", train)
+    events = []
+    run = run_study(study, folder, workers=0, watch=events.append)
+    return run, [str(e.job) for e in events if e.state == "ended"], summarise(folder)
+
+
+@pytest.mark.parametrize("kind", ["nan", "wrecked"])
+def test_an_arm_whose_last_step_wrecked_its_weights_has_failed(
+    two_arms, monkeypatch, tmp_path, kind
+):
+    from statewise.study.finished import failure
+
+    change = {"nan": lambda p: p.fill_(torch.nan), "wrecked": lambda p: p.mul_(-300.0)}[kind]
+    run, ended, results = run_with_last_step(two_arms, monkeypatch, tmp_path / "run", change)
+    folder = run.arm("stress_sft", 0)
+    assert failure(folder) is not None
+    assert not (folder / "policy").exists()
+    assert not (folder / "first-step.parquet").exists()
+    assert "training opd_from_stress, seed 0" not in ended, "a dependant learned from it"
+    assert not results.complete
+    assert [note for note in results.notes if note.startswith("Failed: stress_sft, seed 0")]
+
+
+def test_an_arm_that_diverges_on_the_way_has_failed_and_others_go_on(
+    two_arms, monkeypatch, tmp_path
+):
+    from dataclasses import replace
+
+    from statewise.study.executor import run_study
+    from statewise.study.finished import failure
+
+    arm = two_arms.arm("stress_sft")
+    wild = replace(arm, budget=replace(arm.budget, learning_rate=1e30, max_grad_norm=1e30))
+    arms = tuple(wild if a.name == arm.name else a for a in two_arms.arms)
+    run = run_study(replace(two_arms, arms=arms), tmp_path / "run", workers=0)
+    assert failure(run.arm("stress_sft", 0)) is not None
+    assert (run.arm("base", 0) / "items.parquet").is_file()
+
+
+def test_a_sound_arm_leaves_no_rows_behind_and_no_path_of_this_machine(
+    two_arms, tiny_base, tmp_path
+):
+    from statewise.study.executor import run_study
+
+    run = run_study(two_arms, tmp_path / "run", workers=0)
+    folder = run.arm("stress_sft", 0)
+    assert not (folder / "first-step.parquet").exists()
+    published = [*(folder / "policy").iterdir(), run.root / "environment.json"]
+    texts = [f for f in published if f.suffix in (".json", ".md")]
+    assert not [f.name for f in texts if str(tiny_base) in f.read_text()]
+    assert f"| base | {tiny_base.name} |" in (folder / "policy" / "README.md").read_text()

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from statewise.arms import Arm, bind, policies, references
 from statewise.data import Prompts
+from statewise.errors import DivergedError, NotFiniteError
 from statewise.evaluate import evaluate, write_items
 from statewise.memory import memories
 from statewise.policy import ADAPTER_CONFIG, LIVE, Ema, Policy, PolicyRef, name_portably
@@ -56,6 +57,8 @@ from statewise.study.during import watcher
 from statewise.study.finished import (
     FAILED,
     MARKER,
+    fail,
+    failure,
     finish,
     follow,
     is_measured,
@@ -71,6 +74,7 @@ from statewise.study.models import (
     load_role,
     marker,
 )
+from statewise.study.outcome import ROWS, keep_rows, kept_rows, why_wrecked
 from statewise.study.preflight import drift_prompts, load_prompts
 from statewise.study.spec import BASE, DevCurve, Study
 from statewise.study.stops import check_stops, merge_stops, named
@@ -122,24 +126,38 @@ def train_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Prog
             _measure_dev(study.dev, student, folder, name, seed, step=0)
         step = start
         rows = train(bound, student, optimizer, seed=seed_for("train", seed), start=start)
-        for row, last in until(goal, rows, start=start, steps=bound.steps):
-            step = row.step
-            _record(row, folder)
-            progress(
-                "training", row.step, bound.steps, tokens_per_second(row), row.figures.get("loss")
-            )
-            if goal:
-                goal.consider(student, row.step, last=last)
-            if study.dev and (last or row.step % study.dev.every_steps == 0):
-                _measure_dev(study.dev, student, folder, name, seed, step=row.step)
-            probe(row.step, last)
-            if not last and row.step % study.checkpoint_every_steps == 0:
-                grown = [folder / file for file in COUNTED]
-                save_checkpoint(
-                    folder / "checkpoint", bound, student, optimizer, row.step, grown=grown
+        try:
+            for row, last in until(goal, rows, start=start, steps=bound.steps):
+                step = row.step
+                if row.first_rows:
+                    keep_rows(folder, row.first_rows)
+                _record(row, folder)
+                progress(
+                    "training",
+                    row.step,
+                    bound.steps,
+                    tokens_per_second(row),
+                    row.figures.get("loss"),
                 )
                 if goal:
-                    goal.prune()
+                    goal.consider(student, row.step, last=last)
+                if study.dev and (last or row.step % study.dev.every_steps == 0):
+                    _measure_dev(study.dev, student, folder, name, seed, step=row.step)
+                probe(row.step, last)
+                if not last and row.step % study.checkpoint_every_steps == 0:
+                    grown = [folder / file for file in COUNTED]
+                    save_checkpoint(
+                        folder / "checkpoint", bound, student, optimizer, row.step, grown=grown
+                    )
+                    if goal:
+                        goal.prune()
+        except (DivergedError, NotFiniteError) as error:
+            fail(folder, str(error), step)
+        if failure(folder) is None and (why := _wrecked(study, run, arm, student, seed)):
+            fail(folder, why, step)
+        if failure(folder) is not None:
+            _clear(folder)
+            return
         with whole_directory(folder / "policy") as beside:
             if goal:
                 step = goal.save(student, step, beside)
@@ -168,8 +186,21 @@ def finish_training(folder: Path) -> None:
     """Write the manifest where there is none yet, and remove what only training needed."""
     if was_cut_short(folder, "train"):
         finish(folder, "train")
-    for part in ("checkpoint", "nearest"):
+    _clear(folder)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what only training needed."""
+    for part in ("checkpoint", "nearest", ROWS):
         remove(folder / part)
+
+
+def _wrecked(study: Study, run: RunFolder, arm: Arm, student: Policy, seed: int) -> str | None:
+    """Why the weights after the last step are no policy; see `outcome.py`."""
+    start = load_role("start", arm.start, study, run, seed=seed, precision=arm.budget.precision)
+    tokens = arm.budget.tokens_per_microbatch
+    rows = kept_rows(run.arm(arm.name, seed))
+    return why_wrecked(student, start, rows, tokens_per_microbatch=tokens)
 
 
 def _resume(folder: Path) -> tuple[Path | None, int]:
