@@ -484,7 +484,7 @@ def test_the_log_ratio_to_come_of_stale_samples_needs_weights_by_sequence():
         (ClippedSurrogate(), "token", 0.0, BEFORE),
         (Cispo(), "sequence", 0.5, BEFORE),
     ],
-    ids=str,
+    ids=["reinforce", "reinforce-row", "clipped-later", "cispo-later"],
 )
 def test_a_student_that_equals_its_teacher_learns_nothing_from_stale_samples(
     objective, level, discount, old
