@@ -497,7 +497,7 @@ NEEDS_MORE = {
         "refuse_pickles",
         "weight_files",
     },
-    "an extra that may not be installed": {"MathVerify", "equal"},
+    "an extra that may not be installed": {"MathVerify", "equal", "unreadable"},
     "nothing: a protocol": {"ReadsRows"},
     "nothing: it stands for the visited action itself": {"Actions", "Advantages", "Reference"},
 }

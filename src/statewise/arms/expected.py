@@ -24,7 +24,11 @@ wrong token costs falls with the length of its row. Under `token` the length ter
 
 @dataclass(frozen=True)
 class Law:
-    """The expected directions of one kind of advantage, by normaliser."""
+    """The expected directions of one kind of advantage, by normaliser.
+
+    >>> [law.constant for law in LAWS if law.kind == "constant_advantage"]
+    ['0']
+    """
 
     kind: str
     """The supervision's kind."""

@@ -29,6 +29,12 @@ def check_references(reward: Reward, prompts: Sequence[Prompt]) -> None:
     """Raise DataError for the first prompt whose reference the reward cannot read.
 
     A function of the user's own may need no reference, so it is not asked.
+
+    >>> import numpy as np
+    >>> check_references(ExactAnswer(), [Prompt("p1", "6*7=", np.zeros(1, np.int32), reference="42")])
+    Traceback (most recent call last):
+    statewise.errors.DataError: prompt 'p1' has no '#### answer' in its reference, so no answer is \
+exact; fix the row, or the data's template `completion`
     """
     if not isinstance(reward, PythonReward):
         reward.check_references(prompts)

@@ -11,6 +11,9 @@ class Judged:
 
     A completion that breaks a judge is an answer that nobody can read, so it earns what no answer earns.
     It is counted (`reward_fault_share`), never hidden: a judge that fails often measures itself.
+
+    >>> Judged(1.0).fault is None, Judged(0.0, "TimeoutException: during comparison").value
+    (True, 0.0)
     """
 
     value: float

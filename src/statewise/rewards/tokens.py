@@ -31,7 +31,12 @@ class Outcome:
 
 
 def at_end(trajectory: Trajectory, reward: float) -> Float32[np.ndarray, " L"]:
-    """0 at every token but the last, which gets the reward; nothing for an empty completion."""
+    """0 at every token but the last, which gets the reward; nothing for an empty completion.
+
+    >>> from statewise.example import trajectory
+    >>> at_end(trajectory(1, 2, 3), 0.5).tolist()
+    [0.0, 0.0, 0.5]
+    """
     values = np.zeros(len(trajectory.completion_ids), np.float32)
     values[-1:] = reward
     return values

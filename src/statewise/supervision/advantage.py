@@ -153,7 +153,11 @@ class ConstantAdvantage:
 
 @dataclass(frozen=True)
 class Scores:
-    """The reward of each trajectory, and what a step logs of them."""
+    """The reward of each trajectory, and what a step logs of them.
+
+    >>> Scores(np.array([1.0, 0.0]), {"reward_mean": 0.5}).rewards.tolist()
+    [1.0, 0.0]
+    """
 
     rewards: Float64[np.ndarray, " M"]
     figures: dict[str, float]
