@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 from one_arm import opened, supervised, taught
 
+from statewise.check.stops import marked, stop_tokens
 from statewise.check.subject import Fit
-from statewise.check.texts import marked, stop_tokens, token_ids
+from statewise.check.texts import token_ids
 from statewise.data import Prompts
 from statewise.templates import Template
 
@@ -95,6 +96,11 @@ def test_a_teacher_with_a_stop_token_of_its_own_fails_until_the_study_chooses(on
             "row 1: the gold completion holds the stop token",
         ),
         (
+            [("1", "2"), ("a Question: b", "3")],
+            "pass",
+            "1 prompts hold a stop string ('Question:'; first: ",
+        ),
+        (
             [("1", "x\nQuestion: y"), ("1", "3")],
             "warn",
             "1 of 2 gold completions hold the stop string 'Question:'",
@@ -108,3 +114,14 @@ def test_marks_in_the_text_of_rows_are_told_with_the_row(one, rows, pairs, statu
     assert said.status == status
     assert words in said.figure
     assert bool(said.mend) == (status != "pass")
+
+
+def test_stop_strings_in_prompts_are_counted_beyond_those_of_the_template(one, rows):
+    """The template writes `Question:` into every prompt; only the second row says it itself."""
+    study = one(supervised(rows([("1", "2"), ("a Question: b", "3"), ("2", "4")])))
+    subject, fits, _ = opened(study)
+    assert all("Question:" in prompt.text for prompt in fits[0].prompts.items)
+    said = marked(subject, fits, study)
+    assert said.values["prompts_with_stop_strings"] == 1
+    assert "row 2), which ends nothing" in said.figure
+    assert "only a completion's own text is searched" in said.figure

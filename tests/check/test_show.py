@@ -6,26 +6,30 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from one_arm import opened, supervised
+from rich.cells import cell_len
 
 import statewise
 from statewise.check import Line, Skip, check_study
-from statewise.check.item import Item, Run, Token
+from statewise.check.item import Item, Run, Token, items
 from statewise.check.show import arm_text, exit_code, plain, summary_text
 from statewise.check.study import ArmReport, Cost
+from statewise.check.wrapped import token_lines
 from statewise.cli import main
 from statewise.errors import ConfigError, ModelError
 from statewise.study.spec import read_study
 
 TOKENS = (
-    Token(5, "1+1=", "prompt", 0.0, None, stop=False),
-    Token(6, " so", "student@0", 0.0, -0.5, stop=False),
-    Token(7, " 2\n", "teacher:mild@3", 1.0, -0.25, stop=False),
-    Token(2, "<|eos|>", "teacher:mild@3", 1.0, float("nan"), stop=True),
+    Token(5, "1+1=", None, "prompt", 0.0, None, stop=False),
+    Token(6, " so", None, "student@0", 0.0, -0.5, stop=False),
+    Token(7, " 2\n", None, "teacher:mild@3", 1.0, -0.25, stop=False),
+    Token(2, "<|eos|>", None, "teacher:mild@3", 1.0, float("nan"), stop=True),
 )
-RUNS = tuple(Run(t.owner, (t.weight,), t.text, stop=t.stop) for t in TOKENS)
+RUNS = tuple(Run((t,), t.text) for t in TOKENS)
 WELL = Line("pass", "masks", "2 of 4 tokens", values={"rows": 1})
 ILL = Line("fail", "reward", "0 for gold \x1b[2J", "mend [it]", {"gold": float("nan")})
 REPORT = ArmReport(
@@ -42,11 +46,14 @@ def test_the_text_says_without_colour_who_chose_what_and_what_is_taught():
     assert text.split("one training item (p/1)\n")[1].split("\n\n")[0].split("\n") == [
         "┆ prompt, 1 token, weight 0",
         "┆   1+1=",
+        "┆   5",
         "┆ student@0, 1 token, weight 0",
         "┆    so",
+        "┆   6",
         "┃ teacher:mild@3, 1 token, weight 1",
         "┃    2⏎",
-        "┃   <|eos|>   ← the stop token, taught",
+        "┃   7",
+        "┃   <|eos|>   ← the stop token, taught, id 2",
         "    advantage of this row -0.500; mean reward of these rows 0.250",
     ]
     assert "✓ pass  masks   2 of 4 tokens" in text
@@ -64,14 +71,56 @@ def test_with_colour_an_owner_and_a_weight_have_a_style_each():
 
 
 def test_a_long_run_is_shortened_and_a_cut_row_is_said_to_be():
-    lines = "\n".join(str(n) for n in range(40))
-    run = Run("dataset", (1.0, 1.0), lines, stop=False)
+    lines = tuple(Token(n, f"{n}\n", None, "dataset", 1.0, None, stop=False) for n in range(40))
+    run = Run(lines, "".join(t.text for t in lines))
     item = Item(1, "p/2", False, TOKENS[:1], (run,), (), None)
     report = ArmReport("arm", (), (item, item), (), Cost())
     text = arm_text(report)
     assert "(stream 1, p/2)" in text
     assert "┃   ... 26 more lines ..." in text
     assert "(cut before a stop token)" in text
+
+
+def test_tokens_keep_their_borders_and_ids_and_steer_no_terminal():
+    texts = {
+        41: "a",
+        42: " ⟨F0 9F 98⟩",
+        43: "⟨80⟩",
+        44: "e",
+        45: "\u0301",
+        46: "\x1b[2J\n\n",
+        47: " " * 300,
+    }
+    parts = {42: "20f09f98", 43: "80"}
+    tokens = tuple(
+        Token(i, text, parts.get(i), "dataset", 1.0, None, stop=False) for i, text in texts.items()
+    )
+    run = Run(tokens, "a 😀e\u0301\x1b[2J\n\n" + " " * 300)
+    item = Item(0, "p/3", True, TOKENS[:1], (run,), (), None)
+    text = arm_text(ArmReport("arm", (), (item,), (), Cost()))
+    lines = text.split("one training item (p/3)\n")[1].split("\n")[:6]
+    assert lines[:3] == [
+        "┃ dataset, 7 tokens, weight 1",
+        "┃   a│ ⟨F0 9F 98⟩│⟨80⟩│e│◌\u0301│\\x1b[2J⏎⏎",
+        "┃   41 42 43 44 45 46",
+    ]
+    assert lines[3].strip("┃ ") == "…"  # 300 spaces are shortened to one line
+    assert lines[4] == "┃   47"
+    assert lines[5].startswith("┃   as a text: a 😀e\u0301\\x1b[2J⏎⏎")
+    assert all(len(line) <= 100 for line in lines)
+
+
+def test_a_token_is_never_divided_between_lines():
+    """Every line is the text of whole tokens and fits, and every id stands below its token."""
+    tokens = tuple(
+        Token(100 + n, word, None, "prompt", 0.0, None, stop=False)
+        for n, word in enumerate(["Ques", "tion", ":", " 数字", " of", " nuts", ".\n", "x", "-" * 19] * 3)
+    )  # fmt: skip
+    lines = token_lines(tokens, 20)
+    assert [int(i) for _, ids in lines for i in ids.split()] == [t.id for t in tokens]
+    shown = [part for text, _ in lines for part in text.split("│")]
+    assert shown == [t.text.replace("\n", "⏎") for t in tokens]
+    assert all(cell_len(text) <= 20 and len(ids) <= 20 for text, ids in lines)
 
 
 def test_plain_data_hold_every_token_line_and_reason():
@@ -92,6 +141,7 @@ def test_plain_data_hold_every_token_line_and_reason():
     assert item["tokens"][2] == {
         "id": 7,
         "text": " 2\n",
+        "part": None,
         "owner": "teacher:mild@3",
         "weight": 1.0,
         "logprob": -0.25,
@@ -103,6 +153,29 @@ def test_plain_data_hold_every_token_line_and_reason():
 
 
 # ---- the command --------------------------------------------------------------------------------
+
+
+def test_an_emoji_in_a_row_is_four_tokens_with_ids_and_bytes(one, rows):
+    """From the row itself to the document and the terminal, under the world's byte-level tokenizer."""
+    study = one(supervised(rows([("a", "😀"), ("b", "1")])))
+    subject, _, rollouts = opened(study)
+    rollouts = [
+        replace(r, trajectories=[t for t in r.trajectories if "😀" in t.completion])
+        for r in rollouts
+    ]
+    (item,) = items(subject, rollouts)
+    ids = subject.student.to_ids("😀").tolist()
+    found = [t for t in item.tokens if t.id in ids]
+    assert [(t.id, t.text, t.part) for t in found] == [
+        (i, f"⟨{byte}⟩", byte.lower())
+        for i, byte in zip(ids, ("F0", "9F", "98", "80"), strict=True)
+    ]
+    report = ArmReport("arm", (), (item,), (), Cost())
+    text = arm_text(report)
+    assert " │⟨F0⟩│⟨9F⟩│⟨98⟩│⟨80⟩\n" in text
+    assert " ".join(map(str, ids)) in text
+    assert "as a text:  😀\n" in text
+    assert "\ufffd" not in text + json.dumps(plain("study", [report]), ensure_ascii=False)
 
 
 @pytest.fixture

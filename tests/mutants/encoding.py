@@ -9,6 +9,8 @@ MARK = f"{TEST}::test_a_completion_has_no_mark_of_a_new_text"
 
 STOPS = "study/test_stops.py"
 IDS = "check/test_check_texts.py"
+SHOW = "check/test_show.py"
+PIECES = "core/test_pieces.py"
 
 MUTANTS = (
     Mutant(
@@ -204,9 +206,91 @@ MUTANTS = (
     Mutant(
         "check",
         "a teacher's stop tokens are not compared",
-        "check/texts.py",
+        "check/stops.py",
         "if strange and study.stop_tokens is None:",
         "if strange and not values:",
         (f"{IDS}::test_a_teacher_with_a_stop_token_of_its_own_fails_until_the_study_chooses",),
+    ),
+    Mutant(
+        "stop strings",
+        "the prompt's text is searched for stop strings too",
+        "policy/policy.py",
+        "to_text=self.completion_text,",
+        "to_text=lambda ids: self.completion_text([*prefixes[0], *ids]),",
+        (f"{STOPS}::test_a_stop_string_in_a_prompt_or_across_its_end_ends_no_completion",),
+    ),
+    Mutant(
+        "stop strings",
+        "a template's stop string counts as every row's own",
+        "study/marks.py",
+        "if prompt.text.count(string) > count:",
+        "if prompt.text.count(string):",
+        (f"{IDS}::test_stop_strings_in_prompts_are_counted_beyond_those_of_the_template",),
+    ),
+    Mutant(
+        "stop strings",
+        "stop strings in prompts are not reported",
+        "check/stops.py",
+        "    if inside:\n",
+        "    if inside and not rows:\n",
+        (f"{IDS}::test_stop_strings_in_prompts_are_counted_beyond_those_of_the_template",),
+    ),
+    Mutant(
+        "pieces",
+        "parts of a character are replacement characters",
+        "policy/pieces.py",
+        "if text and LOST not in text:",
+        "if text:",
+        (f"{PIECES}::test_a_token_that_holds_a_part_of_a_character_is_shown_by_its_bytes",),
+    ),
+    Mutant(
+        "pieces",
+        "text beside the part of a character is lost in bytes",
+        "policy/pieces.py",
+        'SURROGATES.sub(in_brackets, raw.decode(errors="surrogateescape"))',
+        'SURROGATES.sub(in_brackets, raw.decode("ascii", errors="surrogateescape").replace(" ", ""))',
+        (f"{PIECES}::test_text_beside_the_part_of_a_character_stays_text",),
+    ),
+    Mutant(
+        "pieces",
+        "a check decodes a token by itself",
+        "check/item.py",
+        "            piece.text,\n",
+        "            str(tokenizer.decode([int(token)])),\n",
+        (f"{SHOW}::test_an_emoji_in_a_row_is_four_tokens_with_ids_and_bytes",),
+    ),
+    Mutant(
+        "pieces",
+        "a check joins a line's tokens without borders",
+        "check/wrapped.py",
+        "{lines[-1][0]}{BORDER}{text}",
+        "{lines[-1][0]}{text}",
+        (f"{SHOW}::test_a_token_is_never_divided_between_lines",),
+    ),
+    Mutant(
+        "pieces",
+        "ids of a line make it wider than the terminal",
+        "check/wrapped.py",
+        "if max(map(cell_len, more)) <= width:",
+        "if cell_len(more[0]) <= width:",
+        (f"{SHOW}::test_a_token_is_never_divided_between_lines",),
+    ),
+    Mutant(
+        "pieces",
+        "a combining mark sits on the border before it",
+        "check/wrapped.py",
+        '"◌" + text if',
+        "text if",
+        (f"{SHOW}::test_tokens_keep_their_borders_and_ids_and_steer_no_terminal",),
+    ),
+    Mutant(
+        "microscope",
+        "parts of a character all read as one text",
+        "study/microscope.py",
+        "pieces.piece(scene.base.tokenizer, i).text",
+        "scene.base.tokenizer.decode([i])",
+        (
+            "study/test_microscope.py::test_parts_of_a_character_are_tokens_of_their_own_shown_by_their_bytes",
+        ),
     ),
 )

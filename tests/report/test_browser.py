@@ -247,6 +247,32 @@ def test_nothing_makes_the_page_scroll_sideways(opened: Any, width: int) -> None
         )
 
 
+@pytest.mark.parametrize("width", [360, 1280])
+def test_no_token_is_broken_over_two_lines(opened: Any, width: int) -> None:
+    """In the completions, and in the state that the panel shows; a longer one than a line has a box of its own."""
+    size(opened, width)
+    press(opened, ".walk[data-arm=opd_from_mild] [data-t='30']")
+    boxes = "[...document.querySelectorAll(arguments[0])].map((e) => e.getClientRects().length)"
+    for selector in (".walk .tok", "#state .prefix .piece"):
+        found = opened.execute_script(f"return {boxes}", selector)
+        assert len(found) >= 31
+        assert set(found) == {1}, selector
+    # A box that is no wider than its line is one line high: the text inside it is not broken either.
+    tall = opened.execute_script(
+        "const t = [...document.querySelectorAll('.walk .tok')];"
+        "const line = Math.min(...t.map((e) => e.offsetHeight));"
+        "return t.filter((e) => e.offsetHeight > 1.5 * line"
+        "  && e.offsetWidth < 0.8 * e.parentElement.clientWidth).map((e) => e.textContent)"
+    )
+    assert tall == []
+
+
+def test_a_combining_mark_does_not_sit_on_the_token_before(opened: Any) -> None:
+    shown = "return spaced(arguments[0]).map((n) => n.textContent).join('')"
+    assert opened.execute_script(shown, "\u0301a") == "◌\u0301a"
+    assert opened.execute_script(shown, "e\u0301 ⟨F0 9F⟩") == "e\u0301·⟨F0 9F⟩"
+
+
 def test_tables_and_all_probes_download_as_csv(opened: Any, whole: Any, tmp_path: Path) -> None:
     behaviour = {"behavior": "allow", "downloadPath": str(tmp_path)}
     opened.execute_cdp_cmd("Browser.setDownloadBehavior", behaviour)

@@ -108,13 +108,17 @@ def test_a_policy_with_fewer_than_five_tokens_leaves_gaps() -> None:
 
 
 def test_two_tokens_of_one_text_stay_two() -> None:
-    """A token that is a byte of a character has no text of its own: all of them read U+FFFD."""
+    """A token that spells the bytes of another has its text."""
     top = {"base": [[4, 0.5, 5, 0.25]], "teacher": None, "student": None}
-    found = alone({"4": "\ufffd", "5": "\ufffd"}, token_ids=[5], top=top)
-    assert found["vocabulary"] == ["\ufffd", "\ufffd"]
+    found = alone({"4": "⟨F0⟩", "5": "⟨F0⟩"}, token_ids=[5], top=top)
+    assert found["vocabulary"] == ["⟨F0⟩", "⟨F0⟩"]
     (walk,) = found["prompts"][0]["arms"]["x"]
     assert unpacked(walk["tokens"], 1) == [0]
     assert unpacked(walk["top"]["base"], 1)[0::3][:2] == [1, 0]
+
+
+def test_a_token_without_a_text_is_shown_by_its_id() -> None:
+    assert alone({}, token_ids=[3])["vocabulary"] == ["⟨id 3⟩"]
 
 
 def test_the_seed_shown_is_that_of_the_arms() -> None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from statewise.policy import Policy
+from statewise.policy import Policy, pieces
 from statewise.rewards import ExactAnswer, final_answer
 from statewise.seeding import seed_for
 from statewise.store import read_json
 from statewise.study import microscope, probe_jobs
-from statewise.study.microscope import token_text, write_microscope
+from statewise.study.microscope import write_microscope
 from statewise.study.models import base_location
+from statewise.study.probe_samples import LEARNER
 
 ARMS = ("base", "mild_sft", "opd_from_mild", "grpo")
 
@@ -144,9 +146,8 @@ def test_numbers_at_a_state_are_the_models_own(kind, shown, probed_study, probed
             assert top[1::2] == pytest.approx(best.values.tolist(), abs=6e-4)
             chosen = values[t].exp()[top[::2]].tolist()
             assert chosen == pytest.approx(best.values.tolist(), abs=1e-5)  # but for ties
-    assert document["vocabulary"][str(walk["token_ids"][0])] == token_text(
-        base, walk["token_ids"][0]
-    )
+    first = walk["token_ids"][0]
+    assert document["vocabulary"][str(first)] == pieces.piece(base.tokenizer, first).text
     assert max(walk["kl_to_base"]) > 1e-4
     assert max(map(abs, walk["gap"])) > 1e-4
 
@@ -181,15 +182,30 @@ def test_an_advantage_is_labelled_with_the_whole_group(
     assert any(abs(walk["advantage"][0]) > 0.1 for walk in found)
 
 
-def test_bytes_that_are_no_text_become_the_replacement_character(base):
-    ids = base.to_ids("naïve – 数").tolist()
-    texts = [token_text(base, i) for i in ids]
-    assert "\ufffd" in texts
-    assert all(text for text in texts)
-    # A token that is text keeps its leading space.
+def test_parts_of_a_character_are_tokens_of_their_own_shown_by_their_bytes(
+    probed_study, probed_run, base
+):
+    """An emoji that a completion spreads over four tokens: four texts, each with its own numbers."""
+    scene, prompts = probe_jobs._scene(probed_study, probed_run, "grpo", 0)
+    emoji = base.to_ids("😀").tolist()
+    assert len(emoji) == 4, "this vocabulary cannot show it"
+    rows = scene.samples[LEARNER]
+    (row,) = [row for row in rows if row.prompt.id == prompts[0].id]
+    ids = row.token_ids.copy()
+    ids[row.prompt_tokens : row.prompt_tokens + 4] = emoji
+    changed = [replace(r, token_ids=ids) if r is row else r for r in rows]
+    samples = {**scene.samples, LEARNER: changed}
+    document = microscope.microscope(replace(scene, samples=samples), prompts[:1], {})
+    (walk,) = walks(document, "own")
+    assert walk["token_ids"][:4] == emoji
+    names = document["vocabulary"]
+    assert [names[str(i)] for i in emoji] == ["⟨F0⟩", "⟨9F⟩", "⟨98⟩", "⟨80⟩"]
+    assert not any("\ufffd" in text for text in names.values())
+    assert len(set(walk["logprob"][:4])) == 4
+    # A token that is text keeps its leading space, and a special one its name.
     (the,) = base.to_ids(" the").tolist()
-    assert token_text(base, the) == " the"
-    assert token_text(base, base.eos_token_id) != ""
+    assert pieces.piece(base.tokenizer, the).text == " the"
+    assert pieces.piece(base.tokenizer, base.eos_token_id).text == "<|eos|>"
 
 
 def test_numbers_are_short_and_unknown_ones_null(shown, probed_run):

@@ -111,6 +111,25 @@ def test_a_stop_token_that_the_model_cannot_write_is_refused(pair, odd):
         student.view("again")
 
 
+def test_a_stop_string_in_a_prompt_or_across_its_end_ends_no_completion(pair):
+    """Only the completion's own text is searched: by policies, and so by the harness's adapter, which asks them."""
+    student, _, _ = pair
+    text = "Question: 1+1? Question:"
+    options = {"sampling": Sampling(), "max_new_tokens": 12, "seeds": [3]}
+    (free,) = student.complete([student.encode(text)[0]], **options)
+    written = student.completion_text(free.token_ids)
+    across = text[-2:] + written[:2]
+    assert "Question:" not in written
+    assert across not in written
+    for string in ("Question:", across):
+        (same,) = student.complete([student.encode(text)[0]], stop_strings=(string,), **options)
+        assert same.token_ids.tolist() == free.token_ids.tolist()
+        assert same.stopped == free.stopped
+    (cut,) = student.complete([student.encode(text)[0]], stop_strings=(written[:2],), **options)
+    assert len(cut.token_ids) < len(free.token_ids)
+    assert cut.stopped
+
+
 # ---- in a study -----------------------------------------------------------------------------------
 
 

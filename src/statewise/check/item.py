@@ -10,14 +10,19 @@ import numpy as np
 
 from statewise.check.subject import Subject, spoken_weights
 from statewise.gradient import Rollout
+from statewise.policy import encoding, pieces
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token as it is trained on; `logprob` is that under which it was sampled, None where nobody did."""
+    """A token as it is trained on; `logprob` is that under which it was sampled, None where nobody did.
+
+    `text` spells bytes that are no text (⟨F0 9F⟩); `part` then holds all the token's bytes as hex, else None.
+    """
 
     id: int
     text: str
+    part: str | None
     owner: str
     weight: float
     logprob: float | None
@@ -28,15 +33,28 @@ class Token:
 class Run:
     """Neighbouring tokens of one owner that are all taught, or all not; the stop token stands apart."""
 
-    owner: str
-    weights: tuple[float, ...]
+    tokens: tuple[Token, ...]
     text: str
-    stop: bool
+
+    @property
+    def owner(self) -> str:
+        """Who chose these tokens."""
+        return self.tokens[0].owner
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Weight of the state before each of them."""
+        return tuple(token.weight for token in self.tokens)
+
+    @property
+    def stop(self) -> bool:
+        """True for the stop token."""
+        return self.tokens[0].stop
 
     @property
     def taught(self) -> bool:
         """True where the states before these tokens weigh."""
-        return self.weights[0] != 0
+        return self.tokens[0].weight != 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +93,19 @@ def _item(subject: Subject, place: int, rollout: Rollout, index: int) -> Item:
     row, tokenizer = rollout.trajectories[index], subject.student.tokenizer
     weights = spoken_weights(rollout, index)
     stops = subject.student.stop_token_ids
+    read = [pieces.piece(tokenizer, int(token)) for token in row.token_ids]
     tokens = tuple(
         Token(
             int(token),
-            str(tokenizer.decode([int(token)])),
+            piece.text,
+            None if piece.part is None else piece.part.hex(),
             row.owners[code],
             float(weight),
             float(logprob) if np.isfinite(logprob) else None,
             stop=int(token) in stops and column >= row.prompt_tokens,
         )
-        for column, (token, code, weight, logprob) in enumerate(
-            zip(row.token_ids, row.owner_codes, weights, row.behaviour_logprobs, strict=True)
+        for column, (token, piece, code, weight, logprob) in enumerate(
+            zip(row.token_ids, read, row.owner_codes, weights, row.behaviour_logprobs, strict=True)
         )
     )
     rewarded = [
@@ -107,10 +127,8 @@ def _item(subject: Subject, place: int, rollout: Rollout, index: int) -> Item:
 def _runs(tokens: Sequence[Token], subject: Subject) -> list[Run]:
     """Tokens as runs; a run is decoded whole, for a letter may be spread over several tokens."""
     runs = []
-    for key, group in groupby(tokens, key=lambda t: (t.owner, t.weight != 0, t.stop)):
-        members = list(group)
-        text = subject.student.tokenizer.decode(
-            [t.id for t in members], skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
-        runs.append(Run(key[0], tuple(t.weight for t in members), str(text), stop=key[2]))
+    for _, group in groupby(tokens, key=lambda t: (t.owner, t.weight != 0, t.stop)):
+        members = tuple(group)
+        ids = [t.id for t in members]
+        runs.append(Run(members, encoding.decoded(subject.student.tokenizer, ids, special=True)))
     return runs

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import textwrap
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,6 +14,7 @@ from rich.table import Table
 from statewise.check.item import Item, Run
 from statewise.check.line import Line, Status
 from statewise.check.study import ArmReport
+from statewise.check.wrapped import BORDER, BREAK, printable, shortened, token_lines
 from statewise.study.terminal import console
 from statewise.trajectory import role
 
@@ -28,14 +27,18 @@ OWNERS = {
     "teacher": "magenta",
     "blend": "yellow",
 }
-TAUGHT, GIVEN, BREAK = "┃", "┆", "⏎"
+TAUGHT, GIVEN = "┃", "┆"
 MOST_LINES = 14
 """Of a longer run the first and last lines are shown."""
 
 LEGEND = (
     f"{TAUGHT} taught (weight above 0)   {GIVEN} given (weight 0)   {BREAK} a line break of the text\n"
+    f"{BORDER} between tokens, their ids below   ⟨F0 9F⟩ bytes of a part of a character\n"
     "owner@n chose these tokens after n steps; a gradient's moves are shares of its norm"
 )
+
+
+AS_IT_IS: dict[str, Any] = {"no_wrap": True, "overflow": "ignore", "crop": False}
 
 
 def arm_text(report: ArmReport, *, width: int = 100, colour: bool = False) -> str:
@@ -103,17 +106,25 @@ def _print_item(console: Console, item: Item, *, several: bool) -> None:
         style = f"bold {tint}" if run.taught else tint
         mark = TAUGHT if run.taught else GIVEN
         if run.stop:
-            fate = "the stop token, " + ("taught" if run.taught else "not taught")
-            lines = [f"{printable(run.text)}   ← {fate}"]
-        else:
-            count = f"{len(run.weights)} token" + ("s" if len(run.weights) > 1 else "")
-            head = f"{run.owner}, {count}, weight {_weight(run)}"
-            console.print(f"[{style}]{mark}[/] [dim]{escape(head)}[/]")
-            lines = list(_wrapped(run.text, console.width - 4))
-        for text in lines:
-            console.print(
-                f"[{style}]{mark}   {escape(text)}[/]", no_wrap=True, overflow="ignore", crop=False
+            fate = (
+                f"the stop token, {'taught' if run.taught else 'not taught'}, id {run.tokens[0].id}"
             )
+            console.print(_row(mark, style, f"{printable(run.text)}   ← {fate}"), **AS_IT_IS)
+            continue
+        count = f"{len(run.tokens)} token" + ("s" if len(run.tokens) > 1 else "")
+        head = f"{run.owner}, {count}, weight {_weight(run)}"
+        console.print(f"[{style}]{mark}[/] [dim]{escape(head)}[/]")
+        lines = token_lines(run.tokens, console.width - 4)
+        half = MOST_LINES // 2
+        shown = lines if len(lines) <= MOST_LINES else [*lines[:half], *lines[-half:]]
+        for number, (text, ids) in enumerate(shown):
+            if number == half and len(lines) > MOST_LINES:
+                console.print(_row(mark, style, f"... {len(lines) - 2 * half} more lines ..."))
+            console.print(_row(mark, style, text), **AS_IT_IS)
+            console.print(f"[{style}]{mark}[/]   [dim]{ids}[/]", **AS_IT_IS)
+        if any(token.part for token in run.tokens):
+            whole = shortened(printable(run.text.replace("\n", BREAK)), console.width - 15)
+            console.print(f"[{style}]{mark}[/]   [dim]as a text: {escape(whole)}[/]", **AS_IT_IS)
     if not item.stopped:
         console.print("[dim]    (cut before a stop token)[/]")
     if item.advantages:
@@ -131,37 +142,8 @@ def _weight(run: Run) -> str:
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
-def _wrapped(text: str, width: int) -> Iterator[str]:
-    """The lines of a text with their breaks visible; the middle of a long one is left out."""
-    lines = []
-    parts = text.split("\n")
-    for number, part in enumerate(parts):
-        shown = printable(part) + (BREAK if number < len(parts) - 1 else "")
-        if not shown:
-            continue
-        lines += textwrap.wrap(
-            shown, width, drop_whitespace=False, replace_whitespace=False, break_on_hyphens=False
-        )
-    if len(lines) > MOST_LINES:
-        half = MOST_LINES // 2
-        left_out = f"... {len(lines) - 2 * half} more lines ..."
-        lines = [*lines[:half], left_out, *lines[-half:]]
-    yield from lines
-
-
-def printable(text: str) -> str:
-    r"""A text that cannot steer a terminal: control characters by their code.
-
-    >>> printable("a\x1b[2Jb"), printable("tab\there")
-    ('a\\x1b[2Jb', 'tab\\there')
-    """
-    return "".join(
-        c if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co") else _coded(c) for c in text
-    )
-
-
-def _coded(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
+def _row(mark: str, style: str, text: str) -> str:
+    return f"[{style}]{mark}   {escape(text)}[/]"
 
 
 # ---- for a program ------------------------------------------------------------------------------

@@ -20,8 +20,9 @@ from statewise.check.item import Item, items
 from statewise.check.line import Found, Line, Skip, Status, failed, guarded
 from statewise.check.overlap import Item as HeldOut
 from statewise.check.overlap import held_out, overlap
+from statewise.check.stops import marked, stop_tokens
 from statewise.check.subject import Fit, Subject, load_subject, read_prompts, walk
-from statewise.check.texts import marked, stop_tokens, token_ids
+from statewise.check.texts import token_ids
 from statewise.check.tokens import (
     chat_template,
     encodings,

@@ -6,6 +6,7 @@ halves of a forward pass, kept apart so that no `[tokens, vocabulary]` tensor of
 
 named.py       what a value names that is not bound yet: a policy, an average, an adapter
 encoding.py    text to token ids and back: one encoding for training, rollouts, probes and evaluation
+pieces.py      one token as a reader sees it: its text, or its bytes
 weights.py     a model with its tokenizer, name and version; following a student
 forward.py     forward passes
 checkpoint.py  the files of a model, read before a library sees them

@@ -145,11 +145,11 @@ def completion_text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int] | Ids
     Decoded behind another token: decoders of SentencePiece's kind drop the space that a text begins with.
     """
     listed = [int(i) for i in ids]
-    found = _anchor(tokenizer)
+    found = anchor(tokenizer)
     if found is None:
         return decoded(tokenizer, listed)
-    anchor, before = found
-    both = decoded(tokenizer, [anchor, *listed])
+    first, before = found
+    both = decoded(tokenizer, [first, *listed])
     return both[len(before) :] if both.startswith(before) else decoded(tokenizer, listed)
 
 
@@ -165,7 +165,7 @@ def decoded(
 
 
 @functools.lru_cache(maxsize=8)
-def _anchor(tokenizer: PreTrainedTokenizerBase) -> tuple[int, str] | None:
+def anchor(tokenizer: PreTrainedTokenizerBase) -> tuple[int, str] | None:
     """A token of ordinary text, and its text; None where the vocabulary has none of those tried."""
     for lead in (*LEADS[1:], LEADS[0]):
         ids = own_ids(tokenizer, lead)

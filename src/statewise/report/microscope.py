@@ -1,7 +1,7 @@
 """The state microscope's data: every arm's `microscope.json` as one small JSON document.
 
 Packed so that 40 prompts of seven arms fit a page: one vocabulary for all, by token id (arms of a study share
-their base's tokenizer; two ids may have one text, such as lone bytes), numbers as whole
+their base's tokenizer; two ids may have one text), numbers as whole
 thousandths (`SCALES`), a column whose numbers are all the same as that one number, and the top
 tokens as fixed-width digits (`digits.py`): per state `TOP` times an index into the vocabulary and a
 probability in thousandths. `assets/microscope-data.js` reads it back.
@@ -91,7 +91,7 @@ def document(microscopes: Sequence[Mapping[str, Any]], prompts: int) -> dict[str
             for token in _tokens(walk):
                 if token not in places:
                     places[token] = len(texts)
-                    texts.append(names.get(str(token), "\ufffd"))
+                    texts.append(names.get(str(token), f"⟨id {token}⟩"))
     width = width_of(len(texts))  # one more than the last index: no token
     shown: dict[str, dict[str, Any]] = {}
     for microscope in microscopes:

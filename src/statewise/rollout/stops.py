@@ -1,4 +1,8 @@
-"""Stop strings: where a completion's text first holds one."""
+"""Stop strings: where a completion's text first holds one.
+
+The completion's own text alone is searched, as lm-evaluation-harness does. A stop string in the prompt ends
+nothing, nor does one that begins in the prompt and ends in the completion.
+"""
 
 from __future__ import annotations
 

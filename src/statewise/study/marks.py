@@ -103,3 +103,16 @@ def held(prompts: Sequence[Prompt], strings: Sequence[str]) -> dict[str, list[Pr
         for string in strings
     }
     return {string: rows for string, rows in found.items() if rows}
+
+
+def in_prompts(
+    prompts: Sequence[Prompt], data: Data, strings: Sequence[str]
+) -> Iterator[tuple[str, str]]:
+    """Rows whose prompt holds a stop string that its template did not write, and the string."""
+    if isinstance(data, WorldDocuments):
+        return
+    written = {string: data.template.prompt.count(string) for string in strings if string}
+    for prompt in prompts:
+        for string, count in written.items():
+            if prompt.text.count(string) > count:
+                yield placed(prompt, data), string

@@ -2,7 +2,7 @@
 
     arm, seed, teacher      the teacher is the first that the arm names; null without one
     trains                  false for the base, and for what lies between two policies
-    vocabulary              text of every token id in the file; bytes that are no text as U+FFFD
+    vocabulary              text of every token id in the file; parts of a character by their bytes, as ⟨F0 9F⟩
     prompts[]               id, text, reference, and one or two walks:
         kind                own: the trained policy's own completion. trained: what the arm's source visits of
                             this prompt with the trained policy as learner; left out where that is its own
@@ -34,7 +34,7 @@ import numpy as np
 from torch import Tensor
 
 from statewise.objectives.divergence import entropy, kl
-from statewise.policy import Policy
+from statewise.policy import pieces
 from statewise.probes.per_state import Visited, visit
 from statewise.rewards import ExactAnswer, final_answer
 from statewise.store import write_text
@@ -81,25 +81,14 @@ def microscope(
     return {
         "arm": scene.name,
         "teacher": teacher,
-        "vocabulary": {str(i): token_text(scene.base, i) for i in sorted(_ids(shown))},
+        "vocabulary": {
+            str(i): pieces.piece(scene.base.tokenizer, i).text for i in sorted(_ids(shown))
+        },
         "prompts": [
             {"id": p.id, "text": p.text, "reference": p.reference, "walks": by_prompt[p.id]}
             for p in prompts
         ],
     }
-
-
-def token_text(policy: Policy, token_id: int) -> str:
-    """Text of one token, its leading space included; bytes that are no text of their own become U+FFFD.
-
-    Decoded behind another token: some tokenizers drop a leading space at the start of a text.
-    """
-    tokenizer = policy.tokenizer
-    first = tokenizer.encode("a", add_special_tokens=False)[-1]
-    options = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
-    before = str(tokenizer.decode([first], **options))
-    both = str(tokenizer.decode([first, token_id], **options))
-    return both[len(before) :] if both.startswith(before) else str(tokenizer.decode([token_id]))
 
 
 # ---- numbers at every state ----------------------------------------------------------------------

@@ -71,13 +71,15 @@ function showState(panel, { prompt, arm, teacher, walk, t }) {
     tops.append(nextTokens(name, walk.top(policy, t), walk.index(t)));
   }
   const before = element("bdi", { class: "written" });
-  for (let i = 0; i < t; i += 1) before.append(...spaced(walk.token(i)), ...(walk.token(i).includes("\n") ? ["\n"] : []));
+  for (let i = 0; i < t; i += 1) {
+    before.append(element("span", { class: "piece" }, ...spaced(walk.token(i))), ...(walk.token(i).includes("\n") ? ["\n"] : []));
+  }
   const prefix = element(
     "pre",
     { class: "prefix", tabindex: "0", role: "region", "aria-label": "The state: prompt and tokens so far" },
     element("bdi", { class: "given" }, visible(prompt.text)),
     before,
-    element("mark", {}, element("bdi", {}, ...spaced(walk.token(t)))),
+    element("mark", { class: "piece" }, element("bdi", {}, ...spaced(walk.token(t)))),
   );
   panel.replaceChildren(title, prefix, token, tops, numbers);
   prefix.scrollTop = prefix.scrollHeight;

@@ -21,7 +21,7 @@
     const describe = (walk, t) => {
       const name = measure();
       const said = name === "owner" ? walk.owner(t) : `${MEASURES[name][0]} ${figure(walk.number(name, t))}`;
-      return `Token ${t + 1} of ${walk.length}: “${visible(walk.token(t)).replaceAll("\n", "newline")}”, ${said}`;
+      return `Token ${t + 1} of ${walk.length}: “${tokenText(walk.token(t)).replaceAll("\n", "newline")}”, ${said}`;
     };
 
     const paint = (cell, walk, t) => {

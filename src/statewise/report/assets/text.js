@@ -38,10 +38,15 @@ function visible(text) {
   return shown;
 }
 
-/** Text of a model as nodes: white space gets a faint sign of its own; lines break where they did. */
+/** Text of one token: a combining mark at its start gets a circle to stand on, not the letter of the token before. */
+function tokenText(text) {
+  return visible(/^\p{M}/u.test(text) ? `◌${text}` : text);
+}
+
+/** Text of one token as nodes: white space gets a faint sign of its own, but for that between bytes (`⟨F0 9F⟩`). */
 function spaced(text) {
   const nodes = [];
-  for (const part of visible(text).split(/([ \t\n])/)) {
+  for (const part of tokenText(text).split(/(⟨[0-9A-F]{2}(?: [0-9A-F]{2})+⟩|[ \t\n])/)) {
     if (part === "") continue;
     if (part === " " || part === "\t") nodes.push(element("i", { class: "ws" }, part === " " ? "·" : "⇥"));
     else if (part === "\n") nodes.push(element("i", { class: "ws" }, "⏎"));
