@@ -113,7 +113,7 @@ def test_tokens_keep_their_borders_and_ids_and_steer_no_terminal():
 def test_a_token_is_never_divided_between_lines():
     """Every line is the text of whole tokens and fits, and every id stands below its token."""
     tokens = tuple(
-        Token(100 + n, word, None, "prompt", 0.0, None, stop=False)
+        Token(100_000 + n, word, None, "prompt", 0.0, None, stop=False)
         for n, word in enumerate(["Ques", "tion", ":", " 数字", " of", " nuts", ".\n", "x", "-" * 19] * 3)
     )  # fmt: skip
     lines = token_lines(tokens, 20)
@@ -196,9 +196,9 @@ def command(tiny_base, tmp_path, monkeypatch):
 def test_exit_code_0_without_a_fail_and_nothing_is_written(command, tmp_path, capsys):
     assert command("--items", "2") == 0
     printed = capsys.readouterr()
-    assert printed.err == "checking sft (arm 1 of 1)\n"
+    assert printed.err.startswith("checking sft (arm 1 of 1): loading its models\n")
     assert printed.out.startswith("mine: 1 arm, 2 prompts each; nothing is trained or written\n")
-    assert printed.out.rstrip().endswith("1 arm: 10 pass, 0 warn, 0 fail")
+    assert printed.out.rstrip().endswith("1 arm: 12 pass, 0 warn, 0 fail")
     assert "← the stop token, taught" in printed.out
     assert "\x1b" not in printed.out
     assert [path.name for path in tmp_path.iterdir()] == ["mine.yaml"]
@@ -230,7 +230,7 @@ def test_a_model_that_is_not_there_is_a_fail_that_json_holds(command, capsys):
     ("arguments", "words"),
     [
         (["--arm", "stf"], "--arm: no arm 'stf'; did you mean 'sft'"),
-        (["--items", "0"], "--items must be 1 or more, found 0"),
+        (["--items", "0"], "--items: must be from 1 to 65,536, found 0"),
         (["--run", "nowhere"], "--run: nowhere is no run folder"),
         (["--set", "arms.sft.streams.0.terms.0.objective={kind: python, function: 'a.py:f'}"], "--trust-code"),
     ],
@@ -275,7 +275,10 @@ def test_a_model_that_is_not_there_is_tried_once_and_told_of_every_arm(
         "arms.again: cannot load a model from it",
     ]
     assert len(tried) == 1
-    assert printed.err == "checking sft (arm 1 of 2)\nchecking again (arm 2 of 2)\n"
+    assert printed.err == (
+        "checking sft (arm 1 of 2): loading its models\n"
+        "checking again (arm 2 of 2): loading its models\n"
+    )
 
 
 OFFLINE = """
@@ -300,7 +303,7 @@ def test_a_hub_that_cannot_be_reached_is_one_line(command, tmp_path):
         check=False,
     )
     assert done.returncode == 1, done.stderr
-    assert done.stderr == "checking sft (arm 1 of 1)\n"
+    assert done.stderr == "checking sft (arm 1 of 1): loading its models\n"
     text = " ".join(done.stdout.split())
     assert text.count("the hub cannot be reached, and its cache on this machine does not hold") == 1
     assert "mend: go online, or name a directory" in text

@@ -98,6 +98,7 @@ PITFALLS: dict[str, tuple[str, ...]] = {
     "Training and evaluation read other token ids": ("tokenizer",),
     "The teacher ends its texts at another stop": ("stop tokens",),
     "A row's own text holds a special token": ("marks",),
+    "A token that holds only a part": ("pieces",),
     "Teacher and student read the question": ("template", "shift"),
     "Packed sequences attend": ("packing", "token tree"),
     "The stop token is dropped": ("eos",),
