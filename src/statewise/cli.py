@@ -580,8 +580,12 @@ def _search(options: argparse.Namespace) -> None:
         print(name)
         for index, trial in enumerate(entry["trials"]):
             mark = "*" if index == entry["best"] else " "
-            scores = ", ".join(f"{score:.3f}" for score in trial["dev_accuracy"])
-            print(f"  {mark} dev {scores}  {trial['overrides']}")
+            said = [
+                "failed" if score is None else f"{score:.3f}" for score in trial["dev_accuracy"]
+            ]
+            print(f"  {mark} dev {', '.join(said)}  {trial['overrides']}")
+            for seed, reason in trial.get("failed", {}).items():
+                print(f"      failed: seed {seed}: {reason}")
     print("* best; write its values into the study file")
 
 

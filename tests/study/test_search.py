@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 
@@ -37,6 +38,31 @@ def test_the_best_trial_wins_and_the_student_learns_from_the_chosen_teacher(
     chosen = tmp_path / "arms" / "mild_sft" / "seed-100"
     assert chosen.resolve().parent.name == "mild_sft-1"
     assert not (tmp_path / "arms" / "grpo").exists()  # not tuned, and nobody's teacher
+
+
+WILD = ({"budget.learning_rate": 1000.0, "budget.max_grad_norm": 1e9}, *RATES[:1])
+
+
+def test_a_trial_that_failed_is_said_and_never_chosen(tiny_study, tmp_path):
+    study = with_search(tiny_study, {"mild_sft": WILD})
+    for _ in range(2):  # again in the same folder: it goes on
+        report = search(study, tmp_path, workers=0)
+        failed, sound = report["mild_sft"]["trials"]
+        assert report["mild_sft"]["best"] == 1
+        assert failed["dev_accuracy"] == [None]
+        assert list(failed["failed"]) == ["100"]
+        assert "failed" not in sound
+    assert json.loads((tmp_path / "search.json").read_text()) == report
+    chosen = tmp_path / "arms" / "mild_sft" / "seed-100"
+    assert chosen.resolve().parent.name == "mild_sft-1"
+
+
+def test_a_search_whose_every_trial_failed_is_one_line(tiny_study, tmp_path):
+    study = with_search(tiny_study, {"mild_sft": WILD[:1]})
+    with pytest.raises(
+        RunError, match=r"every trial of mild_sft failed .* search\.trials\.mild_sft"
+    ):
+        search(study, tmp_path, workers=0)
 
 
 def test_trials_are_not_probed_while_they_train(probed_study, tmp_path, monkeypatch):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from math import inf, isfinite
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from statewise.arms import Arm
-from statewise.errors import ConfigError
+from statewise.errors import ConfigError, RunError
 from statewise.evaluate import evaluate
 from statewise.policy import PolicyRef
 from statewise.store import NUMBER, RunFolder, is_there, read_json, remove, write_json, written
 from statewise.study.executor import Event, plan_training, run_jobs
+from statewise.study.finished import FAILED, failure
 from statewise.study.folder import claimed
 from statewise.study.models import load_role
 from statewise.study.spec import Search, Study, dosed, with_values
@@ -28,8 +30,9 @@ def search(
     A student is tuned against its teacher as that was chosen. Returns, by arm, the trials with
     their scores a seed and the index of the best (the first of equals); also in `root/search.json`.
     A search that was killed continues; one whose trials or arms were changed since is refused,
-    because trained variants go by their number. Raises ConfigError where the study has no
-    `search`, or where its seeds are the study's.
+    because trained variants go by their number. A trial whose training failed under a seed scores
+    -inf there (null in the file, beside why) and is never chosen. Raises ConfigError if the study has
+    no `search` or its seeds are the study's, RunError if every trial of an arm failed.
     """
     rule = study.search
     if rule is None:
@@ -67,11 +70,15 @@ def search(
                 if name in rule.trials
                 else [[0.0]]
             )
-            best = max(range(len(trials)), key=lambda i: fmean(scores[i]))
+            failed = [_failures(run, variant, rule) for variant in names]
+            if all(failed):
+                raise _none_left(run, rule, name, names[0], failed[0])
+            sound = [i for i in range(len(trials)) if not failed[i]]
+            best = max(sound, key=lambda i: fmean(scores[i]))
             chosen.append(replace(variants[best], name=name))
             _stand_for(run, name, names[best], rule.seeds)
             if name in rule.trials:
-                report[name] = {"trials": _rows(trials, scores), "best": best}
+                report[name] = {"trials": _rows(trials, scores, failed), "best": best}
                 write_json(root / "search.json", report)
     return report
 
@@ -106,9 +113,15 @@ def _variant(arm: Arm, trial: dict[str, float], index: int) -> Arm:
 
 
 def _dev_scores(study: Study, run: RunFolder, arm: str, rule: Search) -> list[float]:
-    """Dev accuracy of one trained variant, one number a search seed; kept beside the policy."""
+    """Dev accuracy of one trained variant, one number a search seed; -inf if its training failed.
+
+    The number is kept beside the policy.
+    """
     scores = []
     for seed in rule.seeds:
+        if failure(run.arm(arm, seed)) is not None:
+            scores.append(-inf)
+            continue
         kept = run.arm(arm, seed) / "dev-score.json"
         if not is_there(kept):
             policy = load_role("student", PolicyRef(arm), study, run, seed=seed)
@@ -116,6 +129,24 @@ def _dev_scores(study: Study, run: RunFolder, arm: str, rule: Search) -> list[fl
             write_json(kept, fmean(item.score for item in items))
         scores.append(read_json(kept, NUMBER))
     return scores
+
+
+def _failures(run: RunFolder, variant: str, rule: Search) -> dict[int, str]:
+    """Why a variant's training failed, by seed; empty if it ended in a policy under every seed."""
+    found = {seed: failure(run.arm(variant, seed)) for seed in rule.seeds}
+    return {seed: why for seed, why in found.items() if why is not None}
+
+
+def _none_left(
+    run: RunFolder, rule: Search, name: str, variant: str, failed: Mapping[int, str]
+) -> RunError:
+    """The error of an arm whose every trial failed: there is nothing to choose from."""
+    seed, why = next(iter(failed.items()))
+    place = f"search.trials.{name}" if name in rule.trials else f"arms.{name}.budget"
+    return RunError(
+        f"{run.root}: every trial of {name} failed ({variant}, seed {seed}: {why}); give milder values in "
+        f"{place} and another --out, or delete {run.arm(variant, seed) / FAILED} to try it again"
+    )
 
 
 def _stand_for(run: RunFolder, name: str, variant: str, seeds: Sequence[int]) -> None:
@@ -129,9 +160,13 @@ def _stand_for(run: RunFolder, name: str, variant: str, seeds: Sequence[int]) ->
 
 
 def _rows(
-    trials: Sequence[dict[str, float]], scores: Sequence[list[float]]
+    trials: Sequence[dict[str, float]],
+    scores: Sequence[list[float]],
+    failed: Sequence[Mapping[int, str]],
 ) -> list[dict[str, Any]]:
+    """Rows of `search.json`; `failed` stands in those of trials that failed, and no other."""
     return [
-        {"overrides": dict(trial), "dev_accuracy": score}
-        for trial, score in zip(trials, scores, strict=True)
+        {"overrides": dict(trial), "dev_accuracy": [x if isfinite(x) else None for x in score]}
+        | ({"failed": {str(seed): reason for seed, reason in why.items()}} if why else {})
+        for trial, score, why in zip(trials, scores, failed, strict=True)
     ]
