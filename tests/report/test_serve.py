@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,9 +26,10 @@ import pytest
 import yaml
 
 from statewise.errors import ConfigError, RunError
-from statewise.report.listening import Limits
+from statewise.report.listening import Limits, _Open, listening, plain_answer
 from statewise.report.live import status
 from statewise.report.serve import LIMITS, serving, site_of
+from statewise.study.finished import MANIFESTS, fail, finish
 
 
 class Client:
@@ -252,6 +254,40 @@ def test_a_client_that_drips_alone_is_let_go(small: Client) -> None:
     assert CROWD.request_seconds - 0.5 < time.monotonic() - began < CROWD.request_seconds + 3
 
 
+def test_a_connection_may_end_while_the_open_ones_are_listed() -> None:
+    """A worker gives its place back from its own thread, just as the next client is let in."""
+    server: Any = listening(lambda _: plain_answer("", HTTPStatus.OK), 0, Limits(connections=2))
+    pairs = [socket.socketpair() for _ in range(4)]
+    ending = threading.Thread(target=server.shutdown_request, args=(pairs[0][0],))
+
+    class Listed(dict[socket.socket, _Open]):
+        def items(self) -> Any:
+            for each in super().items():
+                yield each
+                if ending.ident is None:
+                    ending.start()
+                    ending.join(0.2)
+
+    server.open = Listed({near: _Open() for near, _ in pairs[:2]})
+    try:
+        server.process_request(pairs[2][0], ("127.0.0.1", 0))
+        ending.join(5)
+        assert pairs[0][0] not in server.open
+        # Where every one is being answered the newest is closed, by the thread that holds the lock.
+        server.open = {near: _Open(waits=False) for near, _ in pairs[:2]}
+        asking = (pairs[3][0], ("127.0.0.1", 0))
+        refused = threading.Thread(target=server.process_request, args=asking, daemon=True)
+        refused.start()
+        refused.join(5)
+        assert not refused.is_alive()
+        assert pairs[3][1].recv(1) == b""
+    finally:
+        for pair in pairs:
+            for each in pair:
+                each.close()
+        server.server_close()
+
+
 def test_a_broken_run_is_shown_beside_the_others(
     synthetic: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -405,6 +441,71 @@ def test_a_run_is_finished_live_or_stalled(synthetic: Any, tmp_path: Path) -> No
         held = status(run)
         assert held["state"] == ("live" if Path("/proc/locks").exists() else "stalled")
         assert held["idle_seconds"] > 7000
+
+
+def test_an_arm_that_failed_is_done_and_what_learns_from_it_is_not_run(
+    synthetic: Any, tmp_path: Path
+) -> None:
+    arms = ("base", "mild_sft", "grpo", "opd_from_mild")
+    run = synthetic.make_run(tmp_path / "run", arms=arms, seeds=(0, 1, 2), items=20)
+    study = yaml.safe_load((run / "study.yaml").read_text())
+    streams = [{"source": {"kind": "learner", "teacher": "stress_sft"}}]
+    study["arms"] = [
+        *(arm for arm in study["arms"] if arm["name"] in (*arms, "stress_sft")),
+        {"name": "student", "streams": streams},
+        {"name": "its_student", "start": "student"},
+    ]
+    (run / "study.yaml").write_text(yaml.safe_dump(study))
+    for seed in (0, 1, 2):
+        folder = run / "arms" / "stress_sft" / f"seed-{seed}"
+        folder.mkdir(parents=True)
+        (folder / "metrics.jsonl").write_text('{"step": 7, "loss": 0.5}\n')
+    assert status(run)["state"] == "live"
+    for seed in (0, 1, 2):
+        fail(run / "arms" / "stress_sft" / f"seed-{seed}", "its weights are not finite", 7)
+    found = status(run)
+    seeds = {arm["name"]: arm["seeds"][1] for arm in found["arms"] if arm["name"] != "base"}
+    assert {name: (s["state"], s["why"]) for name, s in seeds.items()} == {
+        **dict.fromkeys(("mild_sft", "grpo", "opd_from_mild"), ("done", None)),
+        "stress_sft": ("failed", "its weights are not finite (step 7)"),
+        "student": ("not run", "stress_sft has failed"),
+        "its_student": ("not run", "stress_sft has failed"),
+    }
+    assert found["state"] == "finished"
+
+
+def test_a_run_whose_manifest_lacks_a_file_is_not_finished(synthetic: Any, tmp_path: Path) -> None:
+    """`run` would do the job again; a server that looks only for its last file says that nothing is left."""
+    run = synthetic.make_run(tmp_path / "run", arms=("base", "grpo"), seeds=(0,), items=20)
+    study = yaml.safe_load((run / "study.yaml").read_text())
+    study["arms"] = [arm for arm in study["arms"] if arm["name"] == "grpo"]
+    (run / "study.yaml").write_text(yaml.safe_dump(study | {"seeds": [0], "claims": []}))
+    (run / "environment.json").write_text(json.dumps({"manifests": MANIFESTS}))
+    grpo = run / "arms" / "grpo" / "seed-0"
+    (grpo / "policy").mkdir()
+    (grpo / "policy" / "statewise.json").write_text('{"steps": 1}')
+    finish(grpo, "train")
+
+    def states() -> list[str]:
+        return [seed["state"] for arm in status(run)["arms"] for seed in arm["seeds"]]
+
+    assert states() == ["measuring", "measuring"]  # all is written, the manifest is not
+    finish(grpo, "measure")
+    finish(run / "arms" / "base" / "seed-0", "measure")
+    assert (states(), status(run)["state"]) == (["done", "done"], "finished")
+    for path in run.rglob("*"):
+        os.utime(path, (0, 0))
+    idle = status(run)["idle_seconds"]
+    assert idle > 1000, "looking at a run is no work on it"
+    drift = (grpo / "drift.json").read_bytes()
+    (grpo / "drift.json").unlink()
+    assert (states(), status(run)["state"]) == (["done", "measuring"], "stalled")
+    (grpo / "drift.json").write_bytes(drift[:-1] + b" ")
+    with pytest.raises(RunError, match=r"drift\.json is damaged"):
+        status(run)
+    (grpo / "drift.json").write_bytes(drift)
+    (grpo / "metrics.jsonl").unlink()
+    assert states() == ["done", "waiting"]
 
 
 def test_losses_are_named_and_runs_are_compared_by_their_tasks(client: Client, name: str) -> None:

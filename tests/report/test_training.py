@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,13 @@ def material(synthetic: Any, tmp_path_factory: pytest.TempPathFactory) -> Materi
     for seed in (0, 1):
         rows = [
             {"step": step, "loss": 0.0, "reward_mean": 0.1, "silent_group_share": 1.0}
+            | {"reward_fault_share": 0.0}
             for step in range(1, 6)
         ]
         write(run / f"arms/grpo/seed-{seed}/metrics.jsonl", rows)
         rows = [
             {"step": step, "loss": 0.5, "stream1.reward_mean": 0.25 * seed + 0.125 * step}
+            | {"stream1.reward_fault_share": 0.25 * (seed == 1 and step == 3)}
             for step in range(1, 4)
         ]
         write(run / f"arms/opd_from_mild/seed-{seed}/metrics.jsonl", rows)
@@ -70,6 +73,17 @@ def test_each_reward_has_a_curve_under_its_name(material: Material) -> None:
     silent, panels = drawn(training.silent(material))
     assert [row[:4] for row in silent.rows] == [("grpo", "share of groups", "1.000", "1.000")]
     assert "grpo: 1.000 → 1.000 over 5 steps, 2 seeds" in panels
+
+
+def test_completions_that_the_reward_could_not_judge_have_a_curve(material: Material) -> None:
+    """A judge that fails often measures itself: no reader of the page would look into metrics.jsonl."""
+    plate, _ = drawn(training.faults(material))
+    assert [row[:4] for row in plate.rows] == [
+        ("opd_from_mild · stream 1", "share of completions", "0.000", "0.125")
+    ]
+    assert "faults" in [found.name for found in sections.plates(material)]
+    never = replace(material, faults=())
+    assert training.faults(never) is None
 
 
 def test_a_surrogate_says_beside_its_curve_that_it_measures_nothing(material: Material) -> None:

@@ -92,7 +92,7 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, answer: Callable[[str], Answer], port: int, limits: Limits) -> None:
         self.answer, self.limits = answer, limits
         self.open: dict[socket.socket, _Open] = {}
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # refusing a connection closes it, under the lock
         ThreadingHTTPServer.__init__(self, (HOST, port), _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -112,7 +112,8 @@ class _Server(ThreadingHTTPServer):
 
     def shutdown_request(self, request: Any) -> None:
         """Close a connection and give its place back."""
-        self.open.pop(request, None)
+        with self.lock:
+            self.open.pop(request, None)
         ThreadingHTTPServer.shutdown_request(self, request)
 
     def waits(self, request: socket.socket, *, now: bool) -> None:

@@ -13,26 +13,31 @@ from typing import Any
 
 from statewise.report.optimised import REWARD, is_surrogate, loss_name, reward_names
 from statewise.stats import Estimate
-from statewise.store import read_json, read_rows
+from statewise.store import RunFolder, read_json, read_rows
 from statewise.study import shapes
 from statewise.study.claims import BASE
+from statewise.study.finished import TASKS, failure, leaves_manifests, standing
 from statewise.study.probe_results import asked_at_the_end
 from statewise.study.rows import Results, thinned
-from statewise.study.stored import stored_study
+from statewise.study.stored import before, needs, stored_study
 
 LIVE_SECONDS = 60
 """What was written so lately is being written."""
 POINTS = 60
 """Points of a live curve: enough for its size on the page."""
+ENDED = ("done", "failed", "not run")
+"""States of an arm and seed in which nothing is left to do: no command goes on from here."""
 Stamp = tuple[tuple[str, int, int], ...]
 _ROWS: dict[Path, tuple[tuple[int, int], list[dict[str, Any]]]] = {}
+_STATES: dict[tuple[Path, str, bool], tuple[Stamp, str]] = {}
 
 
 def stamp(run_dir: Path) -> Stamp:
     """What the folder's data look like from outside: changes whenever a report would."""
     found = []
     for path in (run_dir / "study.yaml", *run_dir.glob("arms/*/seed-*/*")):
-        if path.suffix in (".yaml", ".json", ".jsonl", ".parquet"):
+        # Hidden files say which digests were taken: looking at a run writes them.
+        if path.suffix in (".yaml", ".json", ".jsonl", ".parquet") and path.name[0] != ".":
             known = _stat(path)
             if known is not None:
                 found.append((str(path.relative_to(run_dir)), *known))
@@ -48,16 +53,17 @@ def _stat(path: Path) -> tuple[int, int] | None:
 
 
 def status(run_dir: Path) -> dict[str, Any]:
-    """Progress and curves of a run as plain data. Raises RunError where it is no run folder."""
-    study = stored_study(run_dir)
+    """Progress and curves of a run as plain data. Raises RunError where it is no run folder, or damaged."""
+    study, run = stored_study(run_dir), RunFolder(run_dir)
     seeds = study.get("seeds") or [0]
     seeds = list(range(seeds)) if isinstance(seeds, int) else [int(seed) for seed in seeds]
     probed = asked_at_the_end(study)
-    arms = [{"name": BASE, "seeds": [_base(run_dir / "arms" / BASE / "seed-0", probed=probed)]}]
+    arms = [{"name": BASE, "seeds": [_base(run, probed=probed)]}]
     for name, trained_as in _made(study).items():
         if name != BASE:
-            found = _seeds(run_dir / "arms", name, trained_as, seeds, probed=probed)
+            found = _seeds(run, name, trained_as, seeds, probed=probed)
             arms.append({"name": name, "seeds": found, **_optimised(trained_as or {})})
+    _say_what_is_behind(arms, needs(study))
     known = stamp(run_dir)
     # A probing job keeps its rows apart until all are there.
     kept = [_stat(path) for path in run_dir.glob("arms/*/seed-*/probing/*.json")]
@@ -75,7 +81,7 @@ def status(run_dir: Path) -> dict[str, Any]:
 
 def _standing(run_dir: Path, arms: Sequence[Mapping[str, Any]], idle_seconds: int) -> str:
     """`finished` where nothing is left; `live` where a process holds the run, or wrote a moment ago; else `stalled`."""
-    if all(seed["state"] == "done" for arm in arms for seed in arm["seeds"]):
+    if all(seed["state"] in ENDED for arm in arms for seed in arm["seeds"]):
         return "finished"
     return "live" if idle_seconds < LIVE_SECONDS or _held(run_dir / ".lock") else "stalled"
 
@@ -133,13 +139,29 @@ def _made(study: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | None]:
     return arms | nulls
 
 
-def _base(folder: Path, *, probed: bool) -> dict[str, Any]:
-    state = _state(folder, "evaluating", probed=probed)
+def _say_what_is_behind(arms: Sequence[Mapping[str, Any]], direct: Mapping[str, set[str]]) -> None:
+    """Give `not run` to what waits for an arm that has failed, as the executor leaves it out."""
+    failed = {
+        (str(arm["name"]), seed["seed"])
+        for arm in arms
+        for seed in arm["seeds"]
+        if seed["state"] == "failed"
+    }
+    for arm in arms:
+        first = sorted(before(str(arm["name"]), direct) - {arm["name"]})
+        for seed in arm["seeds"]:
+            lacking = [name for name in first if (name, seed["seed"]) in failed]
+            if lacking and seed["state"] not in ENDED:
+                seed["state"], seed["why"] = "not run", f"{', '.join(lacking)} has failed"
+
+
+def _base(run: RunFolder, *, probed: bool) -> dict[str, Any]:
+    state = _state(run, BASE, 0, "evaluating", probed=probed)
     return {"seed": 0, "state": state, "step": None, "steps": None, "curves": {}}
 
 
 def _seeds(
-    arms: Path,
+    run: RunFolder,
     name: str,
     trained_as: Mapping[str, Any] | None,
     seeds: list[int],
@@ -147,16 +169,18 @@ def _seeds(
     probed: bool,
 ) -> list[dict[str, Any]]:
     """Every seed of an arm or null; one that is made without training has no steps."""
-    steps = _declared_steps(arms, trained_as) if trained_as else None
+    steps = _declared_steps(run.root / "arms", trained_as) if trained_as else None
     begun = "training" if trained_as else "interpolating"
     found = []
     for seed in seeds:
-        mine = arms / name / f"seed-{seed}"
+        mine = run.arm(name, seed)
+        why = failure(mine)
         rows = _rows(mine / "metrics.jsonl")
         found.append(
             {
                 "seed": seed,
-                "state": _state(mine, begun, probed=probed),
+                "state": "failed" if why else _state(run, name, seed, begun, probed=probed),
+                "why": why,
                 "step": rows[-1]["step"] if rows else 0 if trained_as else None,
                 "steps": steps,
                 "curves": _curves(rows, _rows(mine / "dev.jsonl")),
@@ -177,17 +201,54 @@ def _declared_steps(arms: Path, arm: Mapping[str, Any]) -> int | None:
     return None
 
 
-def _state(folder: Path, begun: str, *, probed: bool) -> str:
-    """What an arm and seed is at, by the file that each stage leaves; `done` where nothing is left.
+def _state(run: RunFolder, name: str, seed: int, begun: str, *, probed: bool) -> str:
+    """What an arm and seed is at, as the executor would find it; `done` where nothing is left.
 
-    `begun` is what is done first: training, interpolating, or for the base evaluating at once.
+    `begun` is what is done first: training, interpolating, or for the base evaluating at once. Asked
+    again only where a file was written, moved or deleted. Raises RunError where one was changed since.
     """
+    folder = run.arm(name, seed)
+    known = tuple((str(p), *at) for p in _files(folder) if (at := _stat(p)) is not None)
+    key = (folder, begun, probed)
+    if key not in _STATES or _STATES[key][0] != known:
+        _STATES[key] = (known, _job(run, name, seed, begun, probed=probed))
+    return _STATES[key][1]
+
+
+def _files(folder: Path) -> list[Path]:
+    found = [*folder.glob("*"), *folder.glob("policy/*")]
+    return sorted(p for p in found if p.name[0] != ".")
+
+
+def _job(run: RunFolder, name: str, seed: int, begun: str, *, probed: bool) -> str:
+    folder = run.arm(name, seed)
+    if not leaves_manifests(run):
+        return _by_files(folder, begun, probed=probed)
+    skipped = {"train" if name == BASE else None, None if probed else "probe"}
+    for task in TASKS:
+        if task not in skipped and standing(run, name, seed, task) == "no":
+            break
+    else:
+        return "done"
+    if task == "probe":
+        return "probing"
+    if task == "measure" and folder.exists():
+        return "measuring" if (folder / "items.parquet").is_file() else "evaluating"
+    return _begun(folder, begun)
+
+
+def _by_files(folder: Path, begun: str, *, probed: bool) -> str:
+    """`_job` of a run without manifests, by the file that each stage leaves; it may be a copy without weights."""
     if (folder / "budget.json").is_file():
         return "done" if not probed or (folder / "probes.parquet").is_file() else "probing"
     if (folder / "items.parquet").is_file():
         return "measuring"
     if (folder / "policy" / "statewise.json").is_file():
         return "evaluating"
+    return _begun(folder, begun)
+
+
+def _begun(folder: Path, begun: str) -> str:
     # A folder is there before its first step, while models are loaded.
     first = folder / "metrics.jsonl" if begun == "training" else folder
     return begun if first.exists() else "waiting"

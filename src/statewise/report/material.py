@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from statewise.report.optimised import REWARD, SILENT
+from statewise.report.optimised import FAULTS, REWARD, SILENT
 from statewise.report.wins import Scores, item_scores
 from statewise.store import RunFolder, damaged, is_there, read_json, read_rows
 from statewise.study import shapes
@@ -22,7 +22,8 @@ class Material:
     """What stands on the page. Empty parts leave their section out.
 
     `lengths` are curves of the completions' length while training, `rewards` of their mean reward and `silent` of
-    the share of groups without a signal (`quantity` is the key in metrics.jsonl), `during` those of probes that ran
+    the share of groups without a signal, `faults` of the share of completions that the reward could not judge, of
+    those where that is ever above 0 (`quantity` is the key in metrics.jsonl), `during` those of probes that ran
     while training (`quantity` is "probe measure sample at"), `microscopes` the documents of the arms'
     `microscope.json`, `scores` the items' scores by task and arm. `chosen` is the step whose weights are
     measured, by arm and seed, where a matched budget chose it and training may have gone on.
@@ -33,6 +34,7 @@ class Material:
     lengths: tuple[Curve, ...] = ()
     rewards: tuple[Curve, ...] = ()
     silent: tuple[Curve, ...] = ()
+    faults: tuple[Curve, ...] = ()
     during: tuple[Curve, ...] = ()
     microscopes: tuple[Mapping[str, Any], ...] = ()
     scores: tuple[Scores, ...] = ()
@@ -44,7 +46,7 @@ def gather(run_dir: Path, results: Results) -> Material:
     study, run = stored_study(run_dir), RunFolder(run_dir)
     lengths: list[Curve] = []
     during: list[Curve] = []
-    paid: dict[str, list[Curve]] = {REWARD: [], SILENT: []}
+    paid: dict[str, list[Curve]] = {REWARD: [], SILENT: [], FAULTS: []}
     microscopes = []
     chosen: dict[str, dict[int, int]] = {}
     for arm in results.arms:
@@ -70,11 +72,18 @@ def gather(run_dir: Path, results: Results) -> Material:
         tuple(lengths),
         tuple(paid[REWARD]),
         tuple(paid[SILENT]),
+        _faults(paid[FAULTS]),
         tuple(during),
         tuple(microscopes),
         item_scores(run_dir, results),
         chosen,
     )
+
+
+def _faults(curves: Sequence[Curve]) -> tuple[Curve, ...]:
+    """Curves of every seed of those arms and streams in which a reward failed at all."""
+    failed = {(c.arm, c.quantity) for c in curves if any(value > 0 for value in c.values)}
+    return tuple(c for c in curves if (c.arm, c.quantity) in failed)
 
 
 def _chosen(path: Path) -> int | None:

@@ -8,6 +8,7 @@ from typing import Any
 SURROGATES = ("reinforce", "clipped_surrogate", "cispo", "sequence_ratio")
 """Objectives whose value is no measure of anything: their gradient is the policy gradient, and that is all."""
 REWARD, SILENT = "reward_mean", "silent_group_share"
+FAULTS = "reward_fault_share"
 EXACT = "exact_answer"
 """The reward that probes judge completions by, whatever an arm trains on."""
 

@@ -28,6 +28,7 @@ def plates(material: Material) -> tuple[Plate, ...]:
         training.learning(material),
         training.reward(material),
         training.silent(material),
+        training.faults(material),
         training.loss(material),
         training.lengths(material),
         curves.while_training(material),

@@ -1,4 +1,4 @@
-"""What training did, step by step: dev scores, rewards, silent groups, losses, lengths."""
+"""What training did, step by step: dev scores, rewards, their faults, silent groups, losses, lengths."""
 
 from __future__ import annotations
 
@@ -89,6 +89,21 @@ def silent(material: Material) -> Plate | None:
         limits=(-0.03, 1.03),
     )
     return panels_of(material, material.silent, drawing)
+
+
+def faults(material: Material) -> Plate | None:
+    """Share of completions that the reward could not judge over training; None where it judged every one."""
+    drawing = Drawing(
+        "faults",
+        "Completions that the reward could not judge",
+        "Share of a step's completions on which the judge failed: an error, its time or its memory. Each counts as no "
+        f"answer, 0, so the reward measures the judge as well. Arms without such a completion are not drawn. {BAND} "
+        f"n = {seeds_of(material.results)}.",
+        shared=True,
+        axes={(c.arm, c.quantity): "share of completions" for c in material.faults},
+        limits=(-0.03, 1.03),
+    )
+    return panels_of(material, material.faults, drawing)
 
 
 def _rewarded(material: Material, found: Curve) -> str:

@@ -5,6 +5,7 @@ A folder may come from a stranger, or be of before: what a report reads is check
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ SHAPE = {
     "arms": [{"name": str, "budget?": (dict, None)}],
     "nulls?": ([{"kind": str, "name": str, "of?": str, "between?": [str]}], None),
     "claims?": ([dict], None),
+    "match?": ({"target?": (str, int, float, None), "arms?": ([str], None)}, None),
     "drift?": (dict, None),
     "probes?": (dict, None),
 }
@@ -46,3 +48,52 @@ def stored_study(run_dir: Path) -> dict[str, Any]:
     if what:
         raise RunError(f"{path} is damaged ({what}); {again}")
     return study
+
+
+POLICIES = ("start", "teacher", "reference")
+"""Keys of an arm whose value may be the name of another arm."""
+
+
+def needs(study: Mapping[str, Any]) -> dict[str, set[str]]:
+    """For each arm and null of a stored study, the arms that have to be trained before it.
+
+    >>> arms = [{"name": "t"}, {"name": "s", "streams": [{"source": {"teacher": "t"}}]}]
+    >>> nulls = [{"name": "n", "kind": "early_stop", "of": "s", "matched_to": "u"}]
+    >>> {name: sorted(found) for name, found in needs({"arms": arms, "nulls": nulls}).items()}
+    {'t': [], 's': ['t'], 'n': ['t']}
+    """
+    arms = {str(arm["name"]): arm for arm in study.get("arms") or ()}
+    nulls = {str(null["name"]): null for null in study.get("nulls") or ()}
+    found = {name: set(_references(arm)) for name, arm in arms.items()}
+    for name, null in nulls.items():
+        own = {str(other) for other in (*(null.get("between") or ()), null.get("matched_to"))}
+        found[name] = own | found.get(null.get("of"), set())
+    match = study.get("match") or {}
+    target = match.get("target")
+    for name in match.get("arms") or arms:
+        if isinstance(target, str) and name in found and name not in before(target, found):
+            found[name].add(target)
+    return {name: {o for o in others if o in found} - {name} for name, others in found.items()}
+
+
+def before(name: str, direct: Mapping[str, set[str]]) -> set[str]:
+    """An arm and all that it needs, however far behind it."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        if (one := waiting.pop()) not in found:
+            found.add(one)
+            waiting += direct.get(one, ())
+    return found
+
+
+def _references(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            if key in POLICIES and isinstance(part, str):
+                yield part
+            else:
+                yield from _references(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _references(part)

@@ -8,23 +8,25 @@
     const seeds = [...new Set(arms.flatMap((arm) => arm.seeds.map((s) => s.seed)))];
     const every = arms.flatMap((arm) => arm.seeds);
     const done = every.filter((s) => s.state === "done").length;
+    const failed = every.filter((s) => s.state === "failed").length;
     const head = element("tr", {}, element("th", { scope: "col" }, "arm"), ...seeds.map((seed) => element("th", { scope: "col", class: "word" }, `seed ${seed}`)));
     const cell = (state) => {
       if (!state) return element("td");
       const running = state.state === "training";
       const steps = running ? ` ${state.step}${state.steps ? `/${state.steps}` : ""}` : "";
-      const made = element("td", { class: state.state }, `${state.state === "done" ? "✓ " : ""}${state.state}${steps}`);
+      const made = element("td", { class: state.state === "not run" ? "waiting" : state.state }, `${{ done: "✓ ", failed: "✗ " }[state.state] ?? ""}${state.state}${steps}`);
       if (running && state.steps) {
         const bar = element("span");
         bar.style.width = `${(100 * state.step) / state.steps}%`;
         made.append(element("span", { class: "bar-of", "aria-hidden": "true" }, bar));
       }
+      if (state.why) made.append(element("small", {}, `: ${state.why}`));
       return made;
     };
     const rows = arms.map((arm) => element("tr", {}, element("th", { scope: "row" }, ...breakable(arm.name)),
       ...seeds.map((seed) => cell(arm.seeds.find((s) => s.seed === seed)))));
     return [
-      element("p", { class: "total" }, `${done} of ${every.length} done`),
+      element("p", { class: "total" }, `${done} of ${every.length} done${failed ? `, ${failed} failed` : ""}`),
       element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Progress by arm and seed" },
         element("table", {}, element("thead", {}, head), element("tbody", {}, ...rows))),
     ];
