@@ -15,6 +15,7 @@ from statewise.arms import (
     Stream,
     Term,
     bind,
+    only_in_contexts,
     policies,
     references,
     sft,
@@ -724,3 +725,14 @@ def test_bind_does_not_load_prompts_twice():
         raise AssertionError("loaded again")
 
     assert bind(arm, refuse, refuse).streams[0].prompts is loaded
+
+
+def test_a_teacher_reads_the_students_prompt_where_one_part_gives_it_no_context():
+    mild = PolicyRef("mild")
+    bare = TeacherDistribution(mild)
+    own = replace(bare, context=Context("{answer}"))
+    assert only_in_contexts((own, own), mild)
+    assert not only_in_contexts((own, bare), mild)
+    assert not only_in_contexts((own, TeacherMixture((bare,), (1.0,))), mild)
+    assert not only_in_contexts((own, mild), mild)  # an arm that starts from it
+    assert only_in_contexts((own, TeacherDistribution(PolicyRef("other"))), mild)

@@ -15,6 +15,8 @@ from statewise.data import JsonLines, WorldProblems
 from statewise.errors import DataError, ModelError
 from statewise.policy import Lora, Policy, PolicyRef
 from statewise.store import RunFolder, write_json
+from statewise.study import nulls
+from statewise.study.controls import Interpolation
 from statewise.study.folder import claim_folder, differing
 from statewise.study.jobs import load_arm
 from statewise.study.marks import marks
@@ -98,9 +100,59 @@ def test_an_adapter_keeps_the_stop_tokens_that_it_was_trained_with(pair, tmp_pat
     assert again.stop_token_ids == frozenset({student.eos_token_id, turn})
     assert again.merged().stop_token_ids == again.stop_token_ids
     assert Policy.load(tmp_path / "base", name="b").stop_token_ids == {student.eos_token_id}
-    (tmp_path / "adapter" / "generation_config.json").write_text("[]")
-    with pytest.raises(ModelError, match=r"generation_config\.json: expected an object"):
-        Policy.load(tmp_path / "adapter", name="again")
+
+
+@pytest.fixture(scope="module")
+def adapter(tokenizer, tmp_path_factory):
+    """An adapter on a saved base, one of its stop tokens its own."""
+    place = tmp_path_factory.mktemp("stops")
+    tiny_llama(tokenizer).save(place / "base")
+    base = Policy.load(place / "base", name="student")
+    adapted = base.with_adapter(Lora(rank=2, target_modules=("q_proj",)), seed=0)
+    adapted.stop_also_at(frozenset({5}))
+    adapted.save(place / "adapter")
+    return place / "adapter"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[]", "holds a list where a JSON object belongs"),
+        ("[" * 100_000, "nested more than 64 levels deep"),
+        ('{"eos_token_id": [-1]}', "holds -1, no id below"),
+        ('{"eos_token_id": [5, 999999]}', "holds 999999, no id below"),
+        ('{"eos_token_id": true}', "holds True, no id below"),
+        ('{"eos_token_id": 5, "eos_token_id": 6}', "eos_token_id"),
+    ],
+)
+def test_an_adapters_stop_file_goes_through_the_door_of_models(adapter, tmp_path, text, said):
+    folder = Path(shutil.copytree(adapter, tmp_path / "adapter"))
+    (folder / "generation_config.json").write_text(text)
+    with pytest.raises(ModelError) as caught:
+        Policy.load(folder, name="again")
+    assert "generation_config.json" in str(caught.value)
+    assert said in str(caught.value)
+    assert "delete the file to stop where the adapter's base stops" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["{}", '{"eos_token_id": null}', None])
+def test_an_adapter_without_stop_tokens_of_its_own_stops_where_its_base_does(
+    adapter, tmp_path, text
+):
+    folder, file = Path(shutil.copytree(adapter, tmp_path / "adapter")), "generation_config.json"
+    (folder / file).unlink()
+    if text is not None:
+        (folder / file).write_text(text)
+    policy = Policy.load(folder, name="again")
+    assert policy.stop_token_ids == {policy.eos_token_id}
+
+
+def test_an_adapter_on_the_hub_keeps_its_stop_tokens(adapter, monkeypatch):
+    from statewise.policy import loading
+
+    monkeypatch.setattr(loading, "_fetch", lambda name, end: adapter)
+    policy = Policy.load("someone/an-adapter", name="hub")
+    assert policy.stop_token_ids == {policy.eos_token_id, 5}
 
 
 @pytest.mark.parametrize("odd", [99_999, -1, [1, 99_999], "1", True, [1.5]])
@@ -185,6 +237,22 @@ def test_a_run_of_before_the_key_is_the_same_study(study, tmp_path, monkeypatch)
     )
     assert differing(study, run) == []
     assert differing(chosen, run) == ["stop_tokens"]
+
+
+def test_an_interpolation_stops_where_either_of_its_ends_stops(
+    study, tiny_study, tuned, tmp_path, monkeypatch
+):
+    """Whichever end comes first: an arm whose stops were merged, and the base without them."""
+    monkeypatch.setattr(nulls, "kl_to_base", lambda *_: lambda policy: (0.5, 0.0))
+    for ends in (("base", "arm"), ("arm", "base")):
+        null = Interpolation("between", ends, "arm", prompts_limit=4)
+        run = RunFolder(tmp_path / ends[0])
+        shutil.copytree(tuned, run.arm("arm", 0) / "policy")
+        run.arm("between", 0).mkdir(parents=True)
+        mixed = replace(study, drift=tiny_study.drift, nulls=(null,), stop_tokens="merge")
+        nulls.make_interpolation(mixed, run, "between", 0, lambda *_: None)
+        made = Policy.load(run.arm("between", 0) / "policy", name="made")
+        assert made.stop_token_ids == {1, 5}
 
 
 def test_the_report_says_where_students_and_teachers_stop(tmp_path):

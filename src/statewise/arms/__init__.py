@@ -6,7 +6,7 @@ Those of `variants` make an arm of another. docs/methods.md is their table, made
 """
 
 from statewise.arms.arm import Arm, Budget, Stream, Term
-from statewise.arms.binding import bind, parts, policies, references
+from statewise.arms.binding import bind, only_in_contexts, parts, policies, references
 from statewise.arms.distillation import (
     blended_opd,
     continuation_opd,
@@ -73,6 +73,7 @@ __all__ = [
     "length_reward",
     "negative_advantage",
     "offline_kd",
+    "only_in_contexts",
     "opd",
     "parts",
     "policies",

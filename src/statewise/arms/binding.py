@@ -47,6 +47,27 @@ def parts(value: object, kind: type[Part]) -> Iterator[Part]:
             yield from parts(getattr(value, field.name), kind)
 
 
+def only_in_contexts(value: object, policy: PolicyRef | Policy, *, own: bool = False) -> bool:
+    """True where every part of a value that names a policy gives it a context, so that it reads no prompt of others.
+
+    >>> from statewise.supervision import Context, TeacherDistribution
+    >>> bare, mild = TeacherDistribution(PolicyRef("mild")), PolicyRef("mild")
+    >>> told = TeacherDistribution(mild, context=Context("{answer}"))
+    >>> only_in_contexts(told, mild), only_in_contexts((told, bare), mild)
+    (True, False)
+    """
+    if isinstance(value, PolicyRef | Policy):
+        return own or not (value is policy or value == policy)
+    if isinstance(value, tuple):
+        return all(only_in_contexts(item, policy, own=own) for item in value)
+    if is_dataclass(value) and not isinstance(value, Prompts):
+        own = own or getattr(value, "context", None) is not None
+        return all(
+            only_in_contexts(getattr(value, field.name), policy, own=own) for field in fields(value)
+        )
+    return True
+
+
 def policies(value: object) -> Iterator[Policy]:
     """Every policy that a bound value holds, each once, in order."""
     seen: list[Policy] = []

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from statewise.arms import only_in_contexts
 from statewise.check.line import Found, Line, Skip
 from statewise.check.subject import Fit, Subject, has, sampled, spoken_weights
 from statewise.errors import ConfigError, ModelError
@@ -31,7 +32,8 @@ def encodings(subject: Subject, texts: Sequence[str]) -> Found:
         live = "no teacher but the student itself" if subject.teachers else "no teacher"
         return Skip(name, live)
     for teacher in others:
-        check_same_encoding(subject.student, teacher)
+        apart = only_in_contexts(subject.arm.streams, teacher)
+        check_same_encoding(subject.student, teacher, own_prompts=apart)
         for text in texts:
             if subject.student.to_ids(text).tolist() != teacher.to_ids(text).tolist():
                 raise ModelError(

@@ -58,6 +58,8 @@ class Loaded:
     tokenizer: PreTrainedTokenizerBase
     width: int
     """Tokens that it can read and say."""
+    folder: Path
+    """Where its files lie: of a hub's model in the cache, of an adapter its own and not its base's."""
 
 
 def load(location: str | Path, *, trainable: bool) -> Loaded:
@@ -85,7 +87,7 @@ def load(location: str | Path, *, trainable: bool) -> Loaded:
     width = _width_for(module, tokenizer, words)
     if not trainable:
         module.requires_grad_(requires_grad=False)
-    return Loaded(module.eval(), tokenizer, width)
+    return Loaded(module.eval(), tokenizer, width, folder)
 
 
 def find(location: str | Path, needed_by: Path | None = None) -> Path:

@@ -65,7 +65,7 @@ class Policy(Forward):
         policy.precision = (
             precision  # in bf16 two ways to one product differ by more than a small cap
         )
-        policy.stop_also_at(read_stops(Path(directory).expanduser()))
+        policy.stop_also_at(read_stops(loaded.folder, loaded.width))
         return policy
 
     def save(self, directory: str | Path) -> None:

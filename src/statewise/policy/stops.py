@@ -14,8 +14,10 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from statewise.errors import ModelError
+from statewise.policy.checkpoint import read_object
 
 FILE = "generation_config.json"
+_REMEDY = "delete the file to stop where the adapter's base stops"
 
 
 def stop_token_ids(causal_lm: nn.Module, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
@@ -49,22 +51,23 @@ def write_stops(directory: Path, ids: list[int]) -> None:
     (directory / FILE).write_text(json.dumps({"eos_token_id": ids}, indent=2) + "\n", "utf-8")
 
 
-def read_stops(directory: Path) -> frozenset[int]:
-    """The stop tokens that an adapter's folder keeps; none for a whole model, which is read elsewhere.
+def read_stops(folder: Path, width: int) -> frozenset[int]:
+    """The stop tokens that an adapter's folder keeps; empty for a whole model, which is read elsewhere.
 
-    Raises ModelError for a file that holds no list of ids.
+    `width` is how many tokens the model can write. A file without `eos_token_id` adds none. Raises ModelError
+    for a file that is no strict JSON object, and for what is no id of a token.
     """
-    path = directory / FILE
-    if not (directory / "adapter_config.json").is_file() or not path.is_file():
+    path = folder / FILE
+    if not (folder / "adapter_config.json").is_file() or not path.exists():
         return frozenset()
-    try:
-        listed = json.loads(path.read_text("utf-8"))["eos_token_id"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"{path}: expected an object with eos_token_id ({type(error).__name__}); delete it to stop where the "
-            "adapter's base stops"
-        ) from error
+    listed = read_object(path, _REMEDY).get("eos_token_id")
+    if listed is None:
+        return frozenset()
     ids = listed if isinstance(listed, list) else [listed]
-    if odd := [i for i in ids if type(i) is not int]:
-        raise ModelError(f"{path}: eos_token_id holds {odd[0]!r}; give ids of tokens")
+    for i in ids:
+        if type(i) is not int or not 0 <= i < width:
+            raise ModelError(
+                f"{path}: eos_token_id holds {i!r}, no id below the model's {width:,}; give the ids of tokens that "
+                f"the model has, or {_REMEDY}"
+            )
     return frozenset(ids)

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from statewise.arms import Arm, bind, policies, references
+from statewise.arms import Arm, bind, only_in_contexts, policies, references
 from statewise.data import Prompts
 from statewise.errors import DivergedError, NotFiniteError
 from statewise.evaluate import evaluate, write_items
@@ -251,7 +251,8 @@ def _bind(study: Study, run: RunFolder, arm: Arm, student: Policy, seed: int) ->
     def load_teacher(ref: PolicyRef) -> Policy:
         name, precision = f"teacher:{ref.name}", arm.budget.precision
         policy = load_role(name, ref, study, run, seed=seed, precision=precision)
-        check_same_encoding(student, policy)
+        apart = only_in_contexts(arm.streams, ref)
+        check_same_encoding(student, policy, own_prompts=apart)
         check_stops(student, policy, study.stop_tokens)
         return policy
 

@@ -155,10 +155,12 @@ def check_ends(first: Policy, second: Policy) -> None:
         )
 
 
-def check_same_encoding(student: Policy, teacher: Policy) -> None:
+def check_same_encoding(student: Policy, teacher: Policy, *, own_prompts: bool = False) -> None:
     """Refuse a teacher that reads other tokens. Equal width proves nothing; equal encodings do.
 
-    Heads of different width over one tokenizer (padding of the vocabulary) are refused too.
+    Encodings include what stands before every text (a bos token): the teacher reads the student's rows, which
+    begin as the student's do. With `own_prompts` it reads a context of its own, which may begin otherwise.
+    Heads of different width over one tokenizer (padding of the vocabulary) are refused too. Raises ModelError.
     """
     mine, theirs = student.tokenizer.get_vocab(), teacher.tokenizer.get_vocab()
     text = "Question: 12 + 30 = 42?\nAnswer: it's 42, naturally."
@@ -167,6 +169,17 @@ def check_same_encoding(student: Policy, teacher: Policy) -> None:
         raise ModelError(
             f"{teacher.name} encodes text differently from the student (for example {odd}); "
             "a teacher must share the student's tokenizer"
+        )
+    begun = student.prefix_ids.tolist(), teacher.prefix_ids.tolist()
+    if begun[0] != begun[1] and not own_prompts:
+        mine, theirs = (
+            " ".join(map(str, policy.tokenizer.convert_ids_to_tokens(ids))) or "no token"
+            for policy, ids in zip((student, teacher), begun, strict=True)
+        )
+        raise ModelError(
+            f"{teacher.name} begins every text with {theirs} (ids {begun[1]}), the student with {mine} (ids "
+            f"{begun[0]}): it would read rows as it never does; copy the student's tokenizer files into a copy of "
+            "the teacher's folder, or the teacher's into one of the student's"
         )
     widths = student.head_weight()[0].shape[0], teacher.head_weight()[0].shape[0]
     if widths[0] != widths[1]:

@@ -29,6 +29,7 @@ from statewise.study.matching import begin_record, kl_to_base
 from statewise.study.models import base_location, check_ends, load_role
 from statewise.study.preflight import placed
 from statewise.study.spec import Study
+from statewise.study.stops import merge_stops
 
 MOST = 12
 """Bisections at most: the share is known to 1/4096 then."""
@@ -56,6 +57,8 @@ def make_interpolation(
         )
         with placed(f"nulls.{name}.between"):
             check_ends(first, second)
+        # What lies between stops wherever either end was trained to.
+        merge_stops([first, second])
         between = first.snapshot("student")
         tried: dict[float, tuple[float, float | None]] = {}
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from statewise.arms import Stream, Term, parts, references
+from statewise.arms import Stream, Term, only_in_contexts, parts, references
 from statewise.data import Prompts, WorldDocuments, load
 from statewise.errors import ConfigError, DataError, StatewiseError, nearest
 from statewise.evaluate import Task
@@ -107,7 +107,8 @@ def preflight(study: Study, run: RunFolder) -> None:
         for ref in references(arm):
             if known[ref.name] is not student:
                 with placed(f"arms.{arm.name}"):
-                    check_same_encoding(student, known[ref.name])
+                    apart = only_in_contexts(arm, ref)
+                    check_same_encoding(student, known[ref.name], own_prompts=apart)
                     if ref != arm.start:
                         check_stops(student, known[ref.name], study.stop_tokens)
         for place, stream in enumerate(arm.streams):
