@@ -49,6 +49,7 @@ from statewise.study.table import _tables
 from statewise.supervision import Supervision
 from statewise.supervision.advantage import score
 from tests import synthetic_run as synthetic
+from tests.test_layers import LAYERS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SOURCE = REPOSITORY / "src" / "statewise"
@@ -555,6 +556,38 @@ def test_the_readme_leads_to_the_pages_and_the_examples():
         "examples/",
     ):
         assert place in text
+
+
+def test_trees_of_files_name_every_module_in_the_order_of_the_layers():
+    """README's tree and design's layers are what an import may point down."""
+    readme = (REPOSITORY / "README.md").read_text("utf-8").split("    src/statewise/\n")[1]
+    rows = list(itertools.takewhile(lambda line: line.startswith("      "), readme.splitlines()))
+    design = (REPOSITORY / "docs" / "design.md").read_text("utf-8").split("## Layers")[1]
+    stated = re.findall(r"^    (\d)  (.*)$", design.split("## Decisions")[0], re.MULTILINE)
+    modules = set(LAYERS) - {"__main__"}
+
+    def names(row: str) -> list[str]:
+        left = re.split(r" {3,}", row.strip())[0]
+        return [re.sub(r"\.py$|/$", "", word) for word in left.split()]
+
+    in_readme = [name for row in rows for name in names(row)]
+    in_design = [(name, int(layer)) for layer, row in stated for name in names(row)]
+    assert sorted(in_readme) == sorted(modules)
+    assert [LAYERS[name] for name in in_readme] == sorted(LAYERS.values())[: len(modules)]
+    assert sorted(in_design) == sorted((name, LAYERS[name]) for name in modules)
+
+
+def test_places_in_the_package_that_pages_name_are_there():
+    """A page that names a file which has moved sends its reader nowhere."""
+    pages = [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")]
+    lost = [
+        f"{page.name}: {place}"
+        for page in pages
+        if page.name != "LOG.md"
+        for place in re.findall(r"`(src/statewise/[^`<*: ]+)`", page.read_text("utf-8"))
+        if not (REPOSITORY / place).exists()
+    ]
+    assert lost == []
 
 
 @pytest.mark.slow

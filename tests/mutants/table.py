@@ -128,6 +128,20 @@ PITFALLS: dict[str, tuple[str, ...]] = {
     "A file of a finished run is cut": ("manifest",),
     "Rows are lost behind a checkpoint": ("resume",),
     "A run folder or a checkpoint from a stranger": ("outside",),
+    "A token spans the end of the question": ("tokenizer",),
+    "A token that holds a part of a character": ("pieces", "microscope"),
+    "A base of one generated world": ("roles",),
+    "A file is read otherwise than it is meant": ("input",),
+    "Two names look alike": ("untrusted text",),
+    "A user's reward raises": ("user code",),
+    "A judge fails on completions": ("page",),
+    "A run that has ended is shown as running": ("server", "manifest"),
+    "One slow client": ("server",),
+    "A pipe that closes": ("artefacts",),
+    "A scalar is said not to explain": ("uncertainty",),
+    "The kernel of a two-sample statistic": ("drift",),
+    "A policy's own states count": ("summing up",),
+    "The interval of a quotient": ("uncertainty", "clusters"),
 }
 """By the first words of a row of docs/pitfalls.md that names a test: the kinds that stand for it."""
 

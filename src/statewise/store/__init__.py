@@ -6,10 +6,11 @@
         metrics.jsonl                   one row a step; repeats exactly under the same seed
         timing.jsonl                    seconds and tokens a second of the same steps
         dev.jsonl                       the dev curve
+        first-step.parquet              rows of the first step, while it trains: what the end is compared on
         checkpoint/                     where training continues after a kill; gone when it ends
         match.json, match.jsonl         what a matched arm was to reach; every checkpoint that was asked
         nearest/                        weights of a matched arm's candidates; gone when training ends
-        failed.json                     why its training is no result, where it is none
+        failed.json                     why and at which step its training failed; delete it to train again
         policy/                         the trained policy, a Hugging Face directory
         train.manifest.json             what training wrote: names, sizes, digests (store/manifest.py)
         items.parquet                   one row an item, task and decoding
@@ -29,6 +30,7 @@
         .lock                           held by the process that writes here
     RUN/results.json, report.html, report.md, figures/
     RUN/samples.parquet                 what `statewise states` drew
+    RUN/.places.json                    where on this machine the bases are that adapters name
     RUN/.lock, .preflight-passed        held by the process that runs the study; its inputs were looked at
 
 Every file appears whole or not at all, and is on the disk then (store/writing.py). The `.jsonl` files
