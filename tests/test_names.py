@@ -80,3 +80,22 @@ def test_names_that_may_pass_for_each_other_are_refused_together(first, second):
     with pytest.raises(ConfigError, match="rename one"):
         check_distinct(["other", first, second], "arm names")
     check_distinct([first, "x" + second], "arm names")
+
+
+@pytest.mark.parametrize("name", ["a b", "-x", "a:b", "seed*", ".hid", "CON ", "x" * 150, "a.b"])
+def test_a_run_folder_takes_no_name_that_a_study_refuses(name):
+    from statewise.store import is_name
+
+    assert not is_name(name)
+
+
+def test_a_stored_study_has_no_more_seeds_than_one_may_ask(tmp_path):
+    from statewise.errors import RunError
+    from statewise.study.stored import stored_study
+
+    text = "name: s\ntasks: [{name: t, role: target}]\narms: [{name: a}]\nseeds: "
+    (tmp_path / "study.yaml").write_text(text + "1000\n")
+    assert stored_study(tmp_path)["seeds"] == 1000
+    (tmp_path / "study.yaml").write_text(text + "1001\n")
+    with pytest.raises(RunError, match="1001 seeds"):
+        stored_study(tmp_path)

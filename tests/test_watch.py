@@ -39,6 +39,14 @@ def test_a_job_is_said_to_begin_and_to_finish(told):
     ]
 
 
+def test_a_job_whose_arm_failed_is_not_said_to_finish(told):
+    told.watch(Event(TRAIN, "began", jobs=20))
+    told.watch(Event(TRAIN, "ended", jobs=20, failed="it diverged (step 3)"))
+    assert told.lines[-1] == (
+        "[  0.0 min] failed training grpo, seed 0: it diverged (step 3) (1 of 20 jobs)"
+    )
+
+
 def test_a_line_says_arm_step_loss_speed_and_time_left_of_each_running_job(told):
     told.watch(Event(TRAIN, "began", jobs=20))
     told.now = 10.0

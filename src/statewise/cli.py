@@ -17,6 +17,7 @@ from pathlib import Path
 from statewise import __version__
 from statewise.arguments import Parser, check_arguments, path, place, real, rising, whole, words
 from statewise.errors import StatewiseError
+from statewise.limits import MOST_SEEDS
 from statewise.streams import with_streams
 
 SEED, COUNT, TOKENS = whole(0, 2**63 - 1), whole(1, 1_000_000_000), whole(1, 1 << 20)
@@ -63,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--out", type=path, help="run folder (default: runs/<study name>)")
     run.add_argument(
         "--seeds",
-        type=whole(1, 1000),
+        type=whole(1, MOST_SEEDS),
         metavar="N",
         help="use seeds 0 ... N-1 instead of the study's",
     )
@@ -134,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     _study_options(plan)
     plan.add_argument(
         "--seeds",
-        type=whole(1, 1000),
+        type=whole(1, MOST_SEEDS),
         metavar="N",
         help="plan for seeds 0 ... N-1 instead of the study's",
     )
@@ -463,7 +464,7 @@ def _train(options: argparse.Namespace) -> int:
     from statewise.errors import ConfigError, nearest
     from statewise.store import RunFolder
     from statewise.study.executor import plan_training, run_jobs
-    from statewise.study.finished import failure
+    from statewise.study.finished import FAILED, failure
     from statewise.study.folder import claimed
     from statewise.watch import watching
 
@@ -480,11 +481,13 @@ def _train(options: argparse.Namespace) -> int:
         waiting = plan_training(study, run, [options.arm], seeds=[options.seed])
         run_jobs(waiting, study, run, workers=workers, watch=watch)
     folder = run.arm(options.arm, options.seed)
-    if not (folder / "policy").is_dir():
-        failed = [
-            f"{n}: {why}" for n in study.order() if (why := failure(run.arm(n, options.seed)))
-        ]
-        _tell(f"{options.arm} has no policy, for training failed ({'; '.join(failed)})")
+    failed = {n: why for n in study.order() if (why := failure(run.arm(n, options.seed)))}
+    if options.arm in failed or not (folder / "policy").is_dir():
+        reasons = "; ".join(f"{name}: {why}" for name, why in failed.items())
+        files = ", ".join(str(run.arm(name, options.seed) / FAILED) for name in failed)
+        _tell(
+            f"{options.arm} has no policy, because training failed ({reasons}); to try it again delete {files}"
+        )
         return 1
     print(f"policy: {folder / 'policy'}")
     return 0

@@ -48,7 +48,11 @@ class ModelError(StatewiseError, ValueError):
 
 
 class NotFiniteError(ModelError):
-    """A model gives log-probs that are nan or infinite."""
+    """A model gives log-probs that are nan or infinite. `owner` names it, as its tokens do (`student@3`)."""
+
+    def __init__(self, message: str, owner: str = "") -> None:
+        super().__init__(message)
+        self.owner = owner
 
 
 class PairingError(StatewiseError, TypeError):

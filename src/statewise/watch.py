@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from statewise.study.executor import Event, Job
@@ -133,7 +134,11 @@ def lines(
                 ended += 1
                 running.pop(event.job, None)
                 left = left_seconds(ended, event.jobs, now - start)
-                stamped(f"finished {event.job} ({ended} of {event.jobs} jobs{_left(left)})")
+                ending = f"({ended} of {event.jobs} jobs{_left(left)})"
+                if event.failed:
+                    stamped(f"failed {event.job}: {event.failed} {ending}")
+                else:
+                    stamped(f"finished {event.job} {ending}")
 
     def beat() -> None:
         with lock:
@@ -196,7 +201,12 @@ def _live(progress: Progress, title: str) -> Callable[[Event], None]:
         elif event.state == "ended":
             ended += 1
             progress.remove_task(rows.pop(event.job))
-            progress.console.print(f"[green]done[/] {event.job}", highlight=False)
+            if event.failed:
+                progress.console.print(
+                    f"[red]failed[/] {event.job}: {escape(event.failed)}", highlight=False
+                )
+            else:
+                progress.console.print(f"[green]done[/] {event.job}", highlight=False)
         total = event.jobs
         if total:
             left = _left(left_seconds(ended, total, time.monotonic() - began))

@@ -32,6 +32,7 @@ from statewise.store import (
     whole_file,
     write_json,
     write_text,
+    written,
 )
 from statewise.study.asked import Row
 from statewise.study.asking import write_rows
@@ -364,3 +365,16 @@ def test_a_random_model_is_whole_or_not_there(tmp_path, capsys, monkeypatch):
     assert main(["random-model", str(tmp_path / "new" / "model")]) == 2
     assert "No space left on device" in capsys.readouterr().err
     assert everything_in(tmp_path) == {}
+
+
+def test_a_file_that_could_not_be_read_is_not_said_of_the_one_that_was_written(tmp_path):
+    with (
+        pytest.raises(RunError, match=r"elsewhere.json: cannot be used \(No such file"),
+        whole_directory(tmp_path / "policy"),
+    ):
+        (tmp_path / "elsewhere.json").read_text()
+    with (
+        pytest.raises(RunError, match=r"a: cannot be written \(OSError\)"),
+        written(tmp_path / "a"),
+    ):
+        raise OSError

@@ -59,8 +59,8 @@ MUTANTS = (
         "damaged weights",
         "the last step is not looked at",
         "study/jobs.py",
-        "if failure(folder) is None and (why := _wrecked(study, run, arm, student, seed)):",
-        "if failure(folder) is None and (why := ''):",
+        "if why := _wrecked(study, run, arm, ended, seed, first):",
+        "if why := :",
         ("study/test_outcome.py::test_an_arm_whose_last_step_wrecked_its_weights_has_failed",),
     ),
     Mutant(

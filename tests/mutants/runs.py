@@ -113,8 +113,8 @@ MUTANTS = (
         "outside",
         "an arm's name is a path",
         "store/folder.py",
-        'and not set(name) & set("/\\\\")',
-        "and bool(name)",
+        '        check_name(name, "arm name")\n    except',
+        '        check_name(str(name).replace("/", "").strip("."), "arm name")\n    except',
         (f"{DAMAGED}::test_names_and_links_lead_nowhere_else",),
     ),
     Mutant(

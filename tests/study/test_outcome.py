@@ -12,7 +12,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "core"))
 
 from enumerable import EOS, A, B, ids, prompt, row, tiny
 
-from statewise.study.outcome import keep_rows, kept_rows, loss_on, why_wrecked, wrecked
+from statewise.study.outcome import (
+    judging_rows,
+    keep_rows,
+    kept_rows,
+    loss_on,
+    why_wrecked,
+    wrecked,
+)
 from statewise.trajectory import Segment
 
 
@@ -88,12 +95,14 @@ def test_log_probs_that_overflow_are_no_loss():
     assert judged(student) == ("its log-probs of the rows of the first step are not finite")
 
 
-def test_the_rows_of_the_first_step_come_back_and_rows_without_a_trained_token_do_not(tmp_path):
+def test_the_rows_that_judge_an_end_are_those_trained_on_or_else_every_completion(tmp_path):
     context = row(prompt(A), Segment("dataset", ids(B), weight=0.0))
-    keep_rows(tmp_path, [*rows(), context])
+    keep_rows(tmp_path, judging_rows([*rows(), context]))
     again = kept_rows(tmp_path)
     assert [t.token_ids.tolist() for t in again] == [[A, B, EOS], [B, EOS]]
-    keep_rows(tmp_path / "none", [context])
+    # A first step that trained on nothing, as where every group of completions is rewarded alike.
+    assert [t.weights.tolist() for t in judging_rows([context])] == [[0.0, 1.0]]
+    keep_rows(tmp_path / "none", [])
     assert kept_rows(tmp_path / "none") == []
 
 
@@ -129,7 +138,9 @@ def run_with_last_step(study, monkeypatch, folder, change):
     monkeypatch.setattr(jobs, "train", train)
     events = []
     run = run_study(study, folder, workers=0, watch=events.append)
-    return run, [str(e.job) for e in events if e.state == "ended"], summarise(folder)
+    told = {str(e.job): e.failed for e in events if e.state == "ended"}
+    assert bool(told["training stress_sft, seed 0"]) == (change is not None)
+    return run, list(told), summarise(folder)
 
 
 @pytest.mark.parametrize("kind", ["nan", "wrecked"])
@@ -146,7 +157,14 @@ def test_an_arm_whose_last_step_wrecked_its_weights_has_failed(
     assert not (folder / "first-step.parquet").exists()
     assert "training opd_from_stress, seed 0" not in ended, "a dependant learned from it"
     assert not results.complete
-    assert [note for note in results.notes if note.startswith("Failed: stress_sft, seed 0")]
+    told = [note for note in results.notes if "stress_sft" in note and "opd" not in note]
+    assert len(told) == 1
+    assert told[0].startswith("Failed: stress_sft, seed 0: ")
+    assert "until arms/stress_sft/seed-0/failed.json is deleted" in told[0]
+    behind = [note for note in results.notes if "opd_from_stress, seed 0, cannot run" in note]
+    assert behind == [
+        "Failed: opd_from_stress, seed 0, cannot run: it needs stress_sft, which failed."
+    ]
 
 
 def test_an_arm_that_diverges_on_the_way_has_failed_and_others_go_on(
@@ -177,3 +195,143 @@ def test_a_sound_arm_leaves_no_rows_behind_and_no_path_of_this_machine(
     texts = [f for f in published if f.suffix in (".json", ".md")]
     assert not [f.name for f in texts if str(tiny_base) in f.read_text()]
     assert f"| base | {tiny_base.name} |" in (folder / "policy" / "README.md").read_text()
+
+
+# ---- whose fault it is, and which weights are looked at -------------------------------------------
+
+QUIET = ("stress_sft", 0, lambda *_: None)
+
+
+def patched_train(monkeypatch, at, do):
+    """After step `at` of training `do` is called with the student, before the step is given out."""
+    from statewise.study import jobs
+
+    real = jobs.train
+
+    def train(arm, student, *args, **kwargs):
+        for step in real(arm, student, *args, **kwargs):
+            if step.step == at:
+                do(student)
+            yield step
+
+    monkeypatch.setattr(jobs, "train", train)
+
+
+def raising(owner):
+    from statewise.errors import NotFiniteError
+
+    def do(_):
+        raise NotFiniteError(f"{owner} gives log-probs that are not finite", owner)
+
+    return do
+
+
+def wreck(student):
+    with torch.no_grad():
+        for p in student.module.parameters():
+            p.mul_(-300.0)
+
+
+def test_numbers_of_another_model_are_no_failure_of_the_arm(two_arms, monkeypatch, tmp_path):
+    from statewise.errors import NotFiniteError
+    from statewise.store import RunFolder
+    from statewise.study.finished import failure
+    from statewise.study.jobs import train_arm
+
+    run = RunFolder(tmp_path)
+    with monkeypatch.context() as patch:
+        patched_train(patch, 3, raising("base@0"))
+        with pytest.raises(NotFiniteError, match="base@0"):
+            train_arm(two_arms, run, *QUIET)
+    assert failure(run.arm("stress_sft", 0)) is None
+    patched_train(monkeypatch, 4, raising("student@3"))
+    train_arm(two_arms, run, *QUIET)
+    assert "student@3" in (failure(run.arm("stress_sft", 0)) or "")
+
+
+def test_an_arm_that_cannot_be_measured_has_failed_and_the_run_goes_on(
+    two_arms, monkeypatch, tmp_path
+):
+    from statewise.errors import NotFiniteError
+    from statewise.store import RunFolder
+    from statewise.study import jobs
+    from statewise.study.finished import failure
+
+    run = RunFolder(tmp_path)
+    jobs.train_arm(two_arms, run, *QUIET)
+    monkeypatch.setattr(jobs, "evaluate", lambda *_, **__: raising("student@5")(None))
+    jobs.measure_arm(two_arms, run, *QUIET)
+    assert "student@5" in (failure(run.arm("stress_sft", 0)) or "")
+    with pytest.raises(NotFiniteError):  # the base did not train: no arm is at fault
+        jobs.measure_arm(two_arms, run, "base", 0, lambda *_: None)
+
+
+@pytest.mark.parametrize("rows_are", ["in the checkpoint", "lost"])
+def test_a_resumed_arm_is_judged_by_the_rows_of_its_first_step(
+    two_arms, monkeypatch, tmp_path, rows_are
+):
+    from statewise.store import RunFolder, unseal
+    from statewise.study import jobs
+    from statewise.study.finished import failure
+
+    def killed(_):
+        raise KeyboardInterrupt
+
+    run = RunFolder(tmp_path)
+    checkpoint = run.arm("stress_sft", 0) / "checkpoint"
+    with monkeypatch.context() as patch:
+        patched_train(patch, 3, killed)
+        with pytest.raises(KeyboardInterrupt):
+            jobs.train_arm(two_arms, run, *QUIET)
+    assert (checkpoint / "first-step.parquet").is_file()
+    if rows_are == "lost":  # a checkpoint of before has none
+        unseal(checkpoint, "checkpoint")
+        (checkpoint / "first-step.parquet").unlink()
+    drawn = []
+    real = jobs.why_wrecked
+    monkeypatch.setattr(jobs, "why_wrecked", lambda *a, **k: drawn.append(a[2]) or real(*a, **k))
+    patched_train(monkeypatch, 5, wreck)
+    jobs.train_arm(two_arms, run, *QUIET)
+    assert "rose from" in (failure(run.arm("stress_sft", 0)) or "")
+    fresh = jobs.judging_rows(jobs._first_rows(two_arms, run, "stress_sft", 0))
+    assert [t.token_ids.tolist() for t in drawn[0]] == [t.token_ids.tolist() for t in fresh]
+
+
+def test_of_an_arm_that_is_matched_the_weights_that_are_kept_are_judged(
+    two_arms, monkeypatch, tmp_path
+):
+    from statewise.store import RunFolder, read_json
+    from statewise.study import jobs
+    from statewise.study.controls import Match
+    from statewise.study.finished import failure, is_trained
+    from statewise.study.matching import Goal, begin_record
+
+    run = RunFolder(tmp_path)
+    folder = run.arm("stress_sft", 0)
+
+    def goal(*_):
+        begin_record(folder / "match.json", "update_norm", 1.0, 1.0, 0.1)
+        match = Match("update_norm", 1.0, every_steps=3)
+        return Goal(match, 1.0, folder, lambda p: (1.0 if p.version == 3 else 9.0, None))
+
+    monkeypatch.setattr(jobs, "goal_of", goal)
+    patched_train(monkeypatch, 5, wreck)
+    jobs.train_arm(two_arms, run, *QUIET)
+    assert failure(folder) is None
+    assert is_trained(run, "stress_sft", 0)
+    assert read_json(folder / "policy" / "statewise.json")["steps"] == 3
+
+
+def test_what_a_kill_left_of_a_failed_arm_goes(two_arms, tmp_path):
+    from statewise.store import RunFolder
+    from statewise.study.finished import fail
+    from statewise.study.folder import clear
+
+    run = RunFolder(tmp_path)
+    folder = run.arm("stress_sft", 0)
+    for part in ("checkpoint", "nearest"):
+        (folder / part).mkdir(parents=True)
+    (folder / "first-step.parquet").write_bytes(b"")
+    fail(folder, "it diverged", 3)
+    clear(run)
+    assert [p.name for p in folder.iterdir() if not p.name.startswith(".")] == ["failed.json"]

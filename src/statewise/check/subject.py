@@ -16,7 +16,7 @@ from statewise.policy import LIVE, Ema, Policy, PolicyRef
 from statewise.seeding import seed_for
 from statewise.sources import Stored
 from statewise.store import RunFolder
-from statewise.study.finished import is_trained
+from statewise.study.finished import failure, is_trained
 from statewise.study.models import base_location, best_device, marker, root_of
 from statewise.study.preflight import load_prompts
 from statewise.study.spec import BASE, Study
@@ -153,7 +153,8 @@ def _load(
     """A named policy, or what stands in for it until its arm has been trained."""
     location = base_location(study) if name == BASE else name
     other = next((a for a in study.arms if a.name == name), None)
-    is_there = other is not None and run is not None and is_trained(run, name, seed)
+    why = failure(run.arm(name, seed)) if other is not None and run is not None else None
+    is_there = other is not None and run is not None and why is None and is_trained(run, name, seed)
     if is_there:
         assert run is not None
         location = str(run.arm(name, seed) / "policy")
@@ -161,9 +162,8 @@ def _load(
     elif other is not None:
         root = root_of(study, other)
         location = base_location(study) if root == BASE else root
-        notes.append(
-            f"{role}: arm {name} is not trained yet; what it starts from ({root}) stands in for it"
-        )
+        state = f"has failed ({why})" if why else "is not trained yet"
+        notes.append(f"{role}: arm {name} {state}; what it starts from ({root}) stands in for it")
     try:
         if location in lost:
             raise lost[location]

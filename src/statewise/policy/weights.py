@@ -104,7 +104,8 @@ class Weights:
         if not bool(logprobs.isfinite().all()):
             raise NotFiniteError(
                 f"{self.owner} gives log-probs that are not finite: its weights are damaged, or were trained at too "
-                "large a learning rate; name another model, or train it again with a smaller learning_rate"
+                "large a learning rate; name another model, or train it again with a smaller learning_rate",
+                self.owner,
             )
         return logprobs
 

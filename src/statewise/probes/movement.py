@@ -39,6 +39,8 @@ def mean_kl(
                     policy.head(mine[chunk]).log_softmax(-1),
                     reference.head(theirs[chunk]).log_softmax(-1),
                 )
+                if not bool(values.isfinite().all()):
+                    reference.finite(reference.head(theirs[chunk]))
                 policy.finite(values)
                 places = np.array(indices)[states.row[chunk].cpu().numpy()]
                 np.add.at(sums, places, values.double().cpu().numpy())

@@ -10,16 +10,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from statewise.errors import LockedError, RunError
+from statewise.errors import ConfigError, LockedError, RunError
 from statewise.files import shown
+from statewise.names import check_name
 from statewise.store.reading import is_there
 from statewise.store.writing import written
 
 MARKER = "statewise.json"
 """Beside a policy's weights: what its config does not say (arm, steps, random initialisation)."""
 _SEED = re.compile(r"seed-(\d{1,18})")
-_LONGEST_NAME_BYTES = 200
-"""A file system takes 255; a name stands in the names of files too."""
 
 
 @dataclass(frozen=True)
@@ -84,18 +83,16 @@ def _target(link: Path) -> Path:
 
 
 def is_name(name: object) -> bool:
-    r"""True for what can be the name of one folder and nothing else.
+    r"""True for what a study accepts as the name of an arm, which is the name of its folder.
 
     >>> [is_name(n) for n in ("mild_sft", "opd-2", "..", "a/b", "", "a\0b", "x" * 300)]
     [True, True, False, False, False, False, False]
     """
-    return (
-        isinstance(name, str)
-        and name not in ("", ".", "..")
-        and name.isprintable()
-        and not set(name) & set("/\\")
-        and len(name.encode("utf-8", "replace")) <= _LONGEST_NAME_BYTES
-    )
+    try:
+        check_name(name, "arm name")
+    except ConfigError:
+        return False
+    return True
 
 
 # ---- where something is to be written -------------------------------------------------------

@@ -64,10 +64,30 @@ def written(path: Path) -> Iterator[None]:
         code = _code(error)
         if code is None:
             raise
-        reason = os.strerror(code) if code else str(error).splitlines()[0]
+        reason = os.strerror(code) if code else (str(error) or type(error).__name__).splitlines()[0]
+        if (other := _other_place(error, path)) is not None:
+            raise RunError(
+                f"{shown(other)}: cannot be used ({reason}), so that {shown(path)} was not written; see to it, "
+                "then run the same command again"
+            ) from error
         raise RunError(
             f"{shown(path)}: cannot be written ({reason}); {_REMEDIES.get(code, _OTHER)}"
         ) from error
+
+
+def _other_place(error: Exception, path: Path) -> Path | None:
+    """The file that the system refused, if it is no part of the writing of `path`; None if it is or is not named."""
+    named = [error.filename, error.filename2] if isinstance(error, OSError) else []
+    places = [Path(name).absolute() for name in named if isinstance(name, str) and name]
+    own = path.absolute()
+    beside = tuple(
+        f".{own.name[:_LONGEST]}.{ending}" for ending in ("new", "old", f"{os.getpid()}.part")
+    )
+    for place in places:
+        relative = place.relative_to(own.parent).parts if place.is_relative_to(own.parent) else ()
+        if own.is_relative_to(place) or (relative and relative[0] in (own.name, *beside)):
+            return None
+    return places[0] if places else None
 
 
 def _code(error: Exception) -> int | None:

@@ -44,6 +44,8 @@ class Asked:
     max_new_tokens: int = 120
     seed: int = 0
     updates: Mapping[str, Callable[[], Sequence[Rollout]]] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    """Why a part of an answer is missing; a probe that goes on without one adds to it."""
 
     def need_base(self) -> Policy:
         """The base, or an error that says how to give one."""

@@ -61,6 +61,8 @@ class Event:
     loss: float | None = None
     jobs: int = 0
     """How many jobs this call has in all."""
+    failed: str = ""
+    """Of a job that ended: why its arm has failed; empty if it has not."""
 
 
 def plan(study: Study, run: RunFolder) -> dict[Job, set[Job]]:
@@ -119,7 +121,11 @@ def _unfinished(needs: dict[Job, set[Job]], run: RunFolder) -> dict[Job, set[Job
 
 
 def _has_failed(run: RunFolder, job: Job) -> bool:
-    return job.task == "train" and failure(run.arm(job.arm, job.seed)) is not None
+    return job.arm != BASE and failure(run.arm(job.arm, job.seed)) is not None
+
+
+def _why(run: RunFolder, job: Job) -> str:
+    return (failure(run.arm(job.arm, job.seed)) or "") if job.arm != BASE else ""
 
 
 def _behind(job: Job, needs: dict[Job, set[Job]]) -> set[Job]:
@@ -176,7 +182,7 @@ def run_jobs(
                 continue
             tell(Event(job, "began"))
             _do(job, study, run, lambda *args, job=job: tell(Event(job, "moved", *args)))
-            tell(Event(job, "ended"))
+            tell(Event(job, "ended", failed=_why(run, job)))
             lost_jobs |= _behind(job, waiting) if _has_failed(run, job) else set()
     elif waiting:
         _run_side_by_side(waiting, study, run, workers, tell)
@@ -223,7 +229,7 @@ def _run_side_by_side(
                         waiting.pop(behind, None)
                 for wanted in waiting.values():
                     wanted.discard(job)
-                watch(Event(job, "ended"))
+                watch(Event(job, "ended", failed=_why(run, job)))
         pool.shutdown()  # idle by now: they end by themselves and leave nothing behind
     except BrokenProcessPool as error:
         raise RunError(

@@ -133,6 +133,16 @@ def failure(folder: Path) -> str | None:
     return f"{found['reason']} (step {found['step']})"
 
 
+ROWS = "first-step.parquet"
+"""Rows of the first step: in a checkpoint, and in folders of before beside it."""
+
+
+def clear_training(folder: Path) -> None:
+    """Remove what only training needed. Raises RunError."""
+    for part in ("checkpoint", "nearest", ROWS):
+        remove(folder / part)
+
+
 # ---- beginning and ending a job -------------------------------------------------------------
 
 

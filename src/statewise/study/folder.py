@@ -30,7 +30,7 @@ from statewise.store import (
 )
 from statewise.study import shapes
 from statewise.study.card import public_name
-from statewise.study.finished import MANIFESTS, is_probed, is_trained
+from statewise.study.finished import MANIFESTS, clear_training, failure, is_probed, is_trained
 from statewise.study.models import BASE_SEED, WORLD_BASE, base_location, fingerprints, marker
 from statewise.study.preflight import mark, preflight
 from statewise.study.probe_jobs import reopen
@@ -66,9 +66,8 @@ def clear(run: RunFolder) -> None:
         with contextlib.suppress(LockedError), exclusive(folder / ".lock"):
             for place in (folder, folder / "nearest", folder / "probing"):
                 tidy(place)
-            if is_trained(run, name, int(seed)):
-                remove(folder / "checkpoint")
-                remove(folder / "nearest")
+            if failure(folder) is not None or is_trained(run, name, int(seed)):
+                clear_training(folder)
             if is_probed(run, name, int(seed)):
                 remove(folder / "probing")
 

@@ -57,6 +57,7 @@ from statewise.study.during import watcher
 from statewise.study.finished import (
     FAILED,
     MARKER,
+    clear_training,
     fail,
     failure,
     finish,
@@ -74,12 +75,12 @@ from statewise.study.models import (
     load_role,
     marker,
 )
-from statewise.study.outcome import ROWS, keep_rows, kept_rows, why_wrecked
+from statewise.study.outcome import judging_rows, keep_rows, kept_rows, why_wrecked
 from statewise.study.preflight import drift_prompts, load_prompts
 from statewise.study.spec import BASE, DevCurve, Study
 from statewise.study.stops import check_stops, merge_stops, named
 from statewise.study.worlds import world_of
-from statewise.train import Row, make_optimizer, train
+from statewise.train import Row, make_optimizer, roll_out, train
 from statewise.trajectory import Sampling, Trajectory
 
 GROWING = (
@@ -110,7 +111,8 @@ def train_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Prog
         remove(folder / FAILED)
         arm = study.arm(name)
         goal = goal_of(study, run, name, seed)
-        checkpoint, start = _resume(folder)
+        checkpoint, start = resume(folder)
+        first = kept_rows(checkpoint) or kept_rows(folder) if checkpoint else []
         student = _student(study, run, arm, seed, checkpoint, start)
         bound = _bind(study, run, arm, student, seed)
         optimizer = make_optimizer(student, arm.budget)
@@ -129,8 +131,7 @@ def train_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Prog
         try:
             for row, last in until(goal, rows, start=start, steps=bound.steps):
                 step = row.step
-                if row.first_rows:
-                    keep_rows(folder, row.first_rows)
+                first = first or judging_rows(row.first_rows)
                 _record(row, folder)
                 progress(
                     "training",
@@ -147,16 +148,30 @@ def train_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Prog
                 if not last and row.step % study.checkpoint_every_steps == 0:
                     grown = [folder / file for file in COUNTED]
                     save_checkpoint(
-                        folder / "checkpoint", bound, student, optimizer, row.step, grown=grown
+                        folder / "checkpoint",
+                        bound,
+                        student,
+                        optimizer,
+                        row.step,
+                        grown=grown,
+                        first=first,
                     )
                     if goal:
                         goal.prune()
-        except (DivergedError, NotFiniteError) as error:
+        except DivergedError as error:
             fail(folder, str(error), step)
-        if failure(folder) is None and (why := _wrecked(study, run, arm, student, seed)):
-            fail(folder, why, step)
+        except NotFiniteError as error:
+            # Before the first update the student is what it starts from, and no fault of the arm's.
+            if not (is_students(error) and optimizer.state):
+                raise
+            fail(folder, str(error), step)
+        if failure(folder) is None:
+            chosen = goal.chosen(step) if goal else None
+            ended = student if chosen is None else _student(study, run, arm, seed, chosen, step)
+            if why := _wrecked(study, run, arm, ended, seed, first):
+                fail(folder, why, step)
         if failure(folder) is not None:
-            _clear(folder)
+            clear_training(folder)
             return
         with whole_directory(folder / "policy") as beside:
             if goal:
@@ -186,24 +201,44 @@ def finish_training(folder: Path) -> None:
     """Write the manifest where there is none yet, and remove what only training needed."""
     if was_cut_short(folder, "train"):
         finish(folder, "train")
-    _clear(folder)
+    clear_training(folder)
 
 
-def _clear(folder: Path) -> None:
-    """Remove what only training needed."""
-    for part in ("checkpoint", "nearest", ROWS):
-        remove(folder / part)
+def is_students(error: NotFiniteError) -> bool:
+    """True if the policy that an error is about is the one that trains, or an average of it."""
+    live = (LIVE, f"teacher:{LIVE}", f"teacher:{Ema.kind}")
+    return error.owner.rpartition("@")[0] in live
 
 
-def _wrecked(study: Study, run: RunFolder, arm: Arm, student: Policy, seed: int) -> str | None:
-    """Why the weights after the last step are no policy; see `outcome.py`."""
+def _wrecked(
+    study: Study,
+    run: RunFolder,
+    arm: Arm,
+    student: Policy,
+    seed: int,
+    rows: Sequence[Trajectory],
+) -> str | None:
+    """Why the weights that training ended in are no policy; see `outcome.py`."""
     start = load_role("start", arm.start, study, run, seed=seed, precision=arm.budget.precision)
     tokens = arm.budget.tokens_per_microbatch
-    rows = kept_rows(run.arm(arm.name, seed))
+    rows = rows or judging_rows(_first_rows(study, run, arm.name, seed))
     return why_wrecked(student, start, rows, tokens_per_microbatch=tokens)
 
 
-def _resume(folder: Path) -> tuple[Path | None, int]:
+def _first_rows(study: Study, run: RunFolder, name: str, seed: int) -> list[Trajectory]:
+    """The rows of the first step, drawn once more: a checkpoint of before holds none."""
+    student, _, bound = load_arm(study, run, name, seed)
+    student.version = 0
+    for part in memories(bound).values():
+        part.begin(student)
+    drawn = [
+        roll_out(stream, student, seed=seed_for("train", seed), step=0, place=place)
+        for place, stream in enumerate(bound.streams)
+    ]
+    return [row for rollout in drawn for row in rollout.trajectories]
+
+
+def resume(folder: Path) -> tuple[Path | None, int]:
     """The checkpoint to go on from, and its step; rows that came after it are cut.
 
     Where rows behind it are lost it is let go: the arm begins anew, and ends as it would have ended. Raises
@@ -308,11 +343,12 @@ def save_checkpoint(
     step: int,
     *,
     grown: Sequence[Path] = (),
+    first: Sequence[Trajectory] = (),
 ) -> None:
     """A Hugging Face directory, the optimiser's moments, what the arm's parts remember, and the step.
 
     `grown` are files of rows that a resumed arm goes on with: they are on the disk before the checkpoint
-    is, and their rows are counted in it. Raises RunError.
+    is, and their rows are counted in it. `first` are the rows by which the end is judged. Raises RunError.
     """
     moments = {
         f"{index}.{key}": value.contiguous()
@@ -330,6 +366,7 @@ def save_checkpoint(
         save_file(moments, beside / "optimizer.safetensors")
         for part, memory in memories(arm).items():
             memory.save_state(beside / part)
+        keep_rows(beside, first)
         write_json(beside / "state.json", {"step": step, "rows": rows})
         seal(beside, "checkpoint", ("*", "*/*"))
 
@@ -377,28 +414,41 @@ def _card(study: Study, arm: Arm, student: Policy, seed: int) -> dict[str, objec
 
 
 def measure_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Progress) -> None:
-    """Evaluate one trained arm (or the base) on every task, and measure how far it moved."""
+    """Evaluate one trained arm (or the base) on every task, and measure how far it moved.
+
+    An arm whose own log-probs turn out not to be finite has failed. Raises NotFiniteError for any other model.
+    """
     folder = run.arm(name, seed)
     with exclusive(folder / ".lock"):
         tidy(folder)
         if is_measured(run, name, seed):
             return
         reopen_job(folder, "measure")
-        policy = load_role("student", PolicyRef(name), study, run, seed=seed)
-        if not (folder / "items.parquet").is_file():
-            progress("evaluating", 0, 1, 0.0)
-            write_items(
-                folder / "items.parquet", evaluate(policy, study.tasks, arm=name, seed=seed)
-            )
-        figures: dict[str, float | None] = {"kl_to_base_nats": None}
-        if study.drift:
-            progress("measuring drift", 0, 1, 0.0)
-            figures |= _measure_drift(study, study.drift, run, policy, name, seed)
-        write_json(
-            folder / "budget.json",
-            _costs(folder) | figures | _moved(study, run, policy, name, seed),
-        )
+        try:
+            _measure(study, run, name, seed, progress)
+        except NotFiniteError as error:
+            if name == BASE or not is_students(error):
+                raise
+            fail(folder, str(error), int(marker(str(folder / "policy")).get("steps", 0)))
+            return
         finish(folder, "measure")
+
+
+def _measure(study: Study, run: RunFolder, name: str, seed: int, progress: Progress) -> None:
+    """Write every figure that is measured of one policy."""
+    folder = run.arm(name, seed)
+    policy = load_role("student", PolicyRef(name), study, run, seed=seed)
+    if not (folder / "items.parquet").is_file():
+        progress("evaluating", 0, 1, 0.0)
+        write_items(folder / "items.parquet", evaluate(policy, study.tasks, arm=name, seed=seed))
+    figures: dict[str, float | None] = {"kl_to_base_nats": None}
+    if study.drift:
+        progress("measuring drift", 0, 1, 0.0)
+        figures |= _measure_drift(study, study.drift, run, policy, name, seed)
+    write_json(
+        folder / "budget.json",
+        _costs(folder) | figures | _moved(study, run, policy, name, seed),
+    )
 
 
 def _costs(folder: Path) -> dict[str, Any]:

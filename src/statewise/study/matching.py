@@ -85,6 +85,15 @@ class Goal:
             if step != nearest_step(rows, self.target):
                 remove(place)
 
+    def chosen(self, step: int) -> Path | None:
+        """The weights that `save` will write; None if they are those of the student after `step`."""
+        if self.measure is None:
+            return None
+        rows = read_rows(self.folder / "match.jsonl", shapes.CANDIDATE)
+        found = nearest_step(rows, self.target)
+        place = self.nearest / f"step-{found}"
+        return place if found != step and place.is_dir() else None
+
     def save(self, student: Policy, step: int, beside: Path) -> int:
         """Write the policy that is measured, and what it spent; returns its step. `step` is the last one."""
         if self.measure is None:

@@ -17,10 +17,9 @@ from statewise.errors import NotFiniteError
 from statewise.gradient import student_logprobs
 from statewise.policy import Policy
 from statewise.states import read_states, write_states
+from statewise.study.finished import ROWS
 from statewise.trajectory import Trajectory
 
-ROWS = "first-step.parquet"
-"""Rows of the first step, while an arm trains."""
 MOST_ROWS = 64
 TIMES = 10.0
 """By how much the loss on them may have grown."""
@@ -76,11 +75,21 @@ def loss_on(policy: Policy, rows: Sequence[Trajectory], *, tokens_per_microbatch
     return float(-every[np.isfinite(every)].astype(np.float64).mean())
 
 
+def judging_rows(rows: Sequence[Trajectory]) -> list[Trajectory]:
+    """Those rows of the first step by which an end is judged: what it trained on.
+
+    A step may train on nothing (every group of completions was rewarded alike, say). Then they are its
+    completions, whole.
+    """
+    trained_on = [row for row in rows if row.supervised_tokens]
+    whole = [row.everywhere() for row in rows if len(row) > row.prompt_tokens]
+    return (trained_on or whole)[:MOST_ROWS]
+
+
 def keep_rows(folder: Path, rows: Sequence[Trajectory]) -> None:
     """Store rows of the first step, for the end of training."""
-    trained_on = [row for row in rows if row.supervised_tokens]
-    if trained_on:
-        write_states(folder / ROWS, {"first": trained_on[:MOST_ROWS]})
+    if rows:
+        write_states(folder / ROWS, {"first": rows})
 
 
 def kept_rows(folder: Path) -> list[Trajectory]:

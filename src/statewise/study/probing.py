@@ -262,7 +262,7 @@ def _gradients(asked: Asked) -> Result:
             )
         policy.module.requires_grad_(requires_grad=True)
         try:
-            found = _with_own_terms(policy, sources, asked.updates.get(name))
+            found = _with_own_terms(policy, sources, asked.updates.get(name), asked.missing)
         finally:
             policy.module.requires_grad_(requires_grad=False)
         yield Part(name, "", "", found)
@@ -272,11 +272,12 @@ def _with_own_terms(
     policy: Policy,
     sources: Mapping[str, Sequence[Rollout]],
     update: Callable[[], Sequence[Rollout]] | None,
+    missing: list[str],
 ) -> Gradients:
     """The geometry of samples, and of what the arm's own update would see where there is such a thing.
 
-    There is none where a stored source holds other prompts, or every group of completions is rewarded alike; whoever
-    asks says so then (`study/scene.py`).
+    There is none if a stored source holds other prompts, or every group of completions is rewarded alike: `missing`
+    then gets the reason.
     """
 
     def among(known: Mapping[str, Sequence[Rollout]]) -> Gradients:
@@ -287,9 +288,10 @@ def _with_own_terms(
         return among(sources)
     try:
         return among({**sources, OWN_UPDATE: update()})
-    except DataError:
+    except DataError as error:
         if not sources:
             raise
+        missing.append(str(error))
         return among(sources)
 
 

@@ -24,6 +24,7 @@ from statewise.study import shapes
 from statewise.study.claims import BASE, RETENTION, Claim
 from statewise.study.controls import Interpolation
 from statewise.study.finished import (
+    FAILED,
     MARKER,
     POLICY,
     TASKS,
@@ -78,7 +79,12 @@ def summarise(run_dir: Path) -> Results:
     items = _reported(_items(folders), tasks)
     trained = {name: name != BASE for name in names}
     fixed = [n for n in names if folders[n] and not trained[n]]
-    gaps = _gaps(names, folders, trained, items, seeds)
+    failed = {
+        name: {seed: why for seed, place in folders[name].items() if (why := failure(place))}
+        for name in names
+    }
+    gaps = _gaps(names, folders, trained, items, seeds, failed)
+    gaps += _behind(study, failed, items, seeds)
     probed = asked_at_the_end(study)
     gaps += _unmeasured(
         names,
@@ -212,17 +218,57 @@ def _gaps(
     trained: Mapping[str, bool],
     items: pd.DataFrame,
     seeds: Sequence[int],
+    failed: Mapping[str, Mapping[int, str]],
 ) -> list[str]:
+    """What has no results and may still get some: an arm that failed is told of elsewhere."""
     gaps: list[str] = []
     for name in names:
         have = set(where(items, arm=name)["seed"])
-        if not have:
+        open_seeds = set(seeds) - have - set(failed[name])
+        if not have and not failed[name]:
             state = "started, not evaluated yet" if folders[name] else "not run yet"
             gaps.append(f"Unfinished: {name} has no results ({state}).")
-        elif trained[name] and set(seeds) - have:
-            lacking = ", ".join(str(s) for s in sorted(set(seeds) - have))
+        elif trained[name] and open_seeds:
+            lacking = ", ".join(str(s) for s in sorted(open_seeds))
             gaps.append(f"Unfinished: {name} has no results for seed {lacking}.")
     return gaps
+
+
+def _behind(
+    study: Mapping[str, Any],
+    failed: Mapping[str, Mapping[int, str]],
+    items: pd.DataFrame,
+    seeds: Sequence[int],
+) -> list[str]:
+    """Arms and nulls that cannot run because one that they are made from has failed."""
+    entries = {str(e["name"]): e for e in (*study["arms"], *(study.get("nulls") or ()))}
+    needs = {name: _named(entry, entries) - {name} for name, entry in entries.items()}
+    gaps: list[str] = []
+    for name in entries:
+        waits: set[str] = set()
+        while more := {n for one in (name, *waits) for n in needs[one]} - waits:
+            waits |= more
+        have = set(where(items, arm=name)["seed"]) | set(failed[name])
+        for seed in sorted(set(seeds) - have):
+            lost_to = sorted(one for one in waits if seed in failed[one])
+            if lost_to:
+                gaps.append(
+                    f"Failed: {name}, seed {seed}, cannot run: it needs {', '.join(lost_to)}, which failed."
+                )
+    return gaps
+
+
+def _named(plain: Any, names: Collection[str]) -> set[str]:
+    """The arms that a study file names anywhere in an entry.
+
+    >>> sorted(_named({"name": "c", "start": "a", "streams": [{"source": {"teacher": "b"}}]}, {"a", "b"}))
+    ['a', 'b']
+    """
+    if isinstance(plain, Mapping):
+        plain = [part for key, part in plain.items() if key not in ("kind", "name")]
+    if isinstance(plain, list | tuple):
+        return {name for part in plain for name in _named(part, names)}
+    return {plain} if isinstance(plain, str) and plain in names else set()
 
 
 def _unmeasured(
@@ -260,7 +306,11 @@ def _standings(
         for seed, folder in seeds.items():
             why = failure(folder)
             if why:
-                gaps.append(f"Failed: {name}, seed {seed}: {why}.")
+                place = (folder / FAILED).relative_to(run.root)
+                gaps.append(
+                    f"Failed: {name}, seed {seed}: {why}. It is not tried again until {place} is deleted."
+                )
+                continue
             for task in TASKS:
                 if (task == "train" and name == BASE) or (task == "probe" and not with_probes):
                     continue

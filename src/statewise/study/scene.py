@@ -105,8 +105,9 @@ def applies(probe: str, scene: Scene) -> str | None:
 
 def answers(probe: str, scene: Scene) -> tuple[list[Row], str | None]:
     """The rows of one probe; and why there are none, or why one is missing."""
+    asked = _asked(probe, scene)
     try:
-        rows = run_probe(probe, _asked(probe, scene))
+        rows = run_probe(probe, asked)
     except (ConfigError, DataError) as error:
         # What a sample does not hold (too few prompts, no answer to score) is known only by trying; a study
         # of hours is not ended by it, and the reason is kept.
@@ -115,19 +116,17 @@ def answers(probe: str, scene: Scene) -> tuple[list[Row], str | None]:
     kept = [row for row in named if scene.is_base or row.policy != BASE]
     if not kept:
         return [], "it had nothing to say"
-    return kept, _lacking(probe, scene, kept)
+    return kept, _lacking(probe, scene, kept, asked.missing)
 
 
-def _lacking(probe: str, scene: Scene, rows: Sequence[Row]) -> str | None:
+def _lacking(probe: str, scene: Scene, rows: Sequence[Row], missing: Sequence[str]) -> str | None:
     """What is missing from an answer and why, or None."""
     if probe == "locality":
         return _without_index(scene, rows)
     if probe != "gradients" or scene.update is None or any(OWN_UPDATE in row.at for row in rows):
         return None
-    return (
-        "not of the arm's own terms: they have no gradient at these states (every group is rewarded alike, say), or "
-        "its source has nothing to show of the probes' prompts"
-    )
+    reason = "; ".join(missing) or "they have no gradient at these states"
+    return f"not of the arm's own terms: {reason}"
 
 
 def _without_index(scene: Scene, rows: Sequence[Row]) -> str | None:

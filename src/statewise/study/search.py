@@ -11,13 +11,14 @@ from statistics import fmean
 from typing import Any
 
 from statewise.arms import Arm
-from statewise.errors import ConfigError, RunError
+from statewise.errors import ConfigError, NotFiniteError, RunError
 from statewise.evaluate import evaluate
 from statewise.policy import PolicyRef
 from statewise.store import NUMBER, RunFolder, is_there, read_json, remove, write_json, written
 from statewise.study.executor import Event, plan_training, run_jobs
-from statewise.study.finished import FAILED, failure
+from statewise.study.finished import FAILED, fail, failure
 from statewise.study.folder import claimed
+from statewise.study.jobs import is_students
 from statewise.study.models import load_role
 from statewise.study.spec import Search, Study, dosed, with_values
 
@@ -125,7 +126,14 @@ def _dev_scores(study: Study, run: RunFolder, arm: str, rule: Search) -> list[fl
         kept = run.arm(arm, seed) / "dev-score.json"
         if not is_there(kept):
             policy = load_role("student", PolicyRef(arm), study, run, seed=seed)
-            items = evaluate(policy, [rule.task], arm=arm, seed=seed, sampled=False)
+            try:
+                items = evaluate(policy, [rule.task], arm=arm, seed=seed, sampled=False)
+            except NotFiniteError as error:
+                if not is_students(error):
+                    raise
+                fail(run.arm(arm, seed), str(error), policy.version)
+                scores.append(-inf)
+                continue
             write_json(kept, fmean(item.score for item in items))
         scores.append(read_json(kept, NUMBER))
     return scores

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from statewise.errors import ConfigError, RunError
+from statewise.limits import MOST_SEEDS
 from statewise.store import RunFolder, is_name, misfit
 from statewise.yaml12 import load_yaml
 
@@ -26,7 +27,6 @@ SHAPE = {
     "drift?": (dict, None),
     "probes?": (dict, None),
 }
-MOST_SEEDS = 10_000
 
 
 def stored_study(run_dir: Path) -> dict[str, Any]:
