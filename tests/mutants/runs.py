@@ -94,6 +94,22 @@ MUTANTS = (
         (f"{DAMAGED}::test_a_run_of_before_is_read_and_marked_unverified",),
     ),
     Mutant(
+        "whole file",
+        "a file that could not be read is said of the one that was written",
+        "store/writing.py",
+        "if (other := _other_place(error, path)) is not None:",
+        "if (other := None) is not None:",
+        (f"{STORE}::test_a_file_that_could_not_be_read_is_not_said_of_the_one_that_was_written",),
+    ),
+    Mutant(
+        "resume",
+        "pretraining counts no rows behind its checkpoint",
+        "study/pretrain.py",
+        'grown=[work / "metrics.jsonl"],',
+        "grown=[],",
+        ("study/test_pretrain.py::test_rows_lost_behind_a_checkpoint_take_pretraining_back",),
+    ),
+    Mutant(
         "resume",
         "rows that were lost behind a checkpoint are not missed",
         "study/jobs.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 
@@ -219,6 +220,28 @@ def test_the_index_calls_trained_what_an_arm_visits(
         assert found[name]["value"] == pytest.approx(
             moved[name, where] / moved[name, "retention"], rel=1e-9
         )
+
+
+def test_a_reason_that_a_part_is_missing_is_the_one_that_was_met(monkeypatch):
+    """A source that has nothing to show of these prompts, say: no guess stands in for its own words."""
+    from statewise.errors import DataError
+    from statewise.probes.interference import Gradients
+    from statewise.study import probing
+
+    def refuse():
+        raise DataError("kept.parquet holds no row of prompt 'p7'")
+
+    asked = []
+
+    def geometry(_policy, known, **_):
+        asked.append(list(known))
+        return object.__new__(Gradients)
+
+    monkeypatch.setattr(probing, "gradient_geometry", geometry)
+    missing: list[str] = []
+    inspect.unwrap(probing._with_own_terms)(None, {"dataset": []}, refuse, missing)
+    assert asked == [["dataset"]]
+    assert missing == ["kept.parquet holds no row of prompt 'p7'"]
 
 
 def test_the_list_names_every_probe_and_what_it_tells(capsys):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from statewise.arms import Arm, Budget, bind, pretraining
 from statewise.data import WorldDocuments
-from statewise.errors import RunError
+from statewise.errors import DivergedError, RunError
 from statewise.evaluate import Task, evaluate
 from statewise.fresh import Shape, fresh_model
 from statewise.limits import CountOrZero, LearningRate, NotNegative, PromptCount, Seed, Steps
@@ -20,7 +20,6 @@ from statewise.policy import Policy
 from statewise.seeding import seed_for
 from statewise.store import (
     append_rows,
-    cut_rows,
     environment,
     exclusive,
     is_there,
@@ -33,10 +32,12 @@ from statewise.store import (
     write_text,
 )
 from statewise.study import shapes
-from statewise.study.jobs import restore_optimizer, save_checkpoint
+from statewise.study.jobs import restore_optimizer, resume, save_checkpoint
 from statewise.study.models import MARKER, refuse_foreign
+from statewise.study.outcome import judging_rows, kept_rows, why_wrecked
 from statewise.study.preflight import load_prompts
 from statewise.train import Row, make_optimizer, train
+from statewise.trajectory import Trajectory
 from statewise.world import WORLD_VERSION, World, train_tokenizer
 
 TOKENIZER_DOCUMENTS = 20_000
@@ -82,7 +83,8 @@ def pretrain(
     """Train the base into `directory`; killed at any point and run again, it continues.
 
     The directory ends up as a Hugging Face model with its card (`README.md`) and nothing else.
-    Raises RunError where it holds anything that statewise did not write.
+    Raises RunError where it holds anything that statewise did not write, and DivergedError, with nothing
+    written, where training ends in no policy.
     """
     refuse_foreign(directory, "recipe")
     work = directory.with_name(f".{directory.name}.work")
@@ -96,32 +98,39 @@ def pretrain(
             )
         write_json(work / "recipe.json", whole)
         tidy(work)
-        state = work / "checkpoint" / "state.json"
-        start = int(read_json(state, shapes.CHECKPOINT)["step"]) if is_there(state) else 0
-        if not start:
+        checkpoint, start = resume(work)
+        first = kept_rows(checkpoint) if checkpoint else []
+        if checkpoint is None:
             _fresh(recipe, work / "fresh")
-        student = Policy.load(
-            work / ("checkpoint" if start else "fresh"), name="student", precision="bf16"
-        )
+        student = Policy.load(checkpoint or work / "fresh", name="student", precision="bf16")
         arm = bind(
             recipe.arm(),
             policy=lambda _: student,
             prompts=lambda stream: load_prompts(stream, student),
         )
         optimizer = make_optimizer(student, arm.budget)
-        if start:
-            restore_optimizer(optimizer, work / "checkpoint" / "optimizer.safetensors")
-        cut_rows(work / "metrics.jsonl", start)
+        if checkpoint is not None:
+            restore_optimizer(optimizer, checkpoint / "optimizer.safetensors")
         for row in train(
             arm, student, optimizer, seed=seed_for("pretrain", recipe.seed), start=start
         ):
             append_rows(
                 work / "metrics.jsonl", [{"step": row.step, "seconds": row.seconds, **row.figures}]
             )
+            first = first or judging_rows(row.first_rows)
             watch(row, arm.steps)
             if row.step % checkpoint_every_steps == 0 and row.step < arm.steps:
-                save_checkpoint(work / "checkpoint", arm, student, optimizer, row.step)
+                save_checkpoint(
+                    work / "checkpoint",
+                    arm,
+                    student,
+                    optimizer,
+                    row.step,
+                    grown=[work / "metrics.jsonl"],
+                    first=first,
+                )
         student.precision = "fp32"
+        _refuse_wrecked(recipe, work, student, first, arm.budget.tokens_per_microbatch)
         figures = dev_figures(student, recipe.world_seed)
         with whole_directory(directory) as beside:
             student.save(beside)
@@ -131,6 +140,20 @@ def pretrain(
                 _card(recipe, student, read_rows(work / "metrics.jsonl", shapes.SPENT), figures),
             )
     remove(work)
+
+
+def _refuse_wrecked(
+    recipe: Recipe, work: Path, student: Policy, first: Sequence[Trajectory], tokens: int
+) -> None:
+    """Judge the last weights as those of every arm are (`outcome.py`), against the random start."""
+    if not (work / "fresh").is_dir():
+        _fresh(recipe, work / "fresh")
+    start = Policy.load(work / "fresh", name="start")
+    if why := why_wrecked(student, start, first, tokens_per_microbatch=tokens):
+        raise DivergedError(
+            f"{work}: pretraining ended in no policy: {why}; delete that folder and train again with a smaller "
+            "learning_rate"
+        )
 
 
 def dev_figures(base: Policy, world_seed: int = 0) -> dict[str, float]:
