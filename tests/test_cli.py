@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from statewise.cli import main
@@ -134,6 +136,12 @@ def test_an_evaluation_that_is_killed_goes_on_behind_what_is_done(tmp_path, caps
     assert not out.exists()
     assert main([*words[:5], "7", "--out", str(out)]) == 2
     assert "holds parts of another evaluation" in capsys.readouterr().err
+    kept = tmp_path / "out.parquet.parts" / "evaluation.json"
+    said = kept.read_text()
+    digest = json.loads(said)["items"][0]
+    kept.write_text(said.replace(digest, digest[::-1]))
+    assert main([*words, str(out)]) == 2  # the items are others than those that were answered
+    kept.write_text(said)
     whole.touch()
     assert main([*words, str(out)]) == 0
     assert answered == [[[0, 1]], [[2, 3]], [[4, 5]], [[6, 7]]]
@@ -142,3 +150,17 @@ def test_an_evaluation_that_is_killed_goes_on_behind_what_is_done(tmp_path, caps
     monkeypatch.setattr(items, "answer", real)
     assert main([*words, str(whole), "--seed", "0"]) == 0
     assert read_items(out) == read_items(whole)
+
+
+def test_parts_are_not_put_among_files_of_somebodys_own_nor_behind_a_link(tmp_path, capsys):
+    words = ["eval", "world", "--task", "pocket_mmlu", "--limit", "1", "--out"]
+    own = tmp_path / "a.parquet.parts" / "notes.txt"
+    own.parent.mkdir()
+    own.write_text("precious")
+    assert main([*words, str(tmp_path / "a.parquet")]) == 2
+    assert "holds files of somebody's own" in capsys.readouterr().err
+    assert own.read_text() == "precious"
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "b.parquet.parts").symlink_to(tmp_path / "elsewhere")
+    assert main([*words, str(tmp_path / "b.parquet")]) == 2
+    assert list((tmp_path / "elsewhere").iterdir()) == []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,6 +61,8 @@ def numbers(labels: Labels) -> list[list[float]]:
 def said(supervision, rows, labels) -> list[torch.Tensor]:
     """A signal as tensors: a distribution by what it gives beside a student."""
     states = gather_states(rows)
+    # As `accumulate_gradient` fills in where a supervision compares with the student itself.
+    states = replace(states, logprobs=torch.full_like(states.weights, -1.5))
     signal = supervision.signal(states, labels)
     if hasattr(signal, "compare"):
         flat = torch.zeros(len(states), 4, dtype=torch.float64).log_softmax(-1)

@@ -108,6 +108,11 @@ def test_a_reference_without_an_answer_is_a_fault_and_no_score(reference):
         # No number.
         ("..", None),
         ("1.2.3", None),
+        ("#### 1e3", None),
+        ("1.5e3", None),
+        ("1'000", None),
+        ("1_000", None),
+        ("2^10", None),
         ("3/0", None),
         ("9" * 5000, None),
         ("", None),

@@ -302,8 +302,8 @@ MUTANTS = (
         "answer form",
         "a minus between two numbers is a sign",
         "rewards/lenient.py",
-        "(?<![0-9A-Za-z_.,])(?P<sign>",
-        "(?<![.,])(?P<sign>",
+        "(?<![0-9A-Za-z_.,'^])(?P<sign>",
+        "(?<![.,^])(?P<sign>",
         (f"{REWARDS}::test_the_lenient_reading_finds_the_value_however_it_is_written",),
     ),
     Mutant(

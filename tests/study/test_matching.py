@@ -119,7 +119,8 @@ def test_a_target_arm_that_spent_nothing_is_no_budget(tiny, tmp_path):
     run = RunFolder(tmp_path)
     (run.arm("grpo", 0) / "policy").mkdir(parents=True)
     write_json(run.arm("grpo", 0) / "policy" / MARKER, {"steps": 2})
-    rows = [{"step": step, "tokens_sampled": 0, "updates": 1} for step in (1, 2)]
+    spent = {"tokens_sampled": 0, "tokens_trained": 0, "teacher_tokens": 0, "updates": 1}
+    rows = [{"step": step, "loss": 0.0} | spent for step in (1, 2)]
     append_rows(run.arm("grpo", 0) / "metrics.jsonl", rows)
     assert target_of(tiny, run, Match("updates", "grpo"), 0) == 2.0
     with pytest.raises(RunError, match=r"match\.target: grpo spent no tokens_sampled; match by"):
@@ -511,8 +512,8 @@ EARLY = "kind: early_stop, name: x"
         ("match={by: updates, target: gpro}", "match.target: no arm 'gpro'; did you mean 'grpo'"),
         ("match={by: tokens, target: grpo}", "match.by: expected one of 'tokens_trained'"),
         ("match={by: updates, target: 0}", "^match: target: 0.0 updates are no budget"),
-        ("match={by: updates, target: grpo, tolerance: 2}", "^match: tolerance: a share between"),
-        (f"nulls=[{{{EARLY}, of: mild_sft, matched_to: grpo, tolerance: 2}}]", "^nulls.x: tolerance: a share between"),
+        ("match={by: updates, target: grpo, tolerance: 2}", "^match.tolerance: must be above 0 and below 1"),
+        (f"nulls=[{{{EARLY}, of: mild_sft, matched_to: grpo, tolerance: 2}}]", "^nulls.x.tolerance: must be above 0"),
         (f"nulls=[{{{EARLY}, of: grpo, matched_to: grpo}}]", "nulls.x.matched_to: 'grpo' is the arm itself"),
         ("match={by: updates, target: opd_from_mild, arms: [mild_sft]}", "'mild_sft' is trained before its target"),
         ("match={by: tokens_sampled, target: mild_sft}", "match.target: mild_sft spends no tokens_sampled"),

@@ -8,12 +8,13 @@ another way. This reading compares values. Where the answer stands, first match 
 3. behind the last `answer is`, `answer:` or `answer =`;
 4. anywhere: the last number of the text.
 
-What a number is: ASCII digits (full-width digits are folded) with an optional decimal part (`.5` is
-one half), thousands commas (or narrow spaces) in groups of three, one optional sign, one optional currency sign, and an
-optional `/` with another number behind it (`1/2`, `\frac{1}{2}`). A minus sign may be U+2212 or a
-hyphen or dash of Unicode's. A minus behind a digit, a letter or a closing bracket subtracts: the last
-number of `5-3` is 3, not -3. Units, percent signs and words beside the number do not count; dots
-alone (`..`, `...`) are no number.
+What a number is: digits (full-width ones too) with an optional decimal part (`.5` is one half),
+thousands commas (or narrow spaces) in groups of three, one optional sign, one optional currency sign,
+and an optional `/` with another number behind it (`1/2`, `\frac{1}{2}`, `½`); a whole number before a
+proper fraction is added to it (`3 1/2`). A minus sign may be U+2212 or a hyphen or dash of Unicode's. A
+minus behind a digit, a letter or a closing bracket subtracts: the last number of `5-3` is 3, not -3.
+Units, percent signs and words beside the number do not count; dots alone (`..`, `...`) are no number,
+nor is a part of one: `1.2.3`, `1e3`, `1_000`, `10²` and `2^10` hold none.
 """
 
 from __future__ import annotations
@@ -27,12 +28,16 @@ MOST_DIGITS = 1000
 
 _DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212\ufe63\uff0d", "-"))
 _NARROW_SPACE = re.compile(r"(?<=[0-9])[\u00a0\u2009\u202f](?=[0-9]{3}(?![0-9]))")
-_FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
+_FRACTION = re.compile(r"\\[dt]?frac\s*(?:\{([^{}]*)\}\s*\{([^{}]*)\}|([0-9])\s*([0-9]))")
+_VULGAR = re.compile("[\u00bc-\u00be\u2150-\u215e]")
+_FULL_WIDTH = str.maketrans({0xFF01 + n: 0x21 + n for n in range(94)} | {0xA0: " ", 0x202F: " "})
 _CURRENCY = "[$€£¥]"
 _UNSIGNED = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
-_BORDER = r"(?![0-9]|[.,][0-9])"  # "1.2.3" and "1,2,3" hold no number that ends in the middle
+_POWERS = "\u2070\u00b9\u00b2\u00b3\u2074-\u2079"
+_BORDER = rf"(?![0-9_^{_POWERS}]|[.,'][0-9]|[eE][-+]?[0-9])"
 _NUMBER = re.compile(
-    rf"(?<![0-9A-Za-z_.,])(?P<sign>(?<![)\]}}])[-+])?(?:{_CURRENCY}(?P<inner>[-+])?)?"
+    rf"(?<![0-9A-Za-z_.,'^])(?P<sign>(?<![)\]}}])[-+])?(?:{_CURRENCY}(?P<inner>[-+])?)?"
+    rf"(?:(?P<whole>[0-9]+) (?=[0-9]+/[0-9]))?"
     rf"(?P<value>{_UNSIGNED}){_BORDER}(?:\s?/\s?(?P<below>{_UNSIGNED}){_BORDER})?"
 )
 _MARK = re.compile(r"####")
@@ -48,8 +53,11 @@ def lenient_answer(text: str) -> Fraction | None:
     >>> [str(lenient_answer(t)) for t in ("10-10=0, so 10 ... ", "it is 5-3", "so \\boxed{3}.", "..")]
     ['10', '3', '3', 'None']
     """
-    text = unicodedata.normalize("NFKC", _NARROW_SPACE.sub(",", text)).translate(_DASHES)
-    text = _FRACTION.sub(r"\1/\2", text)
+    text = _NARROW_SPACE.sub(",", text).translate(_DASHES).translate(_FULL_WIDTH)
+    text = _FRACTION.sub(lambda m: f"{m[1] or m[3]}/{m[2] or m[4]}", text)
+    text = _VULGAR.sub(
+        lambda m: f" {unicodedata.normalize('NFKC', m[0]).replace(chr(0x2044), '/')}", text
+    )
     text = text.replace("\\$", "$").replace("{,}", ",").replace("\\!", "").replace("\\,", "")
     mark = _MARK.search(text)
     if mark and (found := _behind(text[mark.end() :])) is not None:
@@ -89,6 +97,10 @@ def _value(found: re.Match[str]) -> Fraction | None:
     if len(above) > MOST_DIGITS or len(below) > MOST_DIGITS or not Fraction(below):
         return None
     value = Fraction(above) / Fraction(below)
+    if found["whole"] and len(found["whole"]) <= MOST_DIGITS:
+        if value >= 1:  # "5 10/2" is no mixed number: the fraction stands for itself
+            return value
+        value += int(found["whole"])
     return -value if "-" in (found["sign"], found["inner"]) else value
 
 
