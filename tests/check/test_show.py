@@ -63,6 +63,21 @@ def test_the_text_says_without_colour_who_chose_what_and_what_is_taught():
     assert "\x1b" not in text
 
 
+@pytest.mark.parametrize("width", [40, 60, 100])
+def test_no_name_is_broken_inside_however_narrow_the_terminal(width):
+    """A path or a key that is cut by the edge of a cell can be neither copied nor searched for."""
+    path = "runs/pocket/arms/one_step_opd_from_stress/seed-0/policy"
+    words = f"arms.one_step_opd_from_stress.streams[0] reads other tokens than {path} on row-000017"
+    line = Line("warn", "teacher reads the same tokens", words, f"give --set base={path}", {})
+    found = (WELL, line, Skip("a_name_that_is_long_enough_for_every_width", "no gradient"))
+    text = arm_text(replace(REPORT, notes=(words,), items=(), found=found), width=width)
+    wanted = f"{words} {line.name} mend: {line.mend} {words}".split()
+    assert [word for word in wanted if word not in text.split()] == []
+    assert "(no gradient)" in " ".join(text.split())
+    for row in text.splitlines():
+        assert cell_len(row) <= width or len(row.split()) <= 2, row
+
+
 def test_with_colour_an_owner_and_a_weight_have_a_style_each():
     text = arm_text(REPORT, colour=True)
     assert "\x1b[1;35m┃    2⏎" in text  # the teacher, taught: bold magenta

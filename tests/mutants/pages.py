@@ -96,6 +96,14 @@ MUTANTS = (
     ),
     Mutant(
         "page",
+        "a word of a check is broken where its cell ends",
+        "check/show.py",
+        "break_long_words=False, break_on_hyphens",
+        "break_long_words=True, break_on_hyphens",
+        ("check/test_show.py::test_no_name_is_broken_inside_however_narrow_the_terminal",),
+    ),
+    Mutant(
+        "page",
         "a judge that fails now and then has no curve",
         "report/material.py",
         "if any(value > 0 for",

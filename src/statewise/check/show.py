@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from statewise.check.item import Item, Run
 from statewise.check.line import Line, Status
@@ -30,6 +32,8 @@ OWNERS = {
 TAUGHT, GIVEN = "┃", "┆"
 MOST_LINES = 14
 """Of a longer run the first and last lines are shown."""
+LEAST_ROOM = 24
+"""Columns beside the names of the checks that a reason needs to be legible."""
 
 LEGEND = (
     f"{TAUGHT} taught (weight above 0)   {GIVEN} given (weight 0)   {BREAK} a line break of the text\n"
@@ -47,26 +51,17 @@ def arm_text(report: ArmReport, *, width: int = 100, colour: bool = False) -> st
     with out.capture() as capture:
         out.rule(f"[bold]{escape(report.arm)}[/]", align="left", characters="─")
         for note in report.notes:
-            out.print(f"[dim]note: {escape(note)}[/]")
+            _print_dim(out, f"note: {note}")
         for item in report.items:
             _print_item(out, item, several=len(report.items) > 1)
-        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-        table.add_column(no_wrap=True)
-        table.add_column(no_wrap=True)
-        table.add_column(overflow="fold")
-        for line in report.lines:
-            tint = TINTS[line.status]
-            table.add_row(
-                f"[bold {tint}]{MARKS[line.status]} {line.status}[/]", line.name, _told(line)
-            )
         out.print()
-        out.print(table)
+        _print_lines(out, report.lines)
         if report.skipped:
             reasons: dict[str, list[str]] = {}
             for skip in report.skipped:
                 reasons.setdefault(skip.reason, []).append(skip.name)
             told = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in reasons.items())
-            out.print(f"[dim]nothing to check: {escape(told)}[/]")
+            _print_dim(out, f"nothing to check: {told}")
         cost = report.cost
         out.print(
             f"[dim]{cost.rows} rows, {cost.tokens_sampled:,} tokens sampled, {cost.seconds:.1f} s[/]\n"
@@ -74,9 +69,52 @@ def arm_text(report: ArmReport, *, width: int = 100, colour: bool = False) -> st
     return "\n".join(line.rstrip() for line in capture.get().split("\n"))
 
 
+def _print_lines(out: Console, lines: Sequence[Line]) -> None:
+    """Every line beside its name, or below it where a word would not fit: no word is ever broken inside.
+
+    A word that is wider than the terminal runs over its edge, so that it can be copied as it is.
+    """
+    heads = [Text(f"{MARKS[line.status]} {line.status}  {line.name}") for line in lines]
+    texts = [_told(line) for line in lines]
+    indent = max((head.cell_len for head in heads), default=0) + 2
+    widest = max((cell_len(word) for text in texts for word in text.split()), default=0)
+    beside = out.width - indent >= max(widest, LEAST_ROOM)
+    if not beside:
+        indent = 4
+    for line, head, text in zip(lines, heads, texts, strict=True):
+        head.stylize(f"bold {TINTS[line.status]}", 0, len(f"{MARKS[line.status]} {line.status}"))
+        rows = [Text(row) for row in _wrapped(text, out.width - indent)]
+        if line.mend:
+            for row in rows:
+                if row.plain.startswith("mend: "):
+                    row.stylize("bold", 0, len("mend:"))
+        if beside:
+            head.append(" " * (indent - head.cell_len))
+            head.append_text(rows.pop(0))
+        for row in (head, *(Text(" " * indent).append_text(row) for row in rows)):
+            out.print(row, no_wrap=True, overflow="ignore", crop=False)
+
+
 def _told(line: Line) -> str:
-    figure = escape(printable(line.figure))
-    return f"{figure}\n[bold]mend:[/] {escape(printable(line.mend))}" if line.mend else figure
+    figure = printable(line.figure)
+    return f"{figure}\nmend: {printable(line.mend)}" if line.mend else figure
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Lines of a text, broken between words alone; at least one."""
+    return [
+        row
+        for part in text.split("\n")
+        for row in textwrap.wrap(
+            part, max(width, 1), break_long_words=False, break_on_hyphens=False
+        )
+        or [""]
+    ]
+
+
+def _print_dim(out: Console, text: str) -> None:
+    for row in _wrapped(text, out.width):
+        out.print(Text(row, "dim"), no_wrap=True, overflow="ignore", crop=False)
 
 
 def head_text(study: str, arms: int, items: int) -> str:
