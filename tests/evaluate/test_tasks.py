@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
+import sys
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from statewise.errors import ConfigError, DataError
 from statewise.evaluate import Task
+from statewise.evaluate.guarded import guarded
+from statewise.evaluate.requests import answers, asked
 from statewise.evaluate.tasks import filter_of, load
 from statewise.world.tasks import TASKS_FOLDER
 from tests.evaluate.conftest import WriteData
@@ -127,7 +133,7 @@ def test_a_hub_out_of_reach_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_bad_row_passes_through_as_a_data_error(write_data: WriteData) -> None:
-    with pytest.raises(DataError, match=r"test\.jsonl: row 1"):
+    with pytest.raises(DataError, match=r"test\.jsonl, row 1"):
         load(gsm8k(data=str(write_data(gsm8k_test='{"question": "a"}\n'))))
 
 
@@ -200,3 +206,93 @@ def test_names_of_the_world_and_the_harness_are_names() -> None:
     names = TaskManager(include_path=str(TASKS_FOLDER), include_defaults=False).all_tasks
     for name in [*names, "egymmlu_arabic_language_(general)", "include_base_44", "arc_challenge"]:
         Task(name, "retention", metric="acc")
+
+
+# ---- the code of a task -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with metrics that leave a mark where they are imported; the mark's place."""
+    for name in ("code_eval", "bleu", "rouge"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "ran"
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "why"),
+    [
+        ("humaneval", "pass@1", "runs code that the model writes"),
+        ("mbpp", "pass_at_1", "runs code that the model writes"),
+        ("meqsum", "bleu", "needs the metric 'bleu'"),
+    ],
+)
+def test_a_task_imports_no_metric_of_the_working_directory(
+    planted: Path, no_network: None, name: str, metric: str, why: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"task '{name}' {why}"):
+        load(Task(name, "target", metric=metric))
+    assert not planted.exists()
+    assert f"lm_eval.tasks.{name}.utils" not in sys.modules or name == "meqsum", (
+        "its functions were imported"
+    )
+
+
+def test_a_metric_is_refused_even_where_the_code_goes_on_without(
+    planted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real: Any = ModuleType("evaluate.loading")
+    find = real.evaluation_module_factory = lambda *_: pytest.fail("a metric was looked for")
+    monkeypatch.setitem(sys.modules, "evaluate.loading", real)
+    before = sys.modules.get("evaluate")
+
+    def swallow(call: Any) -> None:  # as the harness does with metrics that it does not know
+        with contextlib.suppress(Exception):
+            call()
+
+    for load_metric in (
+        lambda: __import__("evaluate").load("code_eval"),
+        lambda: real.evaluation_module_factory("code_eval"),
+    ):
+        with (
+            pytest.raises(ConfigError, match="task 'x' needs the metric 'code_eval'"),
+            guarded("x"),
+        ):
+            swallow(load_metric)
+    assert not planted.exists()
+    assert real.evaluation_module_factory is find
+    assert sys.modules.get("evaluate") is before
+
+
+def test_a_data_set_is_never_a_folder_of_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_network: None
+) -> None:
+    import datasets
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gsm8k").mkdir()
+    (tmp_path / "gsm8k" / "test.jsonl").write_text('{"question": "q", "answer": "1"}\n')
+    assert len(datasets.load_dataset("gsm8k", cache_dir=str(tmp_path / "cache"))) == 1
+    with pytest.raises(ConfigError, match="wants the data set 'gsm8k' of the hub"), guarded("x"):
+        datasets.load_dataset("gsm8k", cache_dir=str(tmp_path / "cache"))
+    with guarded("x"):  # a format is no name of the hub
+        (tmp_path / "json").mkdir()
+        file = str(tmp_path / "gsm8k" / "test.jsonl")
+        datasets.load_dataset("json", data_files=file, cache_dir=str(tmp_path / "cache"))
+
+
+def test_whatever_a_tasks_own_code_raises_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Task("pocket_gsm", "target", metric="exact_match", limit=1)
+    (question,) = asked(task, 1)
+    (request,) = question.requests[0]
+    monkeypatch.setattr(request, "filtered_resps", {question.filter: "7"})
+    monkeypatch.setattr(question.leaf, "process_results", lambda *_: {}["answer"])
+    with pytest.raises(ConfigError, match=r"task 'pocket_gsm': .* KeyError \('answer'\)"):
+        list(answers(question))
+    monkeypatch.setattr(question.leaf, "build_all_requests", lambda **_: None + 1)
+    with pytest.raises(ConfigError, match=r"task 'pocket_gsm': .* TypeError"):
+        asked.__wrapped__(task, 1)
+    with pytest.raises(ConfigError, match=r"task 'x': .* SystemExit"), guarded("x"):
+        sys.exit("bye")

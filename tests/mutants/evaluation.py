@@ -2,6 +2,7 @@
 
 from tests.mutants.mutant import Mutant
 
+TASKS = "evaluate/test_tasks.py"
 ITEMS = "evaluate/test_items.py"
 FLAGGED = f"{ITEMS}::test_failed_extraction_and_cut_texts_are_flagged"
 APART = f"{ITEMS}::test_sampled_texts_depend_on_the_seed_and_item_alone"
@@ -58,6 +59,30 @@ MUTANTS = (
         'seed_for("evaluate", self.seed, k.task, k.doc, k.request, k.repeat)',
         'seed_for("evaluate", self.seed, k.task, k.request, k.repeat)',
         (f"{ITEMS}::test_equal_items_are_sampled_apart",),
+    ),
+    Mutant(
+        "code of a stranger",
+        "a task that runs the model's code is refused behind its import",
+        "evaluate/tasks.py",
+        "        _refuse_unsafe(task, registry[leaf])",
+        "        _leaves(task.name, registry)",
+        (f"{TASKS}::test_a_task_imports_no_metric_of_the_working_directory",),
+    ),
+    Mutant(
+        "code of a stranger",
+        "a task's metric may be a file of the working directory",
+        "evaluate/guarded.py",
+        "        real.evaluation_module_factory = load_metric",
+        "        real.evaluation_module_factory = load",
+        (f"{TASKS}::test_a_metric_is_refused_even_where_the_code_goes_on_without",),
+    ),
+    Mutant(
+        "code of a stranger",
+        "a data set may be a folder of the working directory",
+        "evaluate/guarded.py",
+        "path not in FORMATS and not os.path.isabs(path)",
+        "path in FORMATS and not os.path.isabs(path)",
+        (f"{TASKS}::test_a_data_set_is_never_a_folder_of_the_working_directory",),
     ),
     Mutant(
         "seed",

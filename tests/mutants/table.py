@@ -142,6 +142,7 @@ PITFALLS: dict[str, tuple[str, ...]] = {
     "The kernel of a two-sample statistic": ("drift",),
     "A policy's own states count": ("summing up",),
     "The interval of a quotient": ("uncertainty", "clusters"),
+    "A benchmark's own code imports": ("code of a stranger",),
 }
 """By the first words of a row of docs/pitfalls.md that names a test: the kinds that stand for it."""
 

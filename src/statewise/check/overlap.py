@@ -13,6 +13,7 @@ from typing import Any, Literal
 from statewise.check.line import Line
 from statewise.check.subject import Fit
 from statewise.evaluate import Task
+from statewise.evaluate.guarded import guarded
 from statewise.evaluate.tasks import load
 from statewise.evaluate.undisturbed import compiled_templates, undisturbed
 from statewise.study.spec import Study
@@ -64,7 +65,7 @@ def _items(task: Task, split: Split) -> list[Item]:
     for name, leaf in leaves.items():
         prefix = task.key if len(leaves) == 1 else f"{task.key}/{name}"
         documents: list[Any] = list(islice(leaf.eval_docs, task.limit))
-        with undisturbed(), compiled_templates():
+        with undisturbed(), compiled_templates(), guarded(task.name):
             texts: list[Any] = [leaf.doc_to_text(document) for document in documents]
         asked = _without_shared([words(t) if isinstance(t, str) else () for t in texts])
         for number, (document, text) in enumerate(zip(documents, asked, strict=True)):

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from statewise.evaluate.guarded import guarded
 from statewise.evaluate.tasks import Task, filter_of, load
 from statewise.evaluate.undisturbed import compiled_templates
 
@@ -64,7 +65,7 @@ def asked(task: Task, limit: int | None) -> Sequence[Asked]:
     Raises ConfigError and DataError as `load` does.
     """
     made = []
-    with compiled_templates():
+    with compiled_templates(), guarded(task.name):
         for name, leaf in load(task).items():
             leaf.set_fewshot_seed(FEWSHOT_SEED)
             leaf.build_all_requests(limit=limit, rank=0, world_size=1)
@@ -116,7 +117,8 @@ def answer(lm: PolicyLM, questions: Sequence[Asked]) -> None:
         # The harness applies all of a task's filters or none; one is read.
         for ensemble in question.leaf._filters:  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
             if ensemble.name == question.filter:
-                ensemble.apply(_requests(question))
+                with guarded(question.name):
+                    ensemble.apply(_requests(question))
 
 
 def answers(question: Asked) -> Iterator[Answered]:
@@ -125,13 +127,15 @@ def answers(question: Asked) -> Iterator[Answered]:
         for doc_id, document in question.documents.items():
             requests = question.requests[doc_id]
             filtered = [request.filtered_resps[question.filter] for request in requests]
+            with guarded(question.name):
+                metrics = question.leaf.process_results(document, filtered)
             yield Answered(
                 doc_id=doc_id,
                 document=document,
                 arguments=[_arguments(request) for request in requests],
                 responses=[request.resps for request in requests],
                 filtered=filtered,
-                metrics=question.leaf.process_results(document, filtered),
+                metrics=metrics,
             )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from statewise.errors import ConfigError, nearest
+from statewise.evaluate.guarded import guarded
 from statewise.evaluate.local import READERS, Splits
 from statewise.evaluate.undisturbed import undisturbed
 from statewise.limits import CountOrZero, Rows, Samples, Seed, Tokens
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 WORLD_PREFIX = "pocket_"
 """Task names that belong to the embedded world: never looked up anywhere else."""
+
+RUNS_CODE = "task {!r} runs code that the model writes; statewise does not: choose another task"
 
 LENGTH_KEYS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 """What task files call the limit on generated tokens; the harness reads the first that it finds."""
@@ -129,14 +132,17 @@ class Question:
 def load(task: Task) -> Mapping[str, ConfigurableTask]:
     """The harness's tasks behind `task` by name: one, or the leaves of a group. Built once.
 
-    Raises ConfigError for an unknown task, filter or metric, for data that the folder does not
+    Raises ConfigError for an unknown task, filter or metric, for one that would run code of the model or
+    of the working directory, for whatever the task's own code raises, for data that the folder does not
     hold, and for a hub that cannot be reached; DataError for a bad row of a local file.
     """
     from lm_eval.api.group import Group
     from lm_eval.tasks.manager import TaskFactory
 
     registry = dict(_registry_with(task.name))
-    with undisturbed():
+    for leaf in _leaves(task.name, registry):
+        _refuse_unsafe(task, registry[leaf])
+    with undisturbed(), guarded(task.name):
         if task.data is not None:
             for leaf in _leaves(task.name, registry):
                 registry[leaf] = _with_local_data(registry[leaf], Path(task.data).expanduser())
@@ -162,6 +168,17 @@ def load(task: Task) -> Mapping[str, ConfigurableTask]:
     return leaves
 
 
+def _refuse_unsafe(task: Task, entry: Entry) -> None:
+    """Refuse a task that runs what the model writes, before the functions that its file names are imported."""
+    from lm_eval.tasks.manager import load_yaml
+
+    config = (
+        load_yaml(str(entry.yaml_path), resolve_func=False) if entry.yaml_path else entry.cfg or {}
+    )
+    if config.get("unsafe_code"):
+        raise ConfigError(RUNS_CODE.format(task.name))
+
+
 def filter_of(task: Task, leaf: ConfigurableTask) -> str:
     """The name of the answer filter that `task` reads."""
     names = [str(entry["name"]) for entry in leaf.config.filter_list or [{"name": "none"}]]
@@ -179,8 +196,8 @@ def filter_of(task: Task, leaf: ConfigurableTask) -> str:
 def _configure(leaf: ConfigurableTask, task: Task) -> None:
     """Set what the study overrides, and refuse what this task cannot give."""
     where = f"task {task.name!r}"
-    if leaf.get_config("unsafe_code"):
-        raise ConfigError(f"{where} runs code that the model wrote; statewise does not")
+    if leaf.get_config("unsafe_code"):  # set where no file of the task's own says it
+        raise ConfigError(RUNS_CODE.format(task.name))
     filter_of(task, leaf)
     metrics = leaf.get_config("metric_list") or []
     # A metric that is a function may expand into several names (`pass_at_k` into `pass@1`).

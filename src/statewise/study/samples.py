@@ -22,6 +22,7 @@ import numpy as np
 from statewise.data import Data, Gsm8k, JsonLines, WorldProblems, load
 from statewise.errors import ConfigError, RunError, at_least_one
 from statewise.evaluate import Task
+from statewise.evaluate.guarded import guarded
 from statewise.evaluate.tasks import load as load_task
 from statewise.evaluate.undisturbed import compiled_templates, undisturbed
 from statewise.policy import Policy
@@ -150,7 +151,8 @@ def task_prompts(task: Task, policy: Policy, drawing: Drawing) -> list[Prompt]:
     with undisturbed(), compiled_templates():
         leaves = load_task(task)
         for name, leaf in leaves.items():
-            leaf.build_all_requests(limit=drawing.retention_limit, rank=0, world_size=1)
+            with guarded(task.name):
+                leaf.build_all_requests(limit=drawing.retention_limit, rank=0, world_size=1)
             asked: dict[int, str] = {}
             for request in leaf.instances:
                 arguments: tuple[Any, ...] = request.args
