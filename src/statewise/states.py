@@ -86,6 +86,19 @@ class About:
     max_new_tokens: int | None = None
 
 
+def same_fingerprint(one: str | None, other: str | None) -> bool:
+    """True where two fingerprints may be one model's: those of runs before lack the part on where it stops.
+
+    >>> same_fingerprint("sha256:ab", "sha256:ab+cd"), same_fingerprint("sha256:ab+ef", "sha256:ab+cd")
+    (True, False)
+    """
+    if one is None or other is None:
+        return one is other
+    first, second = one.split("+"), other.split("+")
+    parted = one.startswith("sha256:") and other.startswith("sha256:")
+    return one == other or (parted and first[0] == second[0] and 1 in (len(first), len(second)))
+
+
 ABOUT = {
     **dict.fromkeys(("policy?", "location?", "fingerprint?", "prompts?"), (str, None)),
     **dict.fromkeys(("seed?", "max_new_tokens?"), (int, None)),

@@ -11,7 +11,9 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertLMHeadModel
 
 from statewise.errors import ModelError, NotFiniteError
-from statewise.policy import Lora, Policy
+from statewise.policy import Lora, Policy, adapters, loading
 from statewise.trajectory import Sampling
 
 Edit = Callable[[Path], None]
@@ -523,3 +525,52 @@ def test_log_probs_that_are_not_finite_are_no_sample():
         policy.head_weight()[0].fill_(torch.nan)
     with pytest.raises(NotFiniteError, match="student@0 gives log-probs that are not finite"):
         policy.complete([np.array([A], np.int32)], sampling=Sampling(), max_new_tokens=2, seeds=[0])
+
+
+@pytest.mark.parametrize("guard", ["one line", "placed"])
+@pytest.mark.parametrize("where", ["machine", "accelerator"])
+def test_memory_that_ran_out_is_no_damaged_model(guard, where, tmp_path):
+    around = (
+        loading.placed(tmp_path)
+        if guard == "placed"
+        else loading._one_line(tmp_path, "fetch the model again")
+    )
+
+    def fill() -> None:
+        if where == "machine":
+            torch.empty(1 << 50)
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 80.00 GiB.")
+
+    with pytest.raises(ModelError) as caught, around:
+        fill()
+    said = str(caught.value)
+    assert str(tmp_path) in said
+    assert "not enough memory" in said
+    assert "free some memory, or take a smaller model" in said
+    assert "fetch" not in said
+
+
+def test_jobs_that_end_together_keep_the_places_of_all_their_bases(tmp_path, monkeypatch):
+    run, names = tmp_path / "run", {}
+    write = adapters.write_json
+
+    def slowly(path, value):
+        time.sleep(0.02)  # every other job has read the file by now, where nothing stops it
+        write(path, value)
+
+    monkeypatch.setattr(adapters, "write_json", slowly)
+
+    def end(i: int) -> None:
+        base, mine = tmp_path / f"{i % 2}" / f"models-{i % 3}" / "base", run / f"arm-{i}"
+        for folder in (base, mine):
+            folder.mkdir(parents=True)
+        config = {"peft_type": "LORA", "base_model_name_or_path": str(base)}
+        (mine / "adapter_config.json").write_text(json.dumps(config))
+        names[i] = adapters.name_portably(mine, run)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(end, range(6)))
+    assert len(set(names.values())) == 6
+    for i in names:
+        place = tmp_path / f"{i % 2}" / f"models-{i % 3}" / "base"
+        assert adapters.base_of(run / f"arm-{i}") == str(place.resolve())

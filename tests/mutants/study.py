@@ -146,8 +146,8 @@ MUTANTS = (
         "reproducibility",
         "an exchanged base is not noticed",
         "study/folder.py",
-        "if models.get(name) != found:",
-        "if name not in models:",
+        "others = exchanged(study, known, models)",
+        "others = exchanged(study, {}, models)",
         (f"{EXECUTOR}::test_another_base_or_world_is_refused_and_other_versions_are_kept",),
     ),
     Mutant(

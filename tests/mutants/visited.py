@@ -30,8 +30,8 @@ MUTANTS = (
         "gradient geometry",
         "a policy is taught by its own samples",
         "study/probing.py",
-        "asked.about[sample].fingerprint != mine",
-        "mine",
+        "or not same_fingerprint(asked.about[sample].fingerprint, mine)",
+        "or mine",
         (
             "study/test_probe_jobs.py::test_gradients_are_of_the_arms_own_terms_and_of_what_others_wrote",
         ),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +15,21 @@ from tokenizers.normalizers import Lowercase
 
 from statewise.arms import Budget, opd
 from statewise.data import WorldProblems
-from statewise.errors import ModelError
+from statewise.errors import ModelError, RunError
 from statewise.policy import Policy, PolicyRef
+from statewise.states import same_fingerprint
 from statewise.store import RunFolder
+from statewise.study import folder as folder_module
+from statewise.study.folder import claim_folder
 from statewise.study.jobs import load_arm
-from statewise.study.models import check_same_encoding, location_of, world_base
+from statewise.study.models import (
+    check_same_encoding,
+    exchanged,
+    fingerprint,
+    fingerprints,
+    location_of,
+    world_base,
+)
 from statewise.study.preflight import preflight
 from statewise.supervision import Context
 from tests.evaluate.conftest import tiny_policy
@@ -120,3 +132,99 @@ def test_heads_of_two_widths_over_one_tokenizer_are_refused():
     wide = Policy(module, teacher.tokenizer, name="teacher:wide")
     with pytest.raises(ModelError, match=f"scores {width + 8} tokens and the student {width}"):
         check_same_encoding(student, wide)
+
+
+# ---- fingerprints -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def outside(tiny_study, tiny_base, tmp_path):
+    """A study whose arm has two teachers from outside, in folders of one name."""
+    places = [str(tmp_path / owner / "mine") for owner in ("a", "b")]
+    for place in places:
+        shutil.copytree(tiny_base, place)
+    sizes = {"max_new_tokens": 8, "prompts_per_step": 4}
+    prompts = WorldProblems("prompts", limit=8)
+    taught = tuple(
+        opd(f"arm{i}", prompts, Budget(0.01, steps=1), teacher=PolicyRef(place), **sizes)
+        for i, place in enumerate(places)
+    )
+    bare = {"claims": (), "doses": {}, "dev": None, "drift": None}
+    return replace(tiny_study, arms=taught, **bare), places
+
+
+def before(print_: str) -> str:
+    """A fingerprint as runs of before have it."""
+    return print_.split("+")[0]
+
+
+def claimed(study, root, monkeypatch):
+    monkeypatch.setattr(folder_module, "preflight", lambda *_: None)
+    claim_folder(study, RunFolder(root))
+    return json.loads((root / "environment.json").read_text())
+
+
+@pytest.mark.parametrize("file", ["generation_config.json", "tokenizer_config.json"])
+def test_a_fingerprint_sees_where_a_model_stops(tiny_base, tmp_path, file):
+    place = Path(shutil.copytree(tiny_base, tmp_path / "m"))
+    first = fingerprint(str(place))
+    config = json.loads((place / file).read_text())
+    (place / file).write_text(json.dumps(config | {"eos_token_id": [1, 5]}))
+    second = fingerprint(str(place))
+    assert first != second
+    assert not same_fingerprint(first, second)
+    # Runs of before did not look there, and go on.
+    assert same_fingerprint(before(first), second)
+    (place / "config.json").write_text("{}")
+    assert not same_fingerprint(before(first), fingerprint(str(place)))
+
+
+def test_a_fingerprint_of_before_is_the_first_part_of_todays(tmp_path):
+    """sha256 of `NAME DIGEST` of each file in order, by hand."""
+    files = {"config.json": b"{}", "generation_config.json": b"[]", "model.safetensors": b"w"}
+    for name, held in files.items():
+        (tmp_path / name).write_bytes(held)
+    digests = {name: hashlib.sha256(held).hexdigest() for name, held in files.items()}
+    old, stops = (
+        hashlib.sha256("".join(f"{n} {digests[n]}" for n in names).encode()).hexdigest()
+        for names in (("config.json", "model.safetensors"), ("generation_config.json",))
+    )
+    assert fingerprint(str(tmp_path)) == f"sha256:{old}+{stops}"
+
+
+def test_environments_hold_no_path_of_a_model_and_tell_two_of_one_name_apart(
+    outside, tmp_path, monkeypatch
+):
+    study, places = outside
+    stored = claimed(study, tmp_path / "run", monkeypatch)
+    assert str(tmp_path) not in json.dumps(stored)
+    names = set(stored["models"]) - {"base"}
+    assert len(names) == 2
+    assert all(re.fullmatch("mine-[0-9a-f]{8}", name) for name in names)
+    alone = claimed(replace(study, arms=study.arms[:1]), tmp_path / "alone", monkeypatch)
+    assert set(alone["models"]) == {"base", "mine"}
+    # One that is exchanged is found, by its place.
+    config = Path(places[1]) / "config.json"
+    config.write_text(config.read_text() + " ")
+    with pytest.raises(RunError, match=rf"begun with another model at {re.escape(places[1])}"):
+        claim_folder(study, RunFolder(tmp_path / "run"))
+    (other,) = set(exchanged(study, stored["models"], fingerprints(study)).values())
+    assert other == places[1]
+
+
+def test_a_run_of_before_goes_on_and_still_refuses_an_exchanged_model(
+    outside, tmp_path, monkeypatch
+):
+    study, places = outside
+    stored = claimed(study, tmp_path / "run", monkeypatch)
+    prints = {"base": before(stored["models"]["base"])}
+    prints |= {place: before(fingerprint(place)) for place in places}
+    path = tmp_path / "run" / "environment.json"
+    path.write_text(json.dumps(stored | {"models": prints}))
+    claim_folder(study, RunFolder(tmp_path / "run"))
+    assert str(tmp_path) not in path.read_text(), "the old names stay"
+    path.write_text(json.dumps(stored | {"models": prints}))
+    config = Path(places[0]) / "config.json"
+    config.write_text(config.read_text() + " ")
+    with pytest.raises(RunError, match=rf"begun with another model at {re.escape(places[0])}"):
+        claim_folder(study, RunFolder(tmp_path / "run"))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import hashlib
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,13 +116,27 @@ def name_portably(folder: Path, run: Path) -> str:
     elif place.is_relative_to(PACKAGE):
         name = f"{PACKAGED}{place.relative_to(PACKAGE).as_posix()}"
     else:
-        known = read_object(run / PLACES) if (run / PLACES).is_file() else {}
-        name = place.name
-        if known.get(name, str(place)) != str(place):  # two bases of one name
-            name = f"{place.parent.name}-{name}"
-        write_json(run / PLACES, known | {name: str(place)})
+        with _one_at_a_time(run):
+            known = read_object(run / PLACES) if (run / PLACES).is_file() else {}
+            name = place.name
+            if known.get(name, str(place)) != str(place):  # two bases of one name
+                name = f"{place.parent.name}-{name}"
+            if known.get(name, str(place)) != str(place):
+                name = f"{name}-{hashlib.sha256(str(place).encode()).hexdigest()[:8]}"
+            write_json(run / PLACES, known | {name: str(place)})
     write_json(folder / CONFIG, config | {"base_model_name_or_path": name})
     return name
+
+
+@contextlib.contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Hold a folder while a file in it is read and written again: jobs of several processes end together."""
+    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def put_on(base: nn.Module, folder: Path, name: str, *, trainable: bool) -> nn.Module:

@@ -48,6 +48,8 @@ DOWNLOADED = ("*.json", "*.jinja", "*.model", "*.txt", "model*.safetensors", ada
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 MOST_BUFFER_ELEMENTS = 1 << 31
 FEW_ELEMENTS = 1 << 20
+_SMALLER = "free some memory, or take a smaller model"
+_NO_MEMORY = ("out of memory", "not enough memory", "allocate memory")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -337,11 +339,9 @@ def _one_line(place: Path, remedy: str) -> Iterator[None]:
             yield
     except StatewiseError:
         raise
-    except MemoryError as error:
-        raise ModelError(
-            f"{place}: not enough memory to load the model; take a smaller one"
-        ) from error
     except Exception as error:
+        if is_memory(error):
+            raise ModelError(f"{place}: not enough memory to load the model; {_SMALLER}") from error
         raise ModelError(f"cannot load a model: {place}: {_first_line(error)}; {remedy}") from error
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # what Rust code raises where it breaks down
@@ -357,10 +357,31 @@ def placed(location: str | Path) -> Iterator[None]:
     except ModelError as error:
         raise ModelError(f"cannot use the model in {location}: {error}") from error
     except Exception as error:
+        if is_memory(error):
+            raise ModelError(
+                f"cannot use the model in {location}: not enough memory for its weights and a pass over a few "
+                f"tokens; {_SMALLER}"
+            ) from error
         raise ModelError(
             f"cannot use the model in {location}: a pass over a few tokens ends with {type(error).__name__} "
             f"({_first_line(error)}); its config.json asks for what its code cannot do: fetch the model again"
         ) from error
+
+
+def is_memory(error: BaseException) -> bool:
+    """True where memory ran out, of the machine or of an accelerator.
+
+    torch raises RuntimeError for both; that of the machine has no class of its own.
+
+    >>> is_memory(MemoryError()), is_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: ..."))
+    (True, True)
+    >>> is_memory(RuntimeError("shapes cannot be multiplied"))
+    False
+    """
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    said = str(error).lower()
+    return isinstance(error, RuntimeError) and any(text in said for text in _NO_MEMORY)
 
 
 def _first_line(error: object) -> str:

@@ -57,8 +57,8 @@ class Policy(Forward):
         `hidden` do, or is not causal, is refused.
         """
         loaded = loading.load(directory, trainable=trainable)
-        module = loaded.module.to(device)
         with loading.placed(directory):
+            module = loaded.module.to(device)
             own = read_own(module, loaded.width, torch.device(device))
             policy = cls(module, loaded.tokenizer, name=name)
             check_reading(policy, own)

@@ -15,7 +15,7 @@ import numpy as np
 from statewise.errors import ConfigError, DataError
 from statewise.gradient import Rollout
 from statewise.policy import Policy
-from statewise.states import About
+from statewise.states import About, same_fingerprint
 from statewise.stats import Estimate
 from statewise.study.samples import RETENTION
 from statewise.study.spec import BASE
@@ -62,7 +62,8 @@ class Asked:
         mine = self.prints.get(name)
         for sample, known in self.about.items():
             kept = sample.split("/")[0] == RETENTION
-            if mine is not None and known.fingerprint == mine and kept == retention:
+            same = mine is not None and same_fingerprint(known.fingerprint, mine)
+            if same and kept == retention:
                 return sample
         return None
 

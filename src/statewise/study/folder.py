@@ -31,7 +31,15 @@ from statewise.store import (
 from statewise.study import shapes
 from statewise.study.card import public_name
 from statewise.study.finished import MANIFESTS, clear_training, failure, is_probed, is_trained
-from statewise.study.models import BASE_SEED, WORLD_BASE, base_location, fingerprints, marker
+from statewise.study.models import (
+    BASE_SEED,
+    WORLD_BASE,
+    base_location,
+    exchanged,
+    fingerprints,
+    marker,
+    outside_models,
+)
 from statewise.study.preflight import mark, preflight
 from statewise.study.probe_jobs import reopen
 from statewise.study.spec import BASE, Study
@@ -239,13 +247,16 @@ def _record_environment(study: Study, run: RunFolder, workers: int, *, is_new: b
     path, location = run.root / "environment.json", base_location(study)
     begun: dict[str, Any] = read_json(path, shapes.ENVIRONMENT) if is_there(path) else {}
     models = fingerprints(study)
-    for name, found in begun.get("models", {}).items():
-        if models.get(name) != found:
-            place = location if name == BASE else name
-            raise RunError(
-                f"{run.root} was begun with another model at {place} ({name}): its figures would mix "
-                "two; put the first one back, or give another --out"
-            )
+    known = begun.get("models", {})
+    others = exchanged(study, known, models)
+    # A relative place that is no folder any more has another name.
+    strange = set(known) - {*models, *outside_models(study).values()}
+    others |= {name: name for name in strange}
+    for name, place in others.items():
+        raise RunError(
+            f"{run.root} was begun with another model at {place} ({name}): its figures would mix "
+            "two; put the first one back, or give another --out"
+        )
     world = begun.get("world_version", WORLD_VERSION)
     if world != WORLD_VERSION and _uses_world(study):
         raise RunError(

@@ -11,7 +11,7 @@ from statewise.plain import differences, to_plain
 from statewise.store import RunFolder, is_there, read_json
 from statewise.study import shapes
 from statewise.study.folder import few_words
-from statewise.study.models import fingerprints
+from statewise.study.models import exchanged, fingerprints
 from statewise.study.spec import BASE, Study
 from statewise.study.stored import stored_study
 
@@ -68,9 +68,7 @@ def likeness(study: Study, stored: Mapping[str, Any], environment: Mapping[str, 
     """Compare a study with a run: `stored` is its plain study, `environment` its `environment.json`."""
     plain, begun = to_plain(study), environment.get("models", {})
     models = [] if stored.get("base") == study.base else ["base"]
-    for name, mark in fingerprints(study).items():
-        if begun.get(name, mark) != mark and name not in models:
-            models.append(name)
+    models += [name for name in exchanged(study, begun, fingerprints(study)) if name not in models]
     mine, theirs = (
         {row["name"]: row for row in (*part["arms"], *part.get("nulls", ()))}
         for part in (plain, stored)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,11 @@ import torch
 from statewise.arms import Arm, references
 from statewise.errors import ModelError, RunError
 from statewise.policy import LIVE, Policy, PolicyRef, Precision
+from statewise.states import same_fingerprint
 from statewise.store import MARKER as MARKER
 from statewise.store import RunFolder, is_there, read_json
 from statewise.study import shapes
+from statewise.study.card import public_name
 from statewise.study.spec import BASE, Study
 
 WORLD_BASE = "world"
@@ -107,27 +111,70 @@ def root_of(study: Study, arm: Arm) -> str:
     return name
 
 
+# Pickles are not read; they stay in the list because fingerprints of runs before hold them.
 FINGERPRINTED = ("*.safetensors", "*.bin", "config.json", "adapter_config.json", "tokenizer.json")
+STOPPING = ("generation_config.json", "tokenizer_config.json")
+"""Files that say where a model stops; a fingerprint of runs before does not cover them."""
 
 
 def fingerprint(location: str) -> str:
-    """What tells one model from another: a digest of its files, or the name on the hub."""
+    """What tells one model from another: a digest of its files, or the name on the hub.
+
+    `sha256:WEIGHTS+STOPS`: the second part covers the files that say where a model stops. Compare two by
+    `same_fingerprint`.
+    """
     folder = _folder(location)
     found = sorted({path for pattern in FINGERPRINTED for path in folder.glob(pattern)})
     if not found:
         return location
+    stops = [folder / name for name in STOPPING if (folder / name).is_file()]
+    return f"sha256:{_digest(found)}+{_digest(stops)}"
+
+
+def _digest(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for path in found:
+    for path in paths:
         with path.open("rb") as file:
             digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}".encode())
-    return f"sha256:{digest.hexdigest()}"
+    return digest.hexdigest()
+
+
+def outside_models(study: Study) -> dict[str, str]:
+    """Places of the base and of every model from outside that an arm names, by a name without a path.
+
+    Two places of one name get a digest of their place behind it.
+    """
+    refs = dict.fromkeys(ref.name for arm in study.arms for ref in external_refs(study, arm))
+    names = {location: public_name(location) for location in refs}
+    often = Counter([BASE, *names.values()])
+    keys = {
+        location: name if often[name] == 1 else f"{name}-{_short(location)}"
+        for location, name in names.items()
+    }
+    return {BASE: base_location(study)} | {keys[location]: location for location in refs}
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def fingerprints(study: Study) -> dict[str, str]:
-    """Fingerprint of the base and of every model from outside that an arm names, by its name."""
-    outside = {ref.name: ref.name for arm in study.arms for ref in external_refs(study, arm)}
-    places = {BASE: base_location(study)} | outside
-    return {name: fingerprint(location) for name, location in places.items()}
+    """Fingerprint of each of `outside_models`, by its name."""
+    return {name: fingerprint(place) for name, place in outside_models(study).items()}
+
+
+def exchanged(study: Study, begun: Mapping[str, str], mine: Mapping[str, str]) -> dict[str, str]:
+    """Places, by name, of the models that are others than a run was begun with.
+
+    `begun` are the run's fingerprints, `mine` are today's (`fingerprints`). A model that the run did not know
+    is none of them. Runs of before call a model by its place.
+    """
+    places = outside_models(study)
+    return {
+        name: places[name]
+        for name, print_ in mine.items()
+        if not same_fingerprint(begun.get(name, begun.get(places[name], print_)), print_)
+    }
 
 
 def refuse_foreign(directory: Path, key: str) -> None:

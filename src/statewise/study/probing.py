@@ -39,6 +39,7 @@ from statewise.probes.splice import splice_matrix
 from statewise.rewards import ExactAnswer, final_answer
 from statewise.signals import Labels
 from statewise.sources import Dataset
+from statewise.states import same_fingerprint
 from statewise.stats import Estimate
 from statewise.study.asked import Asked, Part, Row, flat, row_of
 from statewise.study.samples import RETENTION
@@ -252,7 +253,9 @@ def _gradients(asked: Asked) -> Result:
         sources = {
             sample: _learning(rows)
             for sample, rows in asked.samples.items()
-            if mine is None or sample not in asked.about or asked.about[sample].fingerprint != mine
+            if mine is None
+            or sample not in asked.about
+            or not same_fingerprint(asked.about[sample].fingerprint, mine)
         }
         if not sources and name not in asked.updates:
             raise DataError(
