@@ -18,7 +18,6 @@ from statewise.evaluate.harness import PolicyLM
 from statewise.evaluate.scoring import score
 from statewise.policy import Policy
 from statewise.policy.encoding import completion_text, encode, prefix_ids
-from statewise.rollout import Completion
 from statewise.sources import Dataset, PrefixReset
 from statewise.study import samples
 from statewise.study.models import world_base
@@ -177,18 +176,6 @@ def test_generation_begins_at_the_ids_that_rollouts_begin_at(
     arguments = (few_shot, {"until": ["\n\n"], "max_gen_toks": 2})
     PolicyLM(policy).generate_until([request("generate_until", *arguments)])
     assert begun == [policy.encode(few_shot)[0].tolist()]
-
-
-@pytest.mark.parametrize("kind", ["byte level", "metaspace", "legacy", "bos is eos"])
-def test_a_generated_text_is_decoded_behind_its_prompt_as_in_training(
-    monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    policy = tiny_llama(made(kind))
-    _, ids = policy.encode("Answer:", " 3+4=7")
-    said = Completion(np.append(ids, policy.eos_token_id), np.zeros(len(ids) + 1, np.float32), True)
-    monkeypatch.setattr(policy, "complete", lambda prefixes, **_: [said])
-    (text,) = PolicyLM(policy).generate_until([request("generate_until", "Answer:", {"until": []})])
-    assert text == policy.completion_text(said.token_ids) == " 3+4=7"
 
 
 def test_a_document_begins_with_the_tokenizers_prefix() -> None:

@@ -172,14 +172,6 @@ MUTANTS = (
         ),
     ),
     Mutant(
-        "tokenizer",
-        "a generated text of an evaluation is decoded alone",
-        "evaluate/harness.py",
-        "first_part(self.policy.completion_text(kept), terms)",
-        "first_part(self.policy.to_text(kept), terms)",
-        (f"{TEST}::test_a_generated_text_is_decoded_behind_its_prompt_as_in_training",),
-    ),
-    Mutant(
         "fingerprint",
         "a fingerprint does not see where a model stops",
         "study/models.py",

@@ -340,8 +340,8 @@ MUTANTS = (
         "progress",
         "parts of another evaluation are taken for this one's",
         "evaluate/continued.py",
-        "if stored != said:",
-        "if not stored:",
+        "if asked.is_file() and read_json(asked) != said:",
+        "if asked.is_file() and not read_json(asked):",
         ("test_cli.py::test_an_evaluation_that_is_killed_goes_on_behind_what_is_done",),
     ),
     Mutant(

@@ -5,10 +5,8 @@ GSM8K, TruthfulQA and MMLU): the same division of context and continuation, the 
 the left, the same prefix token for an empty context, the same end of a generated text. Token ids are
 those of training (`statewise.policy.encoding`): equal to `HFLM`'s but where the tokenizer appends an eos
 token, where a whole text would get a second bos token, and where a token would span context and
-continuation. A generated text is decoded as text behind its prompt, as rewards read it in training: under
-tokenizers of SentencePiece's kind it keeps the space that it begins with, which `HFLM` drops, and no space
-before punctuation is cleaned up. What differs besides is cost (`statewise.evaluate.scoring`,
-`statewise.rollout`) and that a generated text is known to have ended or to have been cut.
+continuation. What differs besides is cost (`statewise.evaluate.scoring`, `statewise.rollout`) and that a
+generated text is known to have ended or to have been cut.
 """
 
 from __future__ import annotations
@@ -276,7 +274,7 @@ class PolicyLM(TemplateLM):
             ends = np.flatnonzero(np.isin(completion.token_ids, stop_ids))
             kept = completion.token_ids[: ends[0]] if len(ends) else completion.token_ids
             self.stopped[key] = completion.stopped or len(ends) > 0
-            yield first_part(self.policy.completion_text(kept), terms)
+            yield first_part(tokenizer.decode(kept.tolist(), skip_special_tokens=True), terms)
 
 
 @dataclass(slots=True)
