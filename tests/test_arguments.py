@@ -14,6 +14,12 @@ import statewise
 from statewise.cli import _parser, main
 
 SOURCES = str(Path(statewise.__file__).resolve().parents[1])
+MILD = "arms.mild_sft.streams.0"
+HEAVY = {
+    *("torch", "transformers", "peft", "lm_eval", "datasets", "pandas", "pyarrow", "scipy"),
+    *("statsmodels", "sklearn", "matplotlib"),
+}
+"""What takes long to import."""
 
 
 def every_parser() -> Iterator[argparse.ArgumentParser]:
@@ -122,37 +128,63 @@ def test_bad_arguments_end_with_one_line(arguments, words, tmp_path, monkeypatch
         (["run", "pocket", "--data", "nowhere"], "--data: no folder at nowhere"),
         (["run", "code.yaml"], "reward: names code to run, mine.py:pay"),
         (["run", "pocket", "--seeds", "0"], "--seeds: must be from 1 to 1,000"),
+        (["run", "pocket", "--set", "sedes=[0]"], "sedes: unknown key; did you mean 'seeds'?"),
+        (
+            ["check", "pocket", "--set", "arms.grpo.budget.steps=many"],
+            "grpo.budget.steps: expected",
+        ),
+        (
+            ["plan", "pocket", "--set", "arms.grpo.budget.steps=-1"],
+            "grpo.budget.steps: must be from",
+        ),
+        (["run", "pocket", "--set", "drift.permutations=0"], "drift.permutations: must be from"),
+        (["search", "pocket", "--set", f"{MILD}.source=lerner"], "unknown kind 'lerner'; did you"),
+        (
+            ["run", "pocket", "--set", f"{MILD}.terms.0.objective={{kind: clipped_surrogate}}"],
+            "'clipped_surrogate' takes Advantages, but supervision 'own_actions' gives Actions",
+        ),
+        (
+            ["run", "pocket", "--set", f"{MILD}.source={{kind: learner, max_new_tokens: 8}}"],
+            "own_actions at the learner's own states",
+        ),
+        (
+            ["run", "pocket", "--set", "arms.opd_from_mild.start=mld"],
+            "arms.opd_from_mild: no arm or model directory 'mld'",
+        ),
+        (
+            ["run", "pocket", "--set", "varies=[]"],
+            "the study declares that arms vary in nothing only",
+        ),
+        (["train", "pocket", "--arm", "grop"], "--arm: no arm 'grop'; did you mean 'grpo'?"),
     ],
 )
-def test_what_needs_no_torch_is_refused_before_torch_is_imported(arguments, words, tmp_path):
-    """In a process of its own: what was imported by then, and how long the refusal took."""
+def test_what_is_wrong_with_a_study_is_said_before_torch_is_imported(arguments, words, tmp_path):
+    """In a process of its own, by what was imported when it had been refused."""
     (tmp_path / "broken.yaml").write_text("a: b: c\n")
     (tmp_path / "itself.yaml").write_text("a: &a [*a]\n")
     lines = [f"a{i}: &a{i} [{'*a' + str(i - 1) + ', '}{'*a' + str(i - 1)}]" for i in range(1, 30)]
     (tmp_path / "laughs.yaml").write_text("\n".join(["a0: &a0 [x]", *lines]) + "\n")
     (tmp_path / "code.yaml").write_text("reward: {kind: python, function: 'mine.py:pay'}\n")
-    program = (
-        f"import sys; sys.path.insert(0, {SOURCES!r}); import statewise.cli as cli\n"
-        f"code = cli.main({arguments!r})\n"
-        "heavy = {'torch', 'transformers', 'lm_eval', 'datasets', 'pandas', 'scipy'}\n"
-        "print(code, sorted(heavy & set(sys.modules)))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = heavy_after(arguments, tmp_path)
     assert done.stdout == "2 []\n", done.stderr
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_reading_a_study_imports_nothing_of_lm_eval_datasets_or_pandas():
+@pytest.mark.parametrize("study", ["pocket", "controls", "paper"])
+def test_a_study_is_read_and_printed_without_torch(study, tmp_path):
+    done = heavy_after(["run", study, "--dry-run"], tmp_path)
+    assert done.stdout.splitlines()[-1] == "0 []", done.stderr
+    assert done.stdout.startswith(f"name: {study}\n")
+
+
+def heavy_after(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own; it prints its exit code and what it imported that takes long."""
     program = (
         f"import sys; sys.path.insert(0, {SOURCES!r}); import statewise.cli as cli\n"
-        "code = cli.main(['run', 'pocket', '--dry-run'])\n"
-        "heavy = {'lm_eval', 'datasets', 'pandas', 'statsmodels', 'sklearn', 'matplotlib'}\n"
-        "print(code, sorted(heavy & set(sys.modules)))\n"
+        f"code = cli.main({arguments!r})\n"
+        f"print(code, sorted({HEAVY!r} & set(sys.modules)))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    return subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=False
     )
-    assert done.stdout.splitlines()[-1] == "0 []", done.stderr

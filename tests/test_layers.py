@@ -32,6 +32,7 @@ LAYERS = {
     "words": 0,
     "yaml12": 0,
     "studies": 0,
+    "lazy": 1,
     "logits": 1,
     "trajectory": 1,
     "signals": 1,

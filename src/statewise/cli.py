@@ -411,7 +411,7 @@ def _progress_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _read(options: argparse.Namespace):
-    """The study that the options name. What needs no torch is refused before torch is imported."""
+    """The study that the options name. Reading and checking it imports no torch."""
     from statewise.reading import plain_study
 
     plain = plain_study(
@@ -462,11 +462,6 @@ def _tell(line: str) -> None:
 def _train(options: argparse.Namespace) -> int:
     study = _read(options)
     from statewise.errors import ConfigError, nearest
-    from statewise.store import RunFolder
-    from statewise.study.executor import plan_training, run_jobs
-    from statewise.study.finished import FAILED, failure
-    from statewise.study.folder import claimed
-    from statewise.watch import watching
 
     names = study.names
     if options.arm not in names:
@@ -475,6 +470,13 @@ def _train(options: argparse.Namespace) -> int:
         raise ConfigError(
             f"--seed: {options.seed} is not among the study's seeds {list(study.seeds)}"
         )
+
+    from statewise.store import RunFolder
+    from statewise.study.executor import plan_training, run_jobs
+    from statewise.study.finished import FAILED, failure
+    from statewise.study.folder import claimed
+    from statewise.watch import watching
+
     run = RunFolder(options.out or Path("runs") / study.name)
     workers = _workers(options, study)
     with claimed(study, run, workers=workers), watching(study.name, options.progress) as watch:

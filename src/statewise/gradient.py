@@ -14,14 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 from jaxtyping import Float, Float32, Float64
-from torch import Tensor
 
 from statewise.arms import Stream, Term
 from statewise.arms.pairing import needs_density
 from statewise.code import name_of
 from statewise.errors import DataError
+from statewise.lazy import no_grad, torch
 from statewise.objectives.policy_gradient import sampling_logprobs
 from statewise.objectives.rows import or_now, reads_rows, row_log_ratios
 from statewise.policy import Policy
@@ -87,7 +86,7 @@ def accumulate_gradient(
     hands = _hands(student, minibatch)
     tokens = max(1, tokens_per_microbatch // len(hands))
 
-    def work(hand: tuple[Policy, list[list[int]]]) -> list[tuple[float, int, Tensor]]:
+    def work(hand: tuple[Policy, list[list[int]]]) -> list[tuple[float, int, torch.Tensor]]:
         policy, rows = hand
         found = []
         for rollout, own, weights in zip(minibatch, rows, factors, strict=True):
@@ -164,8 +163,8 @@ def _gather(student: Policy, twins: Sequence[Policy]) -> None:
 
 
 def _backward(
-    student: Policy, part: Rollout, states: States, factors: Sequence[Float[Tensor, " N"]]
-) -> tuple[float, Float64[Tensor, " 4"]]:
+    student: Policy, part: Rollout, states: States, factors: Sequence[Float[torch.Tensor, " N"]]
+) -> tuple[float, Float64[torch.Tensor, " 4"]]:
     """One micro-batch: its share of the loss, already normalised, and the tally of importance weights."""
     terms = part.stream.terms
     compared = any("logprobs" in getattr(term.supervision, "reads", ()) for term in terms)
@@ -195,7 +194,9 @@ def _backward(
     return total, weighed
 
 
-def _signals(part: Rollout, states: States, factors: Sequence[Float[Tensor, " N"]]) -> list[Signal]:
+def _signals(
+    part: Rollout, states: States, factors: Sequence[Float[torch.Tensor, " N"]]
+) -> list[Signal]:
     """What each term's supervision says. Where a term does not speak its weight is 0: no signal need exist."""
     # One thread at a time: a teacher counts what it reads, and what users write need not be reentrant.
     with _ASKING:
@@ -205,7 +206,7 @@ def _signals(part: Rollout, states: States, factors: Sequence[Float[Tensor, " N"
         ]
 
 
-def _heard(states: States, factor: Float[Tensor, " N"]) -> States:
+def _heard(states: States, factor: Float[torch.Tensor, " N"]) -> States:
     """The states with temperature 1 where a term does not speak.
 
     A log-prob at temperature 0 is nan, and nan times a weight of 0 is nan.
@@ -232,8 +233,8 @@ def check_density(term: Term, trajectories: Sequence[Trajectory]) -> None:
 
 
 def _with_rows(
-    term: Term, states: States, signal: Signal, factor: Float[Tensor, " N"]
-) -> tuple[States, Float[Tensor, " N"], Float64[Tensor, " 4"]]:
+    term: Term, states: States, signal: Signal, factor: Float[torch.Tensor, " N"]
+) -> tuple[States, Float[torch.Tensor, " N"], Float64[torch.Tensor, " 4"]]:
     """What a term needs to know of whole rows before it sees them by chunk, its weights, and their tally.
 
     A trajectory is never split over micro-batches, so its rows are whole here.
@@ -344,7 +345,7 @@ def student_logprobs(
     count = _threads(student, len(trajectories))
     hands = [(student.view(student.name), rows) for rows in _deal(trajectories, count)]
 
-    @torch.no_grad()  # a thread has a mode of its own
+    @no_grad  # a thread has a mode of its own
     def work(hand: tuple[Policy, list[int]]) -> None:
         policy, own = hand
         for group in microbatches([trajectories[i] for i in own], tokens_per_microbatch // count):
@@ -366,15 +367,17 @@ def student_logprobs(
     return out
 
 
-def logprobs_at(student: Policy, states: States) -> Float[Tensor, " N"]:
+def logprobs_at(student: Policy, states: States) -> Float[torch.Tensor, " N"]:
     """What `States.logprobs` holds: the log-prob of each action under the student and the sampling transform."""
     with student.frozen():
         hidden = student.hidden_at(states.token_ids, states.lengths, states.row, states.column - 1)
         return _logprobs(student, hidden, states)
 
 
-@torch.no_grad()
-def _logprobs(student: Policy, hidden: Float[Tensor, "N D"], states: States) -> Float[Tensor, " N"]:
+@no_grad
+def _logprobs(
+    student: Policy, hidden: Float[torch.Tensor, "N D"], states: States
+) -> Float[torch.Tensor, " N"]:
     """Log-prob of each action under the sampling transform, the head applied chunk by chunk."""
     parts = [
         sampling_logprobs(student.head(hidden[chunk]), states.at(chunk))
@@ -383,6 +386,6 @@ def _logprobs(student: Policy, hidden: Float[Tensor, "N D"], states: States) -> 
     return torch.cat(parts)
 
 
-def _at(states: States, rows: Sequence[Float32[np.ndarray, " _"]]) -> Float[Tensor, " N"]:
+def _at(states: States, rows: Sequence[Float32[np.ndarray, " _"]]) -> Float[torch.Tensor, " N"]:
     """Per-token numbers, read at the states."""
     return torch.as_tensor(pad(rows, 0.0)).to(states.row.device)[states.row, states.column]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
+
+from statewise.lazy import torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class LogitsTransform:
         """False for the model whose logits are those of its head."""
         return self.scale != 1 or self.cap is not None
 
-    def __call__(self, logits: Float[Tensor, "N V"]) -> Float[Tensor, "N V"]:
+    def __call__(self, logits: Float[torch.Tensor, "N V"]) -> Float[torch.Tensor, "N V"]:
         if self.scale != 1:
             logits = logits * self.scale
         if self.cap is not None:

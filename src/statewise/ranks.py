@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import torch
-import torch.distributed as dist
-from torch import nn
+from statewise.lazy import distributed as dist
+from statewise.lazy import nn, torch
 
 
 def over_ranks(values: Sequence[float | int], device: torch.device | str = "cpu") -> list[float]:

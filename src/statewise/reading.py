@@ -1,7 +1,7 @@
-"""A study file as plain data, with the command line's changes: all that can be refused without torch.
+"""A study file as plain data, with the command line's changes.
 
-Importing what trains takes seconds. A file that is not there, is no YAML, holds itself or a billion
-values, an override that reaches nothing, and code that nobody trusts are refused before that.
+A file that is not there, is no YAML, holds itself or a billion values, an override that reaches nothing,
+and code that nobody trusts are refused here. What the data mean is for `from_plain` and the classes of a study.
 """
 
 from __future__ import annotations

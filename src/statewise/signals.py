@@ -17,10 +17,9 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
-import torch
 from jaxtyping import Float, Float32, Int, Int32
-from torch import Tensor
 
+from statewise.lazy import torch
 from statewise.logits import LogitsTransform
 from statewise.trajectory import States, pad
 
@@ -61,7 +60,7 @@ class Labels:
             rows=None if self.rows is None else [self.rows[i] for i in indices],
         )
 
-    def at(self, states: States) -> Float[Tensor, " N"]:
+    def at(self, states: States) -> Float[torch.Tensor, " N"]:
         """The number at each state: its token's where there is one, else its trajectory's."""
         device = states.row.device
         if self.per_token is None:
@@ -82,7 +81,7 @@ class Actions:
 class Advantages:
     """How much better than expected the visited action was, in units of the reward (or scaled)."""
 
-    values: Float[Tensor, " N"]
+    values: Float[torch.Tensor, " N"]
 
     def at(self, chunk: slice) -> Advantages:
         """The same signal at a chunk of the states."""
@@ -93,7 +92,7 @@ class Advantages:
 class Reference:
     """The visited action is the label; a reference policy gave it these log-probs, nats."""
 
-    logprobs: Float[Tensor, " N"]
+    logprobs: Float[torch.Tensor, " N"]
 
     def at(self, chunk: slice) -> Reference:
         """The same signal at a chunk of the states."""
@@ -112,9 +111,9 @@ class TeacherHidden:
     [0.731, 0.269]
     """
 
-    hidden: Float[Tensor, "N D"]
-    head: Float[Tensor, "V D"]
-    bias: Float[Tensor, " V"] | None = None
+    hidden: Float[torch.Tensor, "N D"]
+    head: Float[torch.Tensor, "V D"]
+    bias: Float[torch.Tensor, " V"] | None = None
     temperature: float = 1.0
     transform: LogitsTransform = LogitsTransform()
     """What the teacher does to its logits behind the head."""
@@ -128,7 +127,7 @@ class TeacherHidden:
         """The same signal at a chunk of the states."""
         return replace(self, hidden=self.hidden[chunk])
 
-    def logprobs(self) -> Float[Tensor, "N V"]:
+    def logprobs(self) -> Float[torch.Tensor, "N V"]:
         """Log-probabilities over the vocabulary, nats, float32 (float64 stays float64)."""
         logits = self._logits(slice(None))
         if self.temperature != 1:
@@ -136,14 +135,14 @@ class TeacherHidden:
         return logits.log_softmax(-1)
 
     def compare(
-        self, student: Float[Tensor, "N V"]
-    ) -> tuple[Float[Tensor, "N S"], Float[Tensor, "N S"]]:
+        self, student: Float[torch.Tensor, "N V"]
+    ) -> tuple[Float[torch.Tensor, "N S"], Float[torch.Tensor, "N S"]]:
         """The student's and the teacher's log-probs over what both can say: the vocabulary."""
         return shared(student, self.logprobs())
 
     def of_actions(
-        self, action_ids: Int[Tensor, " N"], temperature: Float[Tensor, " N"]
-    ) -> Float[Tensor, " N"]:
+        self, action_ids: Int[torch.Tensor, " N"], temperature: Float[torch.Tensor, " N"]
+    ) -> Float[torch.Tensor, " N"]:
         """`log pi_T(a_n | s_n)` at each state's own temperature, nats; chunk by chunk."""
         size = max(1, CHUNK_ELEMENTS // len(self.head))
         parts = []
@@ -153,7 +152,7 @@ class TeacherHidden:
             parts.append(logits.log_softmax(-1).gather(-1, action_ids[chunk, None]).squeeze(-1))
         return torch.cat(parts)
 
-    def _logits(self, chunk: slice) -> Float[Tensor, "N V"]:
+    def _logits(self, chunk: slice) -> Float[torch.Tensor, "N V"]:
         return self.transform(_project(self.hidden[chunk], self.head, self.bias))
 
 
@@ -179,7 +178,7 @@ class Mixture:
         """The same signal at a chunk of the states."""
         return replace(self, parts=tuple(part.at(chunk) for part in self.parts))
 
-    def logprobs(self) -> Float[Tensor, "N V"]:
+    def logprobs(self) -> Float[torch.Tensor, "N V"]:
         """`log sum_i w_i pi_i`, nats."""
         parts = [
             part.logprobs() + float(np.log(w))
@@ -188,8 +187,8 @@ class Mixture:
         return torch.stack(parts).logsumexp(0)
 
     def compare(
-        self, student: Float[Tensor, "N V"]
-    ) -> tuple[Float[Tensor, "N S"], Float[Tensor, "N S"]]:
+        self, student: Float[torch.Tensor, "N V"]
+    ) -> tuple[Float[torch.Tensor, "N S"], Float[torch.Tensor, "N S"]]:
         """As of one teacher."""
         return shared(student, self.logprobs())
 
@@ -217,8 +216,8 @@ class TopK:
         return self.k * (2 if self.support == "union" else 1) >= width
 
     def compare(
-        self, student: Float[Tensor, "N V"]
-    ) -> tuple[Float[Tensor, "N S"], Float[Tensor, "N S"]]:
+        self, student: Float[torch.Tensor, "N V"]
+    ) -> tuple[Float[torch.Tensor, "N S"], Float[torch.Tensor, "N S"]]:
         """Log-probs of student and teacher on the chosen tokens and the tail, `S = K + 1`.
 
         With as many tokens as the vocabulary has there is no tail, and `S = V`.
@@ -245,7 +244,9 @@ class TopK:
         return with_tail(student, chosen), with_tail(teacher, chosen)
 
 
-def with_tail(logprobs: Float[Tensor, "N V"], ids: Int[Tensor, "N K"]) -> Float[Tensor, "N K+1"]:
+def with_tail(
+    logprobs: Float[torch.Tensor, "N V"], ids: Int[torch.Tensor, "N K"]
+) -> Float[torch.Tensor, "N K+1"]:
     """Log-probs of `ids`, and in the last place the log of all other probability.
 
     The tail is summed, not taken as 1 minus the rest: where the rest is nearly 1, that difference
@@ -260,8 +261,8 @@ def with_tail(logprobs: Float[Tensor, "N V"], ids: Int[Tensor, "N K"]) -> Float[
 
 
 def shared(
-    student: Float[Tensor, "N V"], teacher: Float[Tensor, "N W"]
-) -> tuple[Float[Tensor, "N S"], Float[Tensor, "N S"]]:
+    student: Float[torch.Tensor, "N V"], teacher: Float[torch.Tensor, "N W"]
+) -> tuple[Float[torch.Tensor, "N S"], Float[torch.Tensor, "N S"]]:
     """Both over the ids that both have, renormalised.
 
     Equal encodings may come with heads of different width (151,936 and 152,064 in one family of
@@ -278,8 +279,10 @@ def shared(
 
 
 def _project(
-    hidden: Float[Tensor, "N D"], head: Float[Tensor, "V D"], bias: Float[Tensor, " V"] | None
-) -> Float[Tensor, "N V"]:
+    hidden: Float[torch.Tensor, "N D"],
+    head: Float[torch.Tensor, "V D"],
+    bias: Float[torch.Tensor, " V"] | None,
+) -> Float[torch.Tensor, "N V"]:
     logits = torch.nn.functional.linear(hidden, head, bias)
     return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
 

@@ -9,8 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-import torch
-from torch import nn
+from statewise.lazy import nn, torch
 
 MOST_THREADS = 4
 """Beyond this, threads wait for Python's lock."""

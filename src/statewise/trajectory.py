@@ -17,11 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Float32, Int, Int16, Int32
-from torch import Tensor
 
 from statewise.errors import ConfigError
+from statewise.lazy import torch
 
 PROMPT = "prompt"
 DATASET = "dataset"
@@ -231,19 +230,19 @@ class States:
     speaks of.
     """
 
-    token_ids: Int[Tensor, "M L"]
-    lengths: Int[Tensor, " M"]
-    row: Int[Tensor, " N"]
-    column: Int[Tensor, " N"]
-    action_ids: Int[Tensor, " N"]
-    weights: Float[Tensor, " N"]
-    behaviour_logprobs: Float[Tensor, " N"]
-    old_logprobs: Float[Tensor, " N"]
-    temperature: Float[Tensor, " N"]
-    owner_codes: Int[Tensor, " N"]
+    token_ids: Int[torch.Tensor, "M L"]
+    lengths: Int[torch.Tensor, " M"]
+    row: Int[torch.Tensor, " N"]
+    column: Int[torch.Tensor, " N"]
+    action_ids: Int[torch.Tensor, " N"]
+    weights: Float[torch.Tensor, " N"]
+    behaviour_logprobs: Float[torch.Tensor, " N"]
+    old_logprobs: Float[torch.Tensor, " N"]
+    temperature: Float[torch.Tensor, " N"]
+    owner_codes: Int[torch.Tensor, " N"]
     owners: tuple[str, ...]
-    logprobs: Float[Tensor, " N"]
-    row_log_ratio: Float[Tensor, " N"]
+    logprobs: Float[torch.Tensor, " N"]
+    row_log_ratio: Float[torch.Tensor, " N"]
 
     def __len__(self) -> int:
         return len(self.row)
@@ -264,7 +263,7 @@ class States:
             row_log_ratio=self.row_log_ratio[chunk],
         )
 
-    def owned_by(self, roles: Sequence[str]) -> Bool[Tensor, " N"]:
+    def owned_by(self, roles: Sequence[str]) -> Bool[torch.Tensor, " N"]:
         """True at the states whose action one of `roles` chose."""
         wanted = [code for code, name in enumerate(self.owners) if name in roles]
         return torch.isin(self.owner_codes, torch.tensor(wanted, device=self.owner_codes.device))
@@ -314,10 +313,10 @@ def gather_states(
     row, column = weights.nonzero()
     temperatures = [t.sampling.temperature if t.sampling else 1.0 for t in trajectories]
 
-    def tensor(array: np.ndarray, dtype: torch.dtype) -> Tensor:
+    def tensor(array: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
         return torch.as_tensor(array, dtype=dtype).to(device)
 
-    def at_states(rows: Sequence[np.ndarray]) -> Tensor:
+    def at_states(rows: Sequence[np.ndarray]) -> torch.Tensor:
         return tensor(pad(rows, np.nan)[row, column], torch.float32)
 
     unknown = torch.full((len(row),), float("nan"), device=device)

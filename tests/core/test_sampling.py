@@ -23,7 +23,7 @@ from enumerable import (
 )
 from scipy.stats import chi2
 
-from statewise.policy import policy as policy_module
+from statewise import rollout
 from statewise.rollout import Completion
 from statewise.rollout.sampling import choose, transform
 from statewise.trajectory import Sampling
@@ -342,9 +342,7 @@ def test_no_more_rows_are_decoded_at_a_time_than_their_keys_and_values_may_take(
     text = policy.config
     per_token = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim * 8
     monkeypatch.setattr("statewise.policy.policy.CACHE_BYTES", 3 * per_token * 14)
-    real = policy_module.decode
-    monkeypatch.setattr(
-        policy_module, "decode", lambda *a: taken.append(a[-1].max_rows) or real(*a)
-    )
+    real = rollout.decode
+    monkeypatch.setattr(rollout, "decode", lambda *a: taken.append(a[-1].max_rows) or real(*a))
     complete(policy, [ids(A, B)] * 5, limit=12)  # 14 tokens a row
     assert taken == [3]

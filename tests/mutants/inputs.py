@@ -9,6 +9,7 @@ STUDIES = "study/test_hostile_studies.py"
 ABSURD = f"{STUDIES}::test_absurd_values_are_refused_with_their_path[{{}}]"
 ROWS = "core/test_data.py"
 ARGUMENTS = "test_arguments.py"
+NO_TORCH = f"{ARGUMENTS}::test_what_is_wrong_with_a_study_is_said_before_torch_is_imported"
 
 MUTANTS = (
     Mutant(
@@ -202,6 +203,22 @@ MUTANTS = (
         "cli.py",
         "    from statewise.reading import plain_study\n",
         "    import torch; from statewise.reading import plain_study\n",
-        (f"{ARGUMENTS}::test_what_needs_no_torch_is_refused_before_torch_is_imported",),
+        (NO_TORCH,),
+    ),
+    Mutant(
+        "input",
+        "the kinds of a study import torch as they are read",
+        "signals.py",
+        "from statewise.lazy import torch\n",
+        "import torch\n",
+        (NO_TORCH,),
+    ),
+    Mutant(
+        "input",
+        "a pair is judged by every annotation of its functions, tensors included",
+        "arms/pairing.py",
+        "alone = SimpleNamespace(__annotations__={name: function.__annotations__[name]})",
+        "alone = function",
+        (NO_TORCH,),
     ),
 )

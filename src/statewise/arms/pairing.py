@@ -6,8 +6,9 @@ the tokens: each rule below is a sentence about owners.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from types import UnionType
+from collections.abc import Callable, Iterator, Sequence
+from inspect import unwrap
+from types import SimpleNamespace, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from statewise.code import name_of
@@ -37,7 +38,7 @@ def gives(supervision: Supervision) -> tuple[type, ...]:
     """
     if isinstance(supervision, PythonSupervision):
         return SIGNALS[supervision.gives]
-    return _members(get_type_hints(type(supervision).signal)["return"])
+    return _members(_hint(type(supervision).signal, "return"))
 
 
 def takes(objective: Objective) -> tuple[type, ...]:
@@ -49,7 +50,7 @@ def takes(objective: Objective) -> tuple[type, ...]:
     """
     if isinstance(objective, PythonObjective):
         return SIGNALS[objective.takes]
-    return _members(get_type_hints(type(objective).__call__)["signal"])
+    return _members(_hint(type(objective).__call__, "signal"))
 
 
 def check_signal(supervision: Supervision, objective: Objective) -> None:
@@ -236,6 +237,13 @@ def is_live(teacher: object) -> bool:
     if isinstance(teacher, PolicyRef):
         return teacher.name == LIVE
     return isinstance(teacher, Policy) and teacher.name == f"teacher:{LIVE}"
+
+
+def _hint(function: Callable[..., Any], name: str) -> Any:
+    """One annotation of a function. Those beside it speak of tensors: to evaluate them would import torch."""
+    function = unwrap(function)
+    alone = SimpleNamespace(__annotations__={name: function.__annotations__[name]})
+    return get_type_hints(alone, function.__globals__)[name]
 
 
 def _members(annotation: Any) -> tuple[type, ...]:

@@ -9,7 +9,8 @@ import random
 from collections.abc import Iterator
 
 import numpy as np
-import torch
+
+from statewise.lazy import torch
 
 
 @contextlib.contextmanager

@@ -10,20 +10,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from statewise.errors import ConfigError
+from statewise.lazy import lazy, torch
 from statewise.limits import NotNegative, Share
-from statewise.objectives.fused import divergence_of
 from statewise.signals import Mixture, TeacherHidden, TopK
 from statewise.trajectory import States
 
+if TYPE_CHECKING:
+    from statewise.objectives import fused
+else:
+    fused = lazy("statewise.objectives.fused")
 
-def kl(log_p: Float[Tensor, "N S"], log_q: Float[Tensor, "N S"]) -> Float[Tensor, " N"]:
+
+def kl(
+    log_p: Float[torch.Tensor, "N S"], log_q: Float[torch.Tensor, "N S"]
+) -> Float[torch.Tensor, " N"]:
     """`kl(p||q)` from log-probabilities, nats; 0 log 0 = 0. Exact, no truncation.
 
     >>> import torch
@@ -36,8 +41,8 @@ def kl(log_p: Float[Tensor, "N S"], log_q: Float[Tensor, "N S"]) -> Float[Tensor
 
 
 def jsd(
-    student: Float[Tensor, "N S"], teacher: Float[Tensor, "N S"], beta: float
-) -> Float[Tensor, " N"]:
+    student: Float[torch.Tensor, "N S"], teacher: Float[torch.Tensor, "N S"], beta: float
+) -> Float[torch.Tensor, " N"]:
     """`beta kl(T||M) + (1 - beta) kl(S||M)`, `M = beta T + (1 - beta) S`, from log-probabilities, nats.
 
     >>> student, teacher = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.75]]).log()
@@ -51,8 +56,8 @@ def jsd(
 
 
 def divergence(
-    logits: Float[Tensor, "N V"], signal: TeacherHidden | Mixture | TopK, beta: float
-) -> Float[Tensor, " N"]:
+    logits: Float[torch.Tensor, "N V"], signal: TeacherHidden | Mixture | TopK, beta: float
+) -> Float[torch.Tensor, " N"]:
     """`jsd` between the student's logits and a signal: one kernel over whole vocabularies, else the plain formula.
 
     >>> logits, teacher = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.75]]).log()
@@ -68,12 +73,12 @@ def divergence(
         and whole.width == width
         and not bool((logits.detach().amin(-1) == -math.inf).any())
     ):
-        return divergence_of(logits, whole.logprobs(), beta)
+        return fused.divergence_of(logits, whole.logprobs(), beta)
     student, teacher = signal.compare(logits.log_softmax(-1))
     return jsd(student, teacher, beta)
 
 
-def entropy(log_p: Float[Tensor, "N S"]) -> Float[Tensor, " N"]:
+def entropy(log_p: Float[torch.Tensor, "N S"]) -> Float[torch.Tensor, " N"]:
     """`-sum_v p_v log p_v`, nats.
 
     >>> round(entropy(torch.tensor([[0.5, 0.25, 0.25]]).log()).item(), 4)    # 1.5 log 2
@@ -98,10 +103,10 @@ class KLStudentTeacher:
 
     def __call__(
         self,
-        logits: Float[Tensor, "N V"],
+        logits: Float[torch.Tensor, "N V"],
         states: States,
         signal: TeacherHidden | Mixture | TopK,
-    ) -> Float[Tensor, " N"]:
+    ) -> Float[torch.Tensor, " N"]:
         return divergence(logits, signal, 1.0)
 
 
@@ -121,10 +126,10 @@ class KLTeacherStudent:
 
     def __call__(
         self,
-        logits: Float[Tensor, "N V"],
+        logits: Float[torch.Tensor, "N V"],
         states: States,
         signal: TeacherHidden | Mixture | TopK,
-    ) -> Float[Tensor, " N"]:
+    ) -> Float[torch.Tensor, " N"]:
         return divergence(logits, signal, 0.0)
 
 
@@ -155,10 +160,10 @@ class JSD:
 
     def __call__(
         self,
-        logits: Float[Tensor, "N V"],
+        logits: Float[torch.Tensor, "N V"],
         states: States,
         signal: TeacherHidden | Mixture | TopK,
-    ) -> Float[Tensor, " N"]:
+    ) -> Float[torch.Tensor, " N"]:
         return divergence(logits, signal, self.beta)
 
 
@@ -182,10 +187,10 @@ class EntropyGated:
 
     def __call__(
         self,
-        logits: Float[Tensor, "N V"],
+        logits: Float[torch.Tensor, "N V"],
         states: States,
         signal: TeacherHidden | Mixture | TopK,
-    ) -> Float[Tensor, " N"]:
+    ) -> Float[torch.Tensor, " N"]:
         student, teacher = signal.compare(logits.log_softmax(-1))
         hesitates = entropy(teacher) > self.threshold_nats
         return kl(student, teacher) + torch.where(hesitates, kl(teacher, student), 0.0)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from jaxtyping import Float, Float64
-from torch import Tensor
 
 from statewise.errors import ConfigError, DataError
+from statewise.lazy import torch
 from statewise.limits import AtLeast1
 from statewise.objectives.rows import row_sums
 from statewise.trajectory import States
@@ -52,8 +51,8 @@ class Importance:
             raise ConfigError(f"importance cap must be 1 or more, found {self.cap}")
 
     def __call__(
-        self, states: States, policy: Float[Tensor, " N"], spoken: Float[Tensor, " N"]
-    ) -> Float[Tensor, " N"]:
+        self, states: States, policy: Float[torch.Tensor, " N"], spoken: Float[torch.Tensor, " N"]
+    ) -> Float[torch.Tensor, " N"]:
         """The weight of each state, given the policy's log-probs and where the term speaks (not 0).
 
         Raises DataError where a token's behaviour log-prob is unknown.
@@ -61,8 +60,8 @@ class Importance:
         return self.bounded(self.ratios(states, policy, spoken))
 
     def ratios(
-        self, states: States, policy: Float[Tensor, " N"], spoken: Float[Tensor, " N"]
-    ) -> Float[Tensor, " N"]:
+        self, states: States, policy: Float[torch.Tensor, " N"], spoken: Float[torch.Tensor, " N"]
+    ) -> Float[torch.Tensor, " N"]:
         """`pi / behaviour` of each state or of its row, before the cap; 1 where the term does not speak."""
         counts = spoken != 0
         if (unknown := (states.behaviour_logprobs.isnan() & counts).sum()) > 0:
@@ -73,15 +72,15 @@ class Importance:
         gaps = torch.where(counts, policy - states.behaviour_logprobs, 0.0)
         return (row_sums(gaps, states.row) if self.level == "sequence" else gaps).exp()
 
-    def bounded(self, ratio: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+    def bounded(self, ratio: Float[torch.Tensor, " N"]) -> Float[torch.Tensor, " N"]:
         """The weights that the rule makes of ratios."""
         if self.rule == "truncate":
             return ratio.clamp(max=self.cap)
         return torch.where(ratio <= self.cap, ratio, 0.0)
 
     def tally(
-        self, ratio: Float[Tensor, " N"], spoken: Float[Tensor, " N"]
-    ) -> Float64[Tensor, " 4"]:
+        self, ratio: Float[torch.Tensor, " N"], spoken: Float[torch.Tensor, " N"]
+    ) -> Float64[torch.Tensor, " 4"]:
         """Sums over the states where the term speaks: states, those beyond the cap, ratios, weights.
 
         What the cap takes away is its bias: 1 - weights / ratios, by mass.

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from jaxtyping import Float
-from torch import Tensor
 
 from statewise.errors import ConfigError
+from statewise.lazy import lazy, torch
 from statewise.limits import NotNegative
-from statewise.objectives.fused import logprobs_of
 from statewise.objectives.policy_gradient import sampling_logprobs
 from statewise.signals import Actions, Reference
 from statewise.trajectory import States
 
+if TYPE_CHECKING:
+    from statewise.objectives import fused
+else:
+    fused = lazy("statewise.objectives.fused")
 
-def action_logprobs(logits: Float[Tensor, "N V"], states: States) -> Float[Tensor, " N"]:
+
+def action_logprobs(
+    logits: Float[torch.Tensor, "N V"], states: States
+) -> Float[torch.Tensor, " N"]:
     """`log pi(a_n | s_n)` under the full softmax, nats.
 
     >>> import torch
@@ -25,7 +31,7 @@ def action_logprobs(logits: Float[Tensor, "N V"], states: States) -> Float[Tenso
     >>> round(action_logprobs(logits, states(1)).item(), 4)    # log 1/4
     -1.3863
     """
-    return logprobs_of(logits, states.action_ids)
+    return fused.logprobs_of(logits, states.action_ids)
 
 
 @dataclass(frozen=True)
@@ -43,8 +49,8 @@ class CrossEntropy:
     reads: ClassVar[tuple[str, ...]] = ()
 
     def __call__(
-        self, logits: Float[Tensor, "N V"], states: States, signal: Actions
-    ) -> Float[Tensor, " N"]:
+        self, logits: Float[torch.Tensor, "N V"], states: States, signal: Actions
+    ) -> Float[torch.Tensor, " N"]:
         return -action_logprobs(logits, states)
 
 
@@ -67,8 +73,8 @@ class DynamicFineTuning:
     reads: ClassVar[tuple[str, ...]] = ()
 
     def __call__(
-        self, logits: Float[Tensor, "N V"], states: States, signal: Actions
-    ) -> Float[Tensor, " N"]:
+        self, logits: Float[torch.Tensor, "N V"], states: States, signal: Actions
+    ) -> Float[torch.Tensor, " N"]:
         logprobs = action_logprobs(logits, states)
         return -logprobs.detach().exp() * logprobs
 
@@ -107,13 +113,13 @@ class ImportanceWeighted:
         """True where the weight is the whole row's."""
         return self.level == "sequence"
 
-    def log_ratios(self, states: States, signal: Reference) -> Float[Tensor, " N"]:
+    def log_ratios(self, states: States, signal: Reference) -> Float[torch.Tensor, " N"]:
         """`log pi - log pi_ref` of each action, no gradient."""
         return states.logprobs - signal.logprobs
 
     def __call__(
-        self, logits: Float[Tensor, "N V"], states: States, signal: Reference
-    ) -> Float[Tensor, " N"]:
+        self, logits: Float[torch.Tensor, "N V"], states: States, signal: Reference
+    ) -> Float[torch.Tensor, " N"]:
         if self.reads_rows:
             log_ratio = states.row_log_ratio
         else:

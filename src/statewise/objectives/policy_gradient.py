@@ -8,18 +8,21 @@ is the current one without its gradient, so the ratio is exactly 1 and all three
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from statewise.errors import ConfigError
+from statewise.lazy import lazy, torch
 from statewise.limits import NotNegative, Share
-from statewise.objectives.fused import logprobs_of
 from statewise.objectives.rows import or_now
 from statewise.signals import Advantages
 from statewise.trajectory import States
+
+if TYPE_CHECKING:
+    from statewise.objectives import fused
+else:
+    fused = lazy("statewise.objectives.fused")
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,8 @@ class Reinforce:
     reads: ClassVar[tuple[str, ...]] = ()
 
     def __call__(
-        self, logits: Float[Tensor, "N V"], states: States, signal: Advantages
-    ) -> Float[Tensor, " N"]:
+        self, logits: Float[torch.Tensor, "N V"], states: States, signal: Advantages
+    ) -> Float[torch.Tensor, " N"]:
         return -signal.values * sampling_logprobs(logits, states)
 
 
@@ -67,8 +70,8 @@ class ClippedSurrogate:
         check_clip(self.clip_low, self.clip_high)
 
     def __call__(
-        self, logits: Float[Tensor, "N V"], states: States, signal: Advantages
-    ) -> Float[Tensor, " N"]:
+        self, logits: Float[torch.Tensor, "N V"], states: States, signal: Advantages
+    ) -> Float[torch.Tensor, " N"]:
         new = sampling_logprobs(logits, states)
         ratio = (new - or_now(states, new)).exp()
         return clipped(ratio, signal.values, self.clip_low, self.clip_high)
@@ -98,15 +101,17 @@ class Cispo:
         check_clip(self.clip_low or 0.0, self.clip_high)
 
     def __call__(
-        self, logits: Float[Tensor, "N V"], states: States, signal: Advantages
-    ) -> Float[Tensor, " N"]:
+        self, logits: Float[torch.Tensor, "N V"], states: States, signal: Advantages
+    ) -> Float[torch.Tensor, " N"]:
         new = sampling_logprobs(logits, states)
         low = 0.0 if self.clip_low is None else 1 - self.clip_low
         weight = (new.detach() - or_now(states, new)).exp().clamp(low, 1 + self.clip_high)
         return -weight * signal.values * new
 
 
-def sampling_logprobs(logits: Float[Tensor, "N V"], states: States) -> Float[Tensor, " N"]:
+def sampling_logprobs(
+    logits: Float[torch.Tensor, "N V"], states: States
+) -> Float[torch.Tensor, " N"]:
     """`log pi(a_n | s_n)` at the temperature the action was sampled at, nats.
 
     >>> from dataclasses import replace
@@ -115,12 +120,12 @@ def sampling_logprobs(logits: Float[Tensor, "N V"], states: States) -> Float[Ten
     >>> round(sampling_logprobs(torch.tensor([[0.8, 0.2]]).log(), warm).exp().item(), 4)    # 2 to 1
     0.3333
     """
-    return logprobs_of(logits, states.action_ids, states.temperature)
+    return fused.logprobs_of(logits, states.action_ids, states.temperature)
 
 
 def clipped(
-    ratio: Float[Tensor, " N"], advantages: Float[Tensor, " N"], low: float, high: float
-) -> Float[Tensor, " N"]:
+    ratio: Float[torch.Tensor, " N"], advantages: Float[torch.Tensor, " N"], low: float, high: float
+) -> Float[torch.Tensor, " N"]:
     """`-min(r A, clip(r, 1 - low, 1 + high) A)`: no gain beyond the clip, no limit on a way back.
 
     >>> clipped(torch.tensor([1.5, 1.5]), torch.tensor([1.0, -1.0]), 0.2, 0.2).tolist()

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from jaxtyping import Float
-from torch import Tensor
 
 from statewise.code import defined, load
 from statewise.errors import ConfigError
+from statewise.lazy import torch
 from statewise.signals import Signal, Takes
 from statewise.trajectory import States
 
@@ -35,13 +35,13 @@ class PythonObjective:
         return ("old_logprobs",) if self.takes == "advantages" else ()
 
     def __call__(
-        self, logits: Float[Tensor, "N V"], states: States, signal: Signal
-    ) -> Float[Tensor, " N"]:
+        self, logits: Float[torch.Tensor, "N V"], states: States, signal: Signal
+    ) -> Float[torch.Tensor, " N"]:
         values = load(self.function, self.sha256)(logits, states, signal, **self.arguments)
-        right = isinstance(values, Tensor) and values.is_floating_point()
+        right = isinstance(values, torch.Tensor) and values.is_floating_point()
         if not right or values.shape != (len(states),):
             found = type(values).__name__
-            if isinstance(values, Tensor):
+            if isinstance(values, torch.Tensor):
                 found = f"{tuple(values.shape)} of {values.dtype}"
             raise ConfigError(
                 f"{self.function} must return one loss a state, a tensor of ({len(states)},) of floats, found "

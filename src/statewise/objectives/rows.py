@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from typing import Literal, Protocol, TypeGuard, runtime_checkable
 
-import torch
 from jaxtyping import Float, Int
-from torch import Tensor
 
+from statewise.lazy import torch
 from statewise.signals import Signal
 from statewise.trajectory import States
 
@@ -29,7 +28,7 @@ class ReadsRows(Protocol):
         """What is taken of a row's log-ratios, over the states that the term speaks of."""
         ...
 
-    def log_ratios(self, states: States, signal: Signal) -> Float[Tensor, " N"]:
+    def log_ratios(self, states: States, signal: Signal) -> Float[torch.Tensor, " N"]:
         """The log-ratio of each action, from `states.logprobs`; no gradient."""
         ...
 
@@ -45,8 +44,8 @@ def reads_rows(objective: object) -> TypeGuard[ReadsRows]:
 
 
 def row_log_ratios(
-    objective: ReadsRows, states: States, signal: Signal, weights: Float[Tensor, " N"]
-) -> Float[Tensor, " N"]:
+    objective: ReadsRows, states: States, signal: Signal, weights: Float[torch.Tensor, " N"]
+) -> Float[torch.Tensor, " N"]:
     """What `objective` takes of each state's row, over the states where the term speaks (weight not 0).
 
     A row may hold states of other terms: those are no part of this one's mean, sum or count.
@@ -73,8 +72,10 @@ def row_log_ratios(
 
 
 def row_means(
-    values: Float[Tensor, " N"], weights: Float[Tensor, " N"], row: Int[Tensor, " N"]
-) -> Float[Tensor, " N"]:
+    values: Float[torch.Tensor, " N"],
+    weights: Float[torch.Tensor, " N"],
+    row: Int[torch.Tensor, " N"],
+) -> Float[torch.Tensor, " N"]:
     """The weighted mean of `values` over each state's row; 0 in a row that weighs nothing.
 
     >>> row = torch.tensor([0, 0, 1])
@@ -85,7 +86,9 @@ def row_means(
     return torch.where(bottom == 0, 0.0, top / bottom)
 
 
-def row_sums(values: Float[Tensor, " N"], row: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
+def row_sums(
+    values: Float[torch.Tensor, " N"], row: Int[torch.Tensor, " N"]
+) -> Float[torch.Tensor, " N"]:
     """The sum of `values` over each state's row.
 
     >>> row_sums(torch.tensor([1.0, 4.0, 5.0]), torch.tensor([0, 0, 1])).tolist()
@@ -95,7 +98,7 @@ def row_sums(values: Float[Tensor, " N"], row: Int[Tensor, " N"]) -> Float[Tenso
     return values.new_zeros(rows).index_add_(0, row, values)[row]
 
 
-def or_now(states: States, now: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+def or_now(states: States, now: Float[torch.Tensor, " N"]) -> Float[torch.Tensor, " N"]:
     """`old_logprobs`, and where the policy has not moved since the rollout, those of now.
 
     >>> from statewise.example import states

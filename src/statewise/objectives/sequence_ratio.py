@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from jaxtyping import Float
-from torch import Tensor
 
+from statewise.lazy import torch
 from statewise.limits import NotNegative, Share
 from statewise.objectives.policy_gradient import check_clip, clipped, sampling_logprobs
 from statewise.objectives.rows import or_now
@@ -49,13 +49,13 @@ class SequenceRatio:
     def __post_init__(self) -> None:
         check_clip(self.clip_low, self.clip_high)
 
-    def log_ratios(self, states: States, signal: Advantages) -> Float[Tensor, " N"]:
+    def log_ratios(self, states: States, signal: Advantages) -> Float[torch.Tensor, " N"]:
         """`log pi - log pi_old` of each action, no gradient."""
         return states.logprobs - or_now(states, states.logprobs)
 
     def __call__(
-        self, logits: Float[Tensor, "N V"], states: States, signal: Advantages
-    ) -> Float[Tensor, " N"]:
+        self, logits: Float[torch.Tensor, "N V"], states: States, signal: Advantages
+    ) -> Float[torch.Tensor, " N"]:
         new = sampling_logprobs(logits, states)
         ratio = (states.row_log_ratio + new - new.detach()).exp()
         return clipped(ratio, signal.values, self.clip_low, self.clip_high)

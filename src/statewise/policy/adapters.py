@@ -11,10 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from statewise.errors import ConfigError, ModelError, nearest
+from statewise.lazy import nn, torch
 from statewise.policy.checkpoint import (
     read_adapter_config,
     read_object,

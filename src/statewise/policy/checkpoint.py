@@ -14,12 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
-from torch import Tensor
-
 from statewise.errors import ModelError
 from statewise.files import parse_json, read_text, shown
+from statewise.lazy import torch
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -226,6 +223,8 @@ def _is_plain(name: str) -> bool:
 
 def read_shapes(files: Sequence[Path]) -> dict[str, tuple[tuple[int, ...], str]]:
     """Shape and type of every tensor, from the headers alone. Raises ModelError for a damaged file."""
+    from safetensors import SafetensorError, safe_open  # with torch, slow to import
+
     found = {}
     for path in files:
         try:
@@ -246,8 +245,11 @@ def read_shapes(files: Sequence[Path]) -> dict[str, tuple[tuple[int, ...], str]]
     return found
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """Every tensor of a file. Raises ModelError for a damaged one."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
         return load_file(path)
     except (OSError, ValueError, SafetensorError) as error:

@@ -20,13 +20,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Int32
-from transformers import PreTrainedTokenizerBase
 
 from statewise.errors import ModelError
+from statewise.lazy import lazy
+
+if TYPE_CHECKING:
+    import transformers
+else:
+    transformers = lazy("transformers")
 
 Ids = Int32[np.ndarray, " _"]
 
@@ -34,12 +39,12 @@ LEADS = ("\n", "a", "0", ".", ":")
 """Texts that stand in for "other text before": the first with a clean border to what follows is used."""
 
 
-def own_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+def own_ids(tokenizer: transformers.PreTrainedTokenizerBase, text: str) -> list[int]:
     """Ids of a text by itself, without anything that the post-processor adds."""
     return tokenizer.encode(text, add_special_tokens=False)
 
 
-def prefix_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def prefix_ids(tokenizer: transformers.PreTrainedTokenizerBase) -> list[int]:
     """What the post-processor puts in front of every text: bos, or nothing.
 
     Read off a text of one token, so that a bos token that is also the eos token (OPT) is told from an
@@ -59,7 +64,7 @@ def prefix_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return []
 
 
-def first_id(tokenizer: PreTrainedTokenizerBase) -> int:
+def first_id(tokenizer: transformers.PreTrainedTokenizerBase) -> int:
     """What an empty text is read as: bos, or eos where there is none, as lm-evaluation-harness does."""
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     return eos if bos is None else bos  # pyright: ignore[reportReturnType]
@@ -78,7 +83,7 @@ def begun(prefix: Sequence[int], ids: Sequence[int]) -> list[int]:
 
 
 def encode(
-    tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str | None = None
+    tokenizer: transformers.PreTrainedTokenizerBase, prompt: str, completion: str | None = None
 ) -> tuple[Ids, Ids]:
     """Token ids of a prompt, and of the completion that follows it (none without one).
 
@@ -93,7 +98,10 @@ def encode(
 
 
 def behind(
-    tokenizer: PreTrainedTokenizerBase, head: Sequence[int], whole: Sequence[int], completion: str
+    tokenizer: transformers.PreTrainedTokenizerBase,
+    head: Sequence[int],
+    whole: Sequence[int],
+    completion: str,
 ) -> list[int]:
     """The completion's ids, by those of the prompt and of both texts together (rules 2 and 3)."""
     if spans_border(head, whole):
@@ -110,7 +118,7 @@ def spans_border(head: Sequence[int], whole: Sequence[int]) -> bool:
     return len(whole) <= len(head) or list(whole[: len(head)]) != list(head)
 
 
-def continued(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+def continued(tokenizer: transformers.PreTrainedTokenizerBase, text: str) -> list[int]:
     """Ids of a text that goes on behind other text: without the mark of a new text."""
     for lead in LEADS:
         before = own_ids(tokenizer, lead)
@@ -139,7 +147,9 @@ def encode_all(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     return [begun(prefix, ids) for ids in found]
 
 
-def completion_text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int] | Ids) -> str:
+def completion_text(
+    tokenizer: transformers.PreTrainedTokenizerBase, ids: Sequence[int] | Ids
+) -> str:
     """Text of ids that follow a prompt, special tokens left out.
 
     Decoded behind another token: decoders of SentencePiece's kind drop the space that a text begins with.
@@ -154,7 +164,7 @@ def completion_text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int] | Ids
 
 
 def decoded(
-    tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], *, special: bool = False
+    tokenizer: transformers.PreTrainedTokenizerBase, ids: Sequence[int], *, special: bool = False
 ) -> str:
     """Text of ids as a text of their own; special tokens on demand."""
     return str(
@@ -165,7 +175,7 @@ def decoded(
 
 
 @functools.lru_cache(maxsize=8)
-def anchor(tokenizer: PreTrainedTokenizerBase) -> tuple[int, str] | None:
+def anchor(tokenizer: transformers.PreTrainedTokenizerBase) -> tuple[int, str] | None:
     """A token of ordinary text, and its text; None where the vocabulary has none of those tried."""
     for lead in (*LEADS[1:], LEADS[0]):
         ids = own_ids(tokenizer, lead)

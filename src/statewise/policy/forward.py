@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-import torch
 from jaxtyping import Float, Int
-from torch import Tensor
-from transformers import PreTrainedConfig
 
+from statewise.lazy import lazy, torch
 from statewise.policy.weights import Weights
 from statewise.threads import is_small
-from statewise.trunk import Decoder, Head, pack
+
+if TYPE_CHECKING:
+    import transformers
+
+    from statewise import trunk
+else:
+    transformers, trunk = lazy("transformers"), lazy("statewise.trunk")
 
 TREE_MODELS = frozenset(
     {"gpt2", "gpt_neox", "llama", "mistral", "olmo2", "qwen2", "qwen3", "smollm3"}
@@ -24,8 +29,8 @@ class Forward(Weights):
     """Weights that can be read: `hidden` and `head` are the two halves of a forward pass."""
 
     def hidden(
-        self, token_ids: Int[Tensor, "M L"], lengths: Int[Tensor, " M"]
-    ) -> Float[Tensor, "M L D"]:
+        self, token_ids: Int[torch.Tensor, "M L"], lengths: Int[torch.Tensor, " M"]
+    ) -> Float[torch.Tensor, "M L D"]:
         """Last hidden states; position `j` predicts token `j + 1`. Rows are padded on the right.
 
         No attention mask is passed: under causal attention a token never sees the padding to its
@@ -43,7 +48,7 @@ class Forward(Weights):
         So it is for `TREE_MODELS` whose every layer sees the whole prefix: a sliding window counts
         places in the row, recurrent layers run over all that stands before.
         """
-        text: PreTrainedConfig = self.config.get_text_config()
+        text: transformers.PreTrainedConfig = self.config.get_text_config()
         layers = getattr(text, "layer_types", None) or []
         return (
             text.model_type in TREE_MODELS
@@ -54,11 +59,11 @@ class Forward(Weights):
 
     def hidden_of_trees(
         self,
-        token_ids: Int[Tensor, "M L"],
-        lengths: Int[Tensor, " M"],
-        depth: Int[Tensor, "M L"],
-        end: Int[Tensor, "M L"],
-    ) -> Float[Tensor, "M L D"]:
+        token_ids: Int[torch.Tensor, "M L"],
+        lengths: Int[torch.Tensor, " M"],
+        depth: Int[torch.Tensor, "M L"],
+        end: Int[torch.Tensor, "M L"],
+    ) -> Float[torch.Tensor, "M L D"]:
         """Last hidden states of rows in which texts share their beginnings; see `reads_trees`.
 
         A row is a forest in depth-first order: `depth` is a token's position in its text, `end` the
@@ -80,47 +85,47 @@ class Forward(Weights):
     @property
     def splits(self) -> bool:
         """True where twins on one thread a core pass back faster than all cores together on one."""
-        return is_small(self.module) and Decoder.of(self._trunk) is not None
+        return is_small(self.module) and trunk.Decoder.of(self._trunk) is not None
 
     def hidden_at(
         self,
-        token_ids: Int[Tensor, "M L"],
-        lengths: Int[Tensor, " M"],
-        row: Int[Tensor, " N"],
-        position: Int[Tensor, " N"],
-    ) -> Float[Tensor, "N D"]:
+        token_ids: Int[torch.Tensor, "M L"],
+        lengths: Int[torch.Tensor, " M"],
+        row: Int[torch.Tensor, " N"],
+        position: Int[torch.Tensor, " N"],
+    ) -> Float[torch.Tensor, "N D"]:
         """`hidden(token_ids, lengths)[row, position]`, without padding and with a shared prefix read once.
 
         The sums come in another order than in `hidden`, so the last digits differ. A model that
         `Decoder` does not know takes the way of `hidden`.
         """
-        decoder = Decoder.of(self._trunk)
+        decoder = trunk.Decoder.of(self._trunk)
         if decoder is None or len(row) == 0:
             return self.hidden(token_ids, lengths)[row, position]
         self._count(token_ids, lengths)
-        packing = pack(token_ids, lengths, row, position)
+        packing = trunk.pack(token_ids, lengths, row, position)
         return decoder.hidden_at(packing, self._product_dtype)
 
-    def _count(self, token_ids: Int[Tensor, "M L"], lengths: Int[Tensor, " M"]) -> None:
+    def _count(self, token_ids: Int[torch.Tensor, "M L"], lengths: Int[torch.Tensor, " M"]) -> None:
         """Count what is read; refuse what cannot be."""
         self.refuse_unknown(int(token_ids.max()) if token_ids.numel() else 0)
         self.tokens_read += int(lengths.sum())
 
-    def head(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
+    def head(self, hidden: Float[torch.Tensor, "N D"]) -> Float[torch.Tensor, "N V"]:
         """Next-token logits, float32 (float64 stays float64)."""
         with self._autocast():
             logits = self._embedding(hidden)
         logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
         return self.logits(logits)
 
-    def training_head(self) -> Callable[[Float[Tensor, "N D"]], Float[Tensor, "N V"]]:
+    def training_head(self) -> Callable[[Float[torch.Tensor, "N D"]], Float[torch.Tensor, "N V"]]:
         """`head` for the chunks of one micro-batch; a backward may add to the weight's `grad` directly."""
-        head = Head.of(self._embedding, self._product_dtype)
+        head = trunk.Head.of(self._embedding, self._product_dtype)
         if head is None:
             return self.head
         return head if not self.logits.changes else lambda hidden: self.logits(head(hidden))
 
-    def head_weight(self) -> tuple[Float[Tensor, "V D"], Float[Tensor, " V"] | None]:
+    def head_weight(self) -> tuple[Float[torch.Tensor, "V D"], Float[torch.Tensor, " V"] | None]:
         """The head as a matrix and a bias, for supervision that projects by chunk.
 
         What `logits` does to the product is not in them.

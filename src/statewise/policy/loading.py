@@ -14,21 +14,10 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import nn
-from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    PreTrainedConfig,
-    PreTrainedTokenizerBase,
-)
+from typing import TYPE_CHECKING, Any
 
 from statewise.errors import ModelError, StatewiseError
+from statewise.lazy import lazy, nn, torch
 from statewise.policy import adapters
 from statewise.policy.checkpoint import (
     Shapes,
@@ -40,6 +29,11 @@ from statewise.policy.checkpoint import (
     refuse_loops,
     weight_files,
 )
+
+if TYPE_CHECKING:
+    import transformers
+else:
+    transformers = lazy("transformers")
 
 MODEL_FILES = ("config.json", adapters.CONFIG)
 """A directory that holds one of them is a model's."""
@@ -57,7 +51,7 @@ class Loaded:
     """A model in memory, float32, in evaluation mode."""
 
     module: nn.Module
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: transformers.PreTrainedTokenizerBase
     width: int
     """Tokens that it can read and say."""
     folder: Path
@@ -139,7 +133,7 @@ def _fetch(name: str, end: str) -> Path:
 # ---- tokenizers -----------------------------------------------------------------------------
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: Path) -> transformers.PreTrainedTokenizerBase:
     """The tokenizer in a folder. Raises ModelError where its files are missing, damaged or bring code."""
     config = folder / "tokenizer_config.json"
     if not any(
@@ -156,7 +150,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         refuse_code(read_words(config), config)
     named = config if config.exists() else folder / "tokenizer.json"
     with _one_line(named, "copy the tokenizer's files again from where the model was published"):
-        tokenizer = AutoTokenizer.from_pretrained(
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
             str(folder), trust_remote_code=False, local_files_only=True
         )
         tokenizer.encode("a b")
@@ -185,19 +179,19 @@ def _load_module(folder: Path, name: str) -> nn.Module:
         generation = folder / "generation_config.json"
         read_object(generation)
         with _one_line(generation, "delete the file, or fetch it again"):
-            GenerationConfig.from_pretrained(str(folder), local_files_only=True)
+            transformers.GenerationConfig.from_pretrained(str(folder), local_files_only=True)
     with _one_line(place, "fetch the model again"):
-        config = AutoConfig.from_pretrained(
+        config = transformers.AutoConfig.from_pretrained(
             str(folder), trust_remote_code=False, local_files_only=True
         )
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+    if type(config) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ModelError(
             f"{place}: {plain['model_type']!r} is no causal language model that transformers knows; name a decoder"
         )
     with _one_line(place, "fetch the model again"):
         _refuse_absurd(config, shapes, place)
     with _one_line(folder, "fetch the model again"):
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
             str(folder),
             config=config,
             dtype=torch.float32,
@@ -214,10 +208,10 @@ def _load_module(folder: Path, name: str) -> nn.Module:
     return module
 
 
-def _refuse_absurd(config: PreTrainedConfig, shapes: Shapes, place: Path) -> None:
+def _refuse_absurd(config: transformers.PreTrainedConfig, shapes: Shapes, place: Path) -> None:
     """Refuse sizes that the files do not hold, before anything of that size is allocated."""
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        model = transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     wanted = sum(p.numel() for p in {id(p): p for p in model.parameters()}.values())
     held = sum(_count(shape) for shape, _ in shapes.values())
     if wanted > 2 * held + FEW_ELEMENTS:
@@ -240,7 +234,7 @@ def _count(shape: tuple[int, ...]) -> int:
     return total
 
 
-def _context(config: PreTrainedConfig, place: Path) -> None:
+def _context(config: transformers.PreTrainedConfig, place: Path) -> None:
     most: Any = getattr(config.get_text_config(), "max_position_embeddings", 1)
     if isinstance(most, bool) or not isinstance(most, int) or most < 1:
         raise ModelError(

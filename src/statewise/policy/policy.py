@@ -7,23 +7,27 @@ import copy
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import torch
 from jaxtyping import Int32
-from torch import nn
-from transformers import PreTrainedConfig
 
 from statewise.errors import ModelError
+from statewise.lazy import lazy, nn, torch
 from statewise.policy import adapters, loading
 from statewise.policy.forward import Forward
 from statewise.policy.named import Ema, Lora, Precision
 from statewise.policy.readout import check_reading, few_logits, read_own, same_logits
 from statewise.policy.stops import read_stops, write_stops
-from statewise.rollout import Bend, Completion, Guide, Reader, Request, decode
 from statewise.seeding import seed_for
 from statewise.trajectory import Prompt, Sampling, Segment, Trajectory, assemble
+
+if TYPE_CHECKING:
+    import transformers
+
+    from statewise import rollout
+else:
+    transformers, rollout = lazy("transformers"), lazy("statewise.rollout")
 
 MAX_ROWS = 256
 """Most rows that are decoded at a time."""
@@ -171,8 +175,8 @@ class Policy(Forward):
         seeds: Sequence[int],
         stop_strings: tuple[str, ...] = (),
         guide: Policy | None = None,
-        bend: Bend | None = None,
-    ) -> list[Completion]:
+        bend: rollout.Bend | None = None,
+    ) -> list[rollout.Completion]:
         """Continue token prefixes. One seed a row: a row's tokens never depend on its neighbours.
 
         A row ends at its limit or at the end of the context. As many rows at once as `CACHE_BYTES`
@@ -193,10 +197,10 @@ class Policy(Forward):
             for reader in readers:
                 modes.enter_context(reader.frozen())
             modes.enter_context(self._autocast())
-            completions = decode(
+            completions = rollout.decode(
                 self.as_reader(),
                 prefixes,
-                Request(
+                rollout.Request(
                     sampling=sampling,
                     max_new_tokens=limits,
                     seeds=seeds,
@@ -204,7 +208,7 @@ class Policy(Forward):
                     stop_strings=stop_strings,
                     to_text=self.completion_text,
                     max_rows=min(r.rows_that_fit(prefixes, limits) for r in readers),
-                    guide=Guide(guide.as_reader(), bend) if guide and bend else None,
+                    guide=rollout.Guide(guide.as_reader(), bend) if guide and bend else None,
                 ),
             )
         if any(len(completion.logprobs) for completion in completions):
@@ -217,9 +221,9 @@ class Policy(Forward):
             guide.tokens_read += read + written
         return completions
 
-    def as_reader(self) -> Reader:
+    def as_reader(self) -> rollout.Reader:
         """This policy as an engine sees it."""
-        return Reader(
+        return rollout.Reader(
             self._causal_lm,
             self._trunk,
             self.head,
@@ -232,7 +236,7 @@ class Policy(Forward):
         self, prefixes: Sequence[Int32[np.ndarray, " _"]], limits: Sequence[int]
     ) -> int:
         """How many rows of the longest prefix and limit the key-value cache may hold at once."""
-        text: PreTrainedConfig = self.config.get_text_config()
+        text: transformers.PreTrainedConfig = self.config.get_text_config()
         queries = getattr(text, "num_attention_heads", None)
         if not queries:  # a recurrent model: its state does not grow
             return MAX_ROWS

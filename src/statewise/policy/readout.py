@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
 
 from statewise.errors import ModelError
+from statewise.lazy import nn, torch
 from statewise.logits import LogitsTransform
 
 LOUDNESS = (1.0, 30.0, 1000.0)
@@ -41,7 +40,7 @@ def read_transform(causal_lm: nn.Module, trunk: nn.Module, head: nn.Module) -> L
     )
 
 
-def read_own(module: nn.Module, width: int, device: torch.device) -> Float[Tensor, "2 4 V"]:
+def read_own(module: nn.Module, width: int, device: torch.device) -> Float[torch.Tensor, "2 4 V"]:
     """A model's own logits of a handful of tokens: two rows that differ in their last token alone.
 
     Raises ModelError where they are not finite, and where a token's depend on the tokens behind it.
@@ -61,7 +60,7 @@ def read_own(module: nn.Module, width: int, device: torch.device) -> Float[Tenso
     return own
 
 
-def check_reading(policy: Any, own: Float[Tensor, "2 4 V"]) -> None:
+def check_reading(policy: Any, own: Float[torch.Tensor, "2 4 V"]) -> None:
     """Refuse a model whose own logits are not those that we read off it, by `head` and by the head's matrix."""
     kind = type(_inner(policy.module)).__name__
     ids = few_tokens(own.shape[-1], policy.device)
@@ -84,14 +83,14 @@ def check_reading(policy: Any, own: Float[Tensor, "2 4 V"]) -> None:
             )
 
 
-def few_tokens(width: int, device: torch.device) -> Int[Tensor, "2 4"]:
+def few_tokens(width: int, device: torch.device) -> Int[torch.Tensor, "2 4"]:
     """Two rows of ids below `width` that differ in their last token alone."""
     ids = (torch.arange(TOKENS, device=device) % width).repeat(2, 1)
     ids[1, -1] = (ids[1, -1] + 1) % width
     return ids
 
 
-def few_logits(module: nn.Module, width: int, device: torch.device) -> Float[Tensor, "2 4 V"]:
+def few_logits(module: nn.Module, width: int, device: torch.device) -> Float[torch.Tensor, "2 4 V"]:
     """The module's own logits of `few_tokens`."""
     was_training = module.training
     module.eval()
@@ -106,16 +105,16 @@ def _inner(module: Any) -> nn.Module:
     return module.get_base_model() if hasattr(module, "get_base_model") else module
 
 
-def same_logits(before: Tensor, after: Tensor) -> bool:
+def same_logits(before: torch.Tensor, after: torch.Tensor) -> bool:
     """Whether two ways to one model's logits agree but for rounding."""
     return before.shape == after.shape and _equal(after, before, slack=100.0)
 
 
 def _behind_the_trunk(
     causal_lm: nn.Module, trunk: nn.Module, head: nn.Module
-) -> list[tuple[Tensor, Tensor]]:
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """The head's output and the model's own logits, for hidden states of our choice of every loudness."""
-    shown: list[Tensor] = []
+    shown: list[torch.Tensor] = []
 
     def swap(_: nn.Module, __: Any, output: Any) -> Any:
         real = output[0] if isinstance(output, tuple) else output.last_hidden_state
@@ -161,7 +160,9 @@ def _numbers(config: Mapping[Any, Any]) -> Iterator[tuple[str, float]]:
             yield str(key), float(value)
 
 
-def _equal(found: Float[Tensor, "*s V"], own: Float[Tensor, "*s V"], *, slack: float = 1.0) -> bool:
+def _equal(
+    found: Float[torch.Tensor, "*s V"], own: Float[torch.Tensor, "*s V"], *, slack: float = 1.0
+) -> bool:
     """Equal but for rounding, measured on the largest logit; `slack` for a trunk's own sums."""
     eps = max(torch.finfo(found.dtype).eps, torch.finfo(own.dtype).eps)
     room = slack * ROUNDINGS * eps * float(own.abs().max().double())

@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
-
-from torch import nn
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from statewise.errors import ModelError
+from statewise.lazy import lazy, nn
 from statewise.policy.checkpoint import read_object
+
+if TYPE_CHECKING:
+    import transformers
+else:
+    transformers = lazy("transformers")
 
 FILE = "generation_config.json"
 _REMEDY = "delete the file to stop where the adapter's base stops"
 
 
-def stop_token_ids(causal_lm: nn.Module, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+def stop_token_ids(
+    causal_lm: nn.Module, tokenizer: transformers.PreTrainedTokenizerBase
+) -> frozenset[int]:
     """The stop tokens of the generation config and the tokenizer's eos.
 
     Raises ModelError for an id that the model cannot write: it would never stop there.

@@ -5,20 +5,23 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int32
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from statewise.errors import ModelError, NotFiniteError
+from statewise.lazy import lazy, nn, no_grad, torch
 from statewise.logits import LogitsTransform
 from statewise.policy import encoding, stops
 from statewise.policy.named import Precision
 from statewise.policy.readout import read_transform
 from statewise.trajectory import Prompt
+
+if TYPE_CHECKING:
+    import transformers
+else:
+    transformers = lazy("transformers")
 
 
 class Weights:
@@ -32,7 +35,7 @@ class Weights:
     def __init__(
         self,
         module: nn.Module,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: transformers.PreTrainedTokenizerBase,
         *,
         name: str,
         version: int = 0,
@@ -55,9 +58,9 @@ class Weights:
         causal_lm = self._causal_lm = _causal_lm(module)
         self._trunk: nn.Module = causal_lm.get_decoder()  # pyright: ignore[reportCallIssue]
         self._embedding: nn.Module = causal_lm.get_output_embeddings()  # pyright: ignore[reportCallIssue]
-        self.config: PreTrainedConfig = causal_lm.config  # pyright: ignore[reportAttributeAccessIssue]
+        self.config: transformers.PreTrainedConfig = causal_lm.config  # pyright: ignore[reportAttributeAccessIssue]
         if logits is None:
-            known = isinstance(causal_lm, PreTrainedModel)
+            known = isinstance(causal_lm, transformers.PreTrainedModel)
             logits = (
                 read_transform(causal_lm, self._trunk, self._embedding)
                 if known
@@ -99,7 +102,7 @@ class Weights:
         """Names and tensors that an optimiser may move."""
         return [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
 
-    def finite(self, logprobs: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    def finite(self, logprobs: Float[torch.Tensor, "*s"]) -> Float[torch.Tensor, "*s"]:
         """What it was given. Raises NotFiniteError where a number is nan or infinite: that is no measurement."""
         if not bool(logprobs.isfinite().all()):
             raise NotFiniteError(
@@ -141,7 +144,7 @@ class Weights:
         """After an update: `own <- decay * own + (1 - decay) * student` for the weights that follow."""
         self._move(student, keep=self.decay or 0.0)
 
-    @torch.no_grad()
+    @no_grad
     def _move(self, student: Weights, *, keep: float) -> None:
         theirs = dict(student.module.named_parameters())
         for name, mine in self._following().items():
@@ -153,12 +156,16 @@ class Weights:
         if self.followed:
             directory.mkdir(parents=True)
             weights = {name: p.detach().contiguous() for name, p in self._following().items()}
+            from safetensors.torch import save_file  # imports torch
+
             save_file(weights, directory / "average.safetensors")
 
-    @torch.no_grad()
+    @no_grad
     def restore_state(self, directory: Path) -> None:
         """Read back what `save_state` wrote."""
         if self.followed:
+            from safetensors.torch import load_file  # imports torch
+
             weights = load_file(directory / "average.safetensors")
             for name, mine in self._following().items():
                 mine.copy_(weights[name])

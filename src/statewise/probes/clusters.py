@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy import stats
 
 from statewise.errors import DataError
 from statewise.stats import Estimate, log_interval
@@ -61,6 +60,8 @@ class Linear:
         if unit in RATIOS and self.value > 0:
             ends = log_interval(self.value, stderr, clusters - 1.0, level) or (None, None)
             return Estimate(self.value, stderr, self.n, unit, *ends)
+        from scipy import stats  # slow to import
+
         half = float(stats.t.ppf((1 + level) / 2, clusters - 1)) * stderr
         low, high = self.value - half, self.value + half
         if unit in SHARES and 0 <= self.value <= 1:

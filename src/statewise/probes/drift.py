@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
 from statewise.data import Data
 from statewise.errors import ConfigError, DataError
+from statewise.lazy import torch
 from statewise.limits import FewTimes, PositiveShare, Temperature, Tokens
 from statewise.policy import Policy
 from statewise.probes.scale import column_scale

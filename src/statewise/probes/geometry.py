@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
+from statewise.lazy import no_grad, torch
 from statewise.policy import Policy
 from statewise.probes.movement import weight_changes
 
@@ -31,7 +30,7 @@ class Geometry:
     """The same over the largest rank that the matrix could have."""
 
 
-@torch.no_grad()
+@no_grad
 def update_geometry(policy: Policy, start: Policy) -> Geometry:
     """Norm, concentration, changed share and effective rank of the change of weights since `start`.
 

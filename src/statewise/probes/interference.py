@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from scipy import stats
 
 from statewise.errors import ConfigError, DataError, nearest
 from statewise.gradient import Rollout, accumulate_gradient
+from statewise.lazy import torch
 from statewise.policy import Policy
 from statewise.stats import Estimate
 
@@ -193,6 +192,8 @@ def block_jackknife(
     spread = (blocks - 1) / blocks * float(np.square(np.array(left) - np.mean(left)).sum())
     if spread <= (ROUNDING * value) ** 2:
         return Estimate(value, None, blocks, unit)
+    from scipy import stats  # slow to import
+
     half = float(stats.t.ppf(0.975, blocks - 1)) * spread**0.5
     return Estimate(value, spread**0.5, blocks, unit, value - half, value + half)
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
 
 from statewise.errors import ModelError
 from statewise.gradient import chunks, microbatches
+from statewise.lazy import no_grad, torch
 from statewise.objectives.divergence import kl
 from statewise.policy import Policy
 from statewise.stats import Estimate
 from statewise.trajectory import Trajectory, gather_states
 
 
-@torch.no_grad()
+@no_grad
 def mean_kl(
     policy: Policy,
     reference: Policy,
@@ -54,7 +54,7 @@ def mean_kl(
     )
 
 
-@torch.no_grad()
+@no_grad
 def update_norm(policy: Policy, start: Policy) -> float:
     """Euclidean norm of the change of all weights since `start`.
 
@@ -68,7 +68,7 @@ def update_norm(policy: Policy, start: Policy) -> float:
     return total**0.5
 
 
-@torch.no_grad()
+@no_grad
 def weight_changes(
     policy: Policy, start: Policy
 ) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:

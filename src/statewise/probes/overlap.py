@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import torch
-from torch import Tensor
-
 from statewise.errors import ConfigError
+from statewise.lazy import torch
 from statewise.objectives.divergence import entropy
 from statewise.policy import Policy
 from statewise.probes.clusters import linear_mean
@@ -66,8 +64,10 @@ def overlap(
     )
 
 
-def _measure(own: Tensor, other: Tensor, _action_ids: Tensor, *, k: int) -> dict[str, Tensor]:
-    def top(logprobs: Tensor) -> Tensor:
+def _measure(
+    own: torch.Tensor, other: torch.Tensor, _action_ids: torch.Tensor, *, k: int
+) -> dict[str, torch.Tensor]:
+    def top(logprobs: torch.Tensor) -> torch.Tensor:
         ids = logprobs.topk(k, -1).indices
         return torch.zeros_like(logprobs, dtype=torch.bool).scatter(-1, ids, value=True)
 

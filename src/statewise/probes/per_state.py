@@ -7,24 +7,33 @@ Each policy's trunk runs once over every row; heads run on chunks of states, so 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
-from torch import Tensor
 
 from statewise.errors import DataError
 from statewise.gradient import chunks, microbatches
+from statewise.lazy import torch
 from statewise.objectives.divergence import entropy, kl
 from statewise.policy import Policy
 from statewise.signals import shared
 from statewise.trajectory import Trajectory, gather_states
 
-Measure = Callable[
-    [Float[Tensor, "N V"], Float[Tensor, "N V"], Int[Tensor, " N"]], Mapping[str, Tensor]
-]
-"""From the log-probs of policy and reference and the actions to numbers by name, `[N]` each."""
+
+@runtime_checkable
+class Measure(Protocol):
+    """From the log-probs of policy and reference and the actions to numbers by name, `[N]` each."""
+
+    def __call__(
+        self,
+        own: Float[torch.Tensor, "N V"],
+        reference: Float[torch.Tensor, "N V"],
+        action_ids: Int[torch.Tensor, " N"],
+        /,
+    ) -> Mapping[str, torch.Tensor]: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,7 +172,7 @@ def row_sums(table: PerState | Visited, values: Float[np.ndarray, " N"], rows: i
     return out
 
 
-def _of(own: Tensor, action_ids: Tensor, prefix: str) -> dict[str, Tensor]:
+def _of(own: torch.Tensor, action_ids: torch.Tensor, prefix: str) -> dict[str, torch.Tensor]:
     best = own.topk(2, -1).values
     logprob = own.gather(-1, action_ids[:, None]).squeeze(-1)
     return {
@@ -174,11 +183,15 @@ def _of(own: Tensor, action_ids: Tensor, prefix: str) -> dict[str, Tensor]:
     }
 
 
-def _alone(own: Tensor, _other: Tensor, action_ids: Tensor) -> dict[str, Tensor]:
+def _alone(
+    own: torch.Tensor, _other: torch.Tensor, action_ids: torch.Tensor
+) -> dict[str, torch.Tensor]:
     return _of(own, action_ids, "")
 
 
-def _compared(own: Tensor, other: Tensor, action_ids: Tensor) -> dict[str, Tensor]:
+def _compared(
+    own: torch.Tensor, other: torch.Tensor, action_ids: torch.Tensor
+) -> dict[str, torch.Tensor]:
     return (
         _of(own, action_ids, "")
         | _of(other, action_ids, "reference_")

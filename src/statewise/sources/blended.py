@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from statewise.errors import ConfigError, ModelError, at_least_one
+from statewise.lazy import torch
 from statewise.limits import PositiveTemperature, Samples, Tokens
 from statewise.policy import Policy, PolicyLike
 from statewise.seeding import seed_for
@@ -108,12 +107,12 @@ class Blended:
 
 
 def blend(
-    student_logits: Float[Tensor, "M V"],
-    teacher_logits: Float[Tensor, "M V"],
+    student_logits: Float[torch.Tensor, "M V"],
+    teacher_logits: Float[torch.Tensor, "M V"],
     *,
     epsilon: float,
     temperature: float = 1.0,
-) -> Float[Tensor, "M V"]:
+) -> Float[torch.Tensor, "M V"]:
     """Logits `(1 - b) student + b teacher` with the largest b in [0, 1] that keeps `KL(mu || pi_S) <= epsilon`.
 
     Both distributions and the bound are taken at `temperature`; the logits that come back are not
@@ -130,7 +129,7 @@ def blend(
     own = (student / temperature).log_softmax(-1)
     direction = (teacher - student) / temperature
 
-    def within(b: Float[Tensor, "M 1"]) -> Tensor:
+    def within(b: Float[torch.Tensor, "M 1"]) -> torch.Tensor:
         mu = (own + b * direction).log_softmax(-1)
         return (mu.exp() * (mu - own)).sum(-1, keepdim=True) <= epsilon
 

@@ -17,7 +17,6 @@ from statewise.sources.mixture import Mixture, split
 from statewise.sources.schedule import Scheduled, check_within, value_at
 from statewise.sources.single import SingleSource
 from statewise.sources.stored import Stored
-from statewise.states import read_states, write_states
 from statewise.trajectory import Prompt, Trajectory, student_version
 
 FILE, SAMPLE = "replay.parquet", "replay"
@@ -126,10 +125,14 @@ class Replay:
         """Write the store as a state sample."""
         if self.stored:
             rows = [row for group in self.stored for row in group]
+            from statewise.states import write_states  # pyarrow is slow to import
+
             write_states(directory / FILE, {SAMPLE: rows})
 
     def restore_state(self, directory: Path) -> None:
         """Read back what `save_state` wrote."""
+        from statewise.states import read_states  # pyarrow is slow to import
+
         path = directory / FILE
         self.stored[:] = _groups(read_states(path, SAMPLE)) if path.is_file() else []
 

@@ -13,7 +13,6 @@ import numpy as np
 from statewise.errors import DataError, at_least_one
 from statewise.limits import Samples
 from statewise.policy import Policy
-from statewise.states import read_states
 from statewise.trajectory import Prompt, Trajectory
 
 
@@ -99,6 +98,8 @@ def _by_prompt(
     modified_ns: int,  # noqa: ARG001  a part of the cache's key: a changed file is read again
 ) -> Mapping[str, Sequence[Trajectory]]:
     """A sample by prompt id, read once for each version of the file."""
+    from statewise.states import read_states  # pyarrow is slow to import
+
     rows: dict[str, list[Trajectory]] = {}
     for row in read_states(path, sample):
         rows.setdefault(row.prompt.id, []).append(row)

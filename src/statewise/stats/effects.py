@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from math import inf, sqrt
 
 import numpy as np
-from scipy import stats
 
 from statewise.errors import DataError
 from statewise.stats.estimate import ROUNDING, finite_values
@@ -180,6 +179,8 @@ def interval(effect: Effect, alpha: float = 0.05) -> tuple[float, float] | None:
     """
     if not effect.scales:
         return None
+    from scipy import stats  # slow to import
+
     half = max(float(stats.t.ppf(1 - alpha, s.df)) * s.stderr for s in effect.scales)
     return effect.value - half, effect.value + half
 
@@ -210,6 +211,8 @@ def p_below(effect: Effect, margin: float = 0.0) -> float | None:
 
 
 def _tail(distance: float, scale: Scale) -> float:
+    from scipy import stats  # slow to import
+
     return float(stats.t.sf(distance / scale.stderr, scale.df))
 
 
@@ -247,4 +250,6 @@ def mcnemar_exact(
     wins, losses = int((a > b).sum()), int((b > a).sum())
     if wins + losses == 0:
         return 1.0
+    from scipy import stats  # slow to import
+
     return float(stats.binomtest(wins, wins + losses, 0.5).pvalue)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from math import exp, isfinite, log, sqrt
 
 import numpy as np
-from scipy import stats
 
 from statewise.errors import DataError
 
@@ -79,6 +78,8 @@ def log_interval(
     """
     if value <= 0 or stderr < 0:
         raise DataError(f"an interval on the logarithm needs a value above 0, not {value}")
+    from scipy import stats  # slow to import
+
     reach = float(stats.t.ppf((1 + level) / 2, df)) * stderr / value
     return None if reach >= log(1e6) else (value * exp(-reach), value * exp(reach))
 
@@ -107,6 +108,8 @@ def seed_mean(
     if float(np.ptp(array)) <= ROUNDING * float(np.abs(array).max()):
         return Estimate(mean, None, n, unit)
     stderr = float(array.std(ddof=1) / sqrt(n))
+    from scipy import stats  # slow to import
+
     half = float(stats.t.ppf((1 + level) / 2, n - 1)) * stderr
     return Estimate(mean, stderr, n, unit, mean - half, mean + half)
 

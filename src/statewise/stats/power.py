@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from math import isinf, sqrt
 
-from scipy import optimize, stats
-
 from statewise.errors import DataError
 
 POWER = 0.8
@@ -44,6 +42,8 @@ def detectable_beyond(stderr: float, df: float, alpha: float = 0.05, power: floa
     """
     if not 0 < alpha < 0.5 or not 0.5 <= power < 1:
         raise DataError(f"need 0 < alpha < 0.5 <= power < 1, not alpha={alpha}, power={power}")
+    from scipy import optimize, stats  # slow to import
+
     if isinf(df):
         return float(stats.norm.ppf(1 - alpha) + stats.norm.ppf(power)) * stderr
     bound = float(stats.t.ppf(1 - alpha, df))

@@ -14,9 +14,9 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float64
-from torch import full_like
 
 from statewise.errors import DataError
+from statewise.lazy import torch
 from statewise.limits import Number
 from statewise.rewards import MathVerify, Reward, judge
 from statewise.signals import Advantages, Labels
@@ -148,7 +148,7 @@ class ConstantAdvantage:
 
     def signal(self, states: States, labels: Labels) -> Advantages:
         """The constant at each state."""
-        return Advantages(full_like(states.behaviour_logprobs, self.value))
+        return Advantages(torch.full_like(states.behaviour_logprobs, self.value))
 
 
 @dataclass(frozen=True)

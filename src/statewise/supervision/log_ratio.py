@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from statewise.errors import ConfigError, DataError
+from statewise.lazy import torch
 from statewise.limits import Positive, Share
 from statewise.policy import Policy, PolicyLike
 from statewise.signals import Advantages, Labels
@@ -88,8 +87,8 @@ class TeacherLogRatio:
 
 
 def returns_to_go(
-    rewards: Float[Tensor, " N"], states: States, discount: float
-) -> Float[Tensor, " N"]:
+    rewards: Float[torch.Tensor, " N"], states: States, discount: float
+) -> Float[torch.Tensor, " N"]:
     """`sum_{k >= t} discount^(k - t) r_k` along each row; a token between two states counts as 0.
 
     >>> from statewise.example import states

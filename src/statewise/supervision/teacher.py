@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
 from statewise.errors import ConfigError
+from statewise.lazy import torch
 from statewise.limits import PositiveShare, PositiveTemperature, TopTokens
 from statewise.policy import Policy, PolicyLike
 from statewise.signals import Labels, Mixture, Support, TeacherHidden, TopK
