@@ -26,6 +26,7 @@ from transformers import BertConfig, BertLMHeadModel
 
 from statewise.errors import ModelError, NotFiniteError
 from statewise.policy import Lora, Policy, adapters, loading
+from statewise.policy.adapters import KINDS
 from statewise.trajectory import Sampling
 
 Edit = Callable[[Path], None]
@@ -157,6 +158,15 @@ def test_weights_that_do_not_fit_the_model_are_refused_by_name(model, case):
     edit, said = WEIGHTS[case]
     edit(model)
     assert said in refusal(model)
+
+
+def test_a_tokenizer_that_draws_is_refused(model):
+    from tokenizers import Tokenizer
+    from tokenizers.models import BPE
+
+    drawing = BPE({"a": A, "b": B, "ab": 2, "<eos>": EOS}, [("a", "b")], dropout=0.5)
+    Tokenizer(drawing).save(str(model / "tokenizer.json"))
+    assert "tokenizer.json: model.dropout is 0.5" in refusal(model)
 
 
 def test_a_tied_head_need_not_be_in_the_file(tmp_path):
@@ -346,6 +356,22 @@ FILES = {
         set_key("config.json", "max_position_embeddings", -1),
         "max_position_embeddings must be a whole number from 1, found -1",
     ),
+    "a rotation that shrinks": (
+        set_key(
+            "config.json",
+            "rope_parameters",
+            {"rope_type": "yarn", "rope_theta": 10000.0, "factor": -4.0},
+        ),
+        "config.json: rope_parameters.factor must be a number from 1, found -4.0",
+    ),
+    "a rotation of base 0": (
+        set_key("config.json", "rope_parameters", {"rope_type": "default", "rope_theta": 0.0}),
+        "config.json: rope_parameters.rope_theta must be a number above 0, found 0.0",
+    ),
+    "a tied head that is another": (
+        set_key("config.json", "tie_word_embeddings", True),
+        "config.json: tie_word_embeddings is true",
+    ),
     "quantised": (set_key("config.json", "quantization_config", {"bits": 4}), "quantised"),
     "no tokenizer": (
         drop("tokenizer.json", "tokenizer_config.json"),
@@ -477,6 +503,18 @@ ADAPTERS = {
         "no model at /nowhere/base (named by ",
     ),
     "another kind": (set_key("adapter_config.json", "peft_type", "ZZZ"), "adapter_config.json"),
+    "tokens of a prompt": (
+        set_key("adapter_config.json", "peft_type", "PREFIX_TUNING"),
+        "adapter_config.json: peft_type is 'PREFIX_TUNING'",
+    ),
+    "from some token on": (
+        set_key("adapter_config.json", "alora_invocation_tokens", [1]),
+        "adapter_config.json: alora_invocation_tokens makes",
+    ),
+    "a key of tomorrow": (
+        set_key("adapter_config.json", "use_tomorrow", True),
+        "adapter_config.json: use_tomorrow is no key of LORA",
+    ),
     "nan": (
         set_lora(lambda w: w | {DOWN: w[DOWN] * torch.nan}),
         "holds numbers that are not finite",
@@ -496,6 +534,34 @@ def test_adapters_that_do_not_fit_are_refused_by_name(adapter, case):
     edit, said = ADAPTERS[case]
     edit(adapter)
     assert said in refusal(adapter)
+
+
+@pytest.mark.filterwarnings("ignore:Unsupported layer type")  # peft, of a norm
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_adapter_of_each_kind_gives_the_logits_of_peft(model, tmp_path, kind):
+    from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType, get_peft_model
+
+    more = {"OFT": {"oft_block_size": 4}, "ADALORA": {"total_step": 9}}.get(kind, {})
+    more |= {"IA3": {"feedforward_modules": []}}.get(kind, {})
+    target = "input_layernorm" if kind == "LN_TUNING" else "q_proj"
+    config = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(kind)](
+        target_modules=[target], task_type="CAUSAL_LM", **more
+    )
+    ids = torch.tensor([[A, B, A]])
+    plain = load(model).module(ids).logits
+    own = get_peft_model(Policy.load(model, name="x").module, config).eval()
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(1)
+        for p in own.parameters():
+            if p.requires_grad:
+                p.add_(torch.randn(p.shape, generator=generator) * 0.3)
+        wanted = own(ids).logits
+    own.save_pretrained(tmp_path / "of peft")
+    set_key("adapter_config.json", "base_model_name_or_path", str(model))(tmp_path / "of peft")
+    policy = load(tmp_path / "of peft")
+    logits = policy.head(policy.hidden(ids, torch.tensor([3]))[0])
+    torch.testing.assert_close(logits, wanted[0], atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(logits, plain[0], atol=1e-4)
 
 
 @pytest.mark.slow

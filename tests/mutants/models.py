@@ -6,6 +6,38 @@ LOADING, READOUT = "core/test_loading.py", "core/test_readout.py"
 
 MUTANTS = (
     Mutant(
+        "tokenizer",
+        "a tokenizer may draw how it cuts a text",
+        "policy/loading.py",
+        '"dropout": getattr(model, "dropout", None)',
+        '"dropout": None',
+        (f"{LOADING}::test_a_tokenizer_that_draws_is_refused",),
+    ),
+    Mutant(
+        "adapter",
+        "an adapter that waits for a token is scored as its base",
+        "policy/adapters.py",
+        "if value and key in CHANGES:",
+        "if value is True and key in CHANGES:",
+        (f"{LOADING}::test_adapters_that_do_not_fit_are_refused_by_name",),
+    ),
+    Mutant(
+        "damaged weights",
+        "a head of its own is loaded where the config ties it",
+        "policy/loading.py",
+        "    _refuse_untied(module, folder)\n",
+        "",
+        (f"{LOADING}::test_damaged_files_are_one_line_that_names_them",),
+    ),
+    Mutant(
+        "damaged weights",
+        "a rotation may have a negative factor",
+        "policy/checkpoint.py",
+        "    _refuse_rotations(config, path)\n",
+        "",
+        (f"{LOADING}::test_damaged_files_are_one_line_that_names_them",),
+    ),
+    Mutant(
         "damaged weights",
         "a tensor that is missing is filled up at random",
         "policy/loading.py",

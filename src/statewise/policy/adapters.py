@@ -30,6 +30,20 @@ PLACES = ".places.json"
 """In a run folder: where the bases are that its adapters name."""
 LEVELS = 6
 """How far above an adapter its run folder may be."""
+KINDS = ("ADALORA", "HRA", "IA3", "LN_TUNING", "LOHA", "LOKR", "LORA", "OFT", "VERA")
+"""Adapters that act on every token alike: each has a test that its logits are peft's own."""
+CHANGES = (
+    "alora_invocation_tokens",
+    "arrow_config",
+    "kasa_config",
+    "layer_replication",
+    "megatron_config",
+    "monteclora_config",
+    "use_bdlora",
+    "use_qalora",
+    "velora_config",
+)
+"""Keys of LORA by which it acts on some tokens only, or as no plain pair of matrices."""
 LINEAR = ("Linear", "Conv1D")
 """Modules that a low-rank adapter stands on: torch's, and that of GPT-2."""
 
@@ -137,6 +151,30 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def _refuse_unchecked(path: Path) -> None:
+    """Refuse adapters that act otherwise than those that were compared with peft, by kind and by key."""
+    from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType
+
+    config = read_adapter_config(path)
+    end = "merge it into its base with peft (merge_and_unload) where peft can, or take another adapter"
+    if config["peft_type"] not in KINDS:
+        raise ModelError(
+            f"{path}: peft_type is {config['peft_type']!r}, and statewise reads {', '.join(KINDS)}; {end}"
+        )
+    known = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(config["peft_type"])].__dataclass_fields__
+    for key, value in config.items():
+        if value and key in CHANGES:
+            raise ModelError(
+                f"{path}: {key} makes the adapter act on some tokens only, or otherwise than as a sum of two "
+                f"matrices, and statewise would score another model; {end}"
+            )
+        if value and key not in known:
+            raise ModelError(
+                f"{path}: {key} is no key of {config['peft_type']} that the installed peft knows, so what it asks "
+                "for would be left out; install the peft that saved the adapter, or delete the key"
+            )
+
+
 def put_on(base: nn.Module, folder: Path, name: str, *, trainable: bool) -> nn.Module:
     """A saved adapter on its base, which is called `name` when it is saved again.
 
@@ -145,6 +183,7 @@ def put_on(base: nn.Module, folder: Path, name: str, *, trainable: bool) -> nn.M
     from peft import PeftConfig, PeftModel, get_peft_model_state_dict
     from peft.tuners.tuners_utils import BaseTunerLayer
 
+    _refuse_unchecked(folder / CONFIG)
     refuse_pickles(folder, WEIGHTS, "adapter_model")
     saved = read_tensors(folder / WEIGHTS)
     config: Any = PeftConfig.from_pretrained(str(folder))

@@ -31,6 +31,18 @@ Shapes = Mapping[str, tuple[tuple[int, ...], str]]
 _AGAIN = "fetch the model again"
 _LOOPS = re.compile(r"(?:^|\.)(?:n|num)_\w*(?:layer|block|expert)s?\b|layers$|depth$|experts$")
 """Keys that say how often something is built, not how wide a tensor is."""
+_ROTATION = {"rope_parameters", "rope_scaling"}
+_POSITIVE = {
+    "factor",
+    "original_max_position_embeddings",
+    "attention_factor",
+    "beta_fast",
+    "beta_slow",
+    "low_freq_factor",
+    "high_freq_factor",
+    "short_factor",
+    "long_factor",
+}
 FEW = 1000
 """So often anything may be built."""
 
@@ -118,7 +130,21 @@ def read_config(path: Path) -> dict[str, Any]:
             raise ModelError(f"{path}: {key} is {value}, no finite number; {_AGAIN}")
         if isinstance(value, int) and abs(value) > LARGEST:
             raise ModelError(f"{path}: {key} is {value:.3g}, more than {LARGEST:,}; {_AGAIN}")
+    _refuse_rotations(config, path)
     return config
+
+
+def _refuse_rotations(config: Mapping[str, Any], path: Path) -> None:
+    """Refuse numbers of a rotary embedding that mean nothing; transformers warns of some and goes on."""
+    for key, value in _leaves(config):
+        *above, name = key.split(".")
+        if not (name == "rope_theta" or (_ROTATION & set(above) and name in _POSITIVE)):
+            continue
+        least = 1 if name in ("factor", "original_max_position_embeddings") else 0
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (number and (value >= least if least else value > 0)):
+            asked = "a number from 1" if least else "a number above 0"
+            raise ModelError(f"{path}: {key} must be {asked}, found {value!r}; {_AGAIN}")
 
 
 def refuse_loops(config: Mapping[str, Any], path: Path, shapes: Shapes) -> None:

@@ -154,7 +154,22 @@ def load_tokenizer(folder: Path) -> transformers.PreTrainedTokenizerBase:
             str(folder), trust_remote_code=False, local_files_only=True
         )
         tokenizer.encode("a b")
+    _refuse_chance(tokenizer, folder)
     return tokenizer
+
+
+def _refuse_chance(tokenizer: Any, folder: Path) -> None:
+    """Refuse a tokenizer that draws how it cuts a text: equal texts would have other ids each time."""
+    model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+    drawn = {"dropout": getattr(model, "dropout", None), "alpha": getattr(model, "alpha", None)}
+    pieces: Any = getattr(tokenizer, "sp_model_kwargs", None) or {}
+    places = {f"tokenizer.json: model.{key}": value for key, value in drawn.items()}
+    places["tokenizer_config.json: sp_model_kwargs.enable_sampling"] = pieces.get("enable_sampling")
+    for place, value in places.items():
+        if value:
+            raise ModelError(
+                f"{folder}/{place} is {value!r}: the tokenizer would cut a text otherwise each time; delete the key"
+            )
 
 
 # ---- modules --------------------------------------------------------------------------------
@@ -203,6 +218,7 @@ def _load_module(folder: Path, name: str) -> nn.Module:
         )
     module, told = loaded
     _refuse_gaps(told, module, folder)
+    _refuse_untied(module, folder)
     _refuse_odd_numbers(module, folder)
     module.name_or_path = name
     return module
@@ -264,6 +280,20 @@ def _refuse_gaps(told: dict[str, Any], module: nn.Module, folder: Path) -> None:
         )
     if told["error_msgs"]:
         raise ModelError(f"{where} cannot be loaded: {_first_line(told['error_msgs'][0])}")
+
+
+def _refuse_untied(module: Any, folder: Path) -> None:
+    """Refuse a head of its own under a config that ties it: transformers would leave the two apart."""
+    head, inner = module.get_output_embeddings(), module.get_input_embeddings()
+    tied = module.config.get_text_config().tie_word_embeddings and module.config.tie_word_embeddings
+    if not tied or not getattr(module, "_tied_weights_keys", None) or head is None:
+        return
+    if head.weight is not inner.weight and not torch.equal(head.weight, inner.weight):
+        raise ModelError(
+            f"{folder / 'config.json'}: tie_word_embeddings is true, and the weights hold a head that is not the "
+            "embeddings: config and weights belong to different models; set the key to false where the head was "
+            "trained, or fetch the model again"
+        )
 
 
 def _sizes(shape: Any) -> str:
