@@ -4,7 +4,41 @@ from tests.mutants.mutant import Mutant
 
 STORE, DAMAGED = "core/test_store.py", "study/test_damaged.py"
 
+COPIED, ROWS = "study/test_copies.py", "study/test_row_files.py"
+
 MUTANTS = (
+    Mutant(
+        "whose folder",
+        "a copied arm is the arm of its new place",
+        "study/finished.py",
+        "odd = [key for key in both if mine[key] != theirs[key]]",
+        "odd = []",
+        (f"{COPIED}::test_a_copied_folder_is_one_line_that_says_whose_it_is",),
+    ),
+    Mutant(
+        "whose folder",
+        "a policy of another arm is taken where its manifest does not say whose it is",
+        "study/finished.py",
+        "known[policy] = read_json(policy, shapes.MARKER) if is_there(policy) else {}",
+        "known[policy] = {}",
+        (f"{COPIED}::test_a_copy_of_before_is_known_by_its_policy",),
+    ),
+    Mutant(
+        "changed rows",
+        "a run goes on with other rows than it was begun with",
+        "study/row_files.py",
+        "if is_lost or _digest(path) != digest:",
+        "if is_lost:",
+        (f"{ROWS}::test_work_that_is_left_is_not_done_with_other_rows",),
+    ),
+    Mutant(
+        "changed rows",
+        "rows that changed are what the folder was begun with",
+        "study/row_files.py",
+        " | dict(known)",
+        "",
+        (f"{ROWS}::test_every_file_that_a_study_names_has_a_digest",),
+    ),
     Mutant(
         "whole file",
         "a file takes its place before it is on the disk",

@@ -127,6 +127,8 @@ PITFALLS: dict[str, tuple[str, ...]] = {
     "A full disk, a power cut": ("whole file",),
     "A file of a finished run is cut": ("manifest",),
     "Rows are lost behind a checkpoint": ("resume",),
+    "An arm's or seed's folder is copied": ("whose folder",),
+    "Rows are edited between two calls": ("changed rows",),
     "A run folder or a checkpoint from a stranger": ("outside",),
     "A token spans the end of the question": ("tokenizer",),
     "A token that holds a part of a character": ("pieces", "microscope"),

@@ -527,6 +527,10 @@ def test_only_the_first_seed_has_a_microscope(probed_study, probed_run, tmp_path
     shutil.copytree(run.arm("grpo", 0), run.arm("grpo", 1))
     for file in ("probes.parquet", "microscope.json"):
         (run.arm("grpo", 1) / file).unlink()
+    for path in run.arm("grpo", 1).glob("*.manifest.json"):
+        path.unlink()
+    marker = run.arm("grpo", 1) / "policy" / "statewise.json"
+    write_json(marker, read_json(marker) | {"seed": 1})
     study = replace(probed_study, seeds=(0, 1), probes=Probing(after=("geometry",)))
     probe_arm(study, run, "grpo", 1, nobody)
     assert is_probed(run, "grpo", 1)

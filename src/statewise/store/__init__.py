@@ -30,6 +30,7 @@
         .lock                           held by the process that writes here
     RUN/results.json, report.html, report.md, figures/
     RUN/samples.parquet                 what `statewise states` drew
+    RUN/.rows.json                      digests of the files of rows that the study names
     RUN/.places.json                    where on this machine the bases are that adapters name
     RUN/.lock, .preflight-passed        held by the process that runs the study; its inputs were looked at
 
@@ -43,7 +44,7 @@ from __future__ import annotations
 
 from statewise.store.folder import MARKER, RunFolder, check_file, check_folder, exclusive, is_name
 from statewise.store.machine import environment
-from statewise.store.manifest import Held, digest_of, held, manifest_path, seal, unseal
+from statewise.store.manifest import Held, digest_of, held, manifest_path, seal, sealed_of, unseal
 from statewise.store.reading import (
     MAYBE,
     NUMBER,
@@ -99,6 +100,7 @@ __all__ = [
     "remedy",
     "remove",
     "seal",
+    "sealed_of",
     "sync",
     "tidy",
     "unseal",

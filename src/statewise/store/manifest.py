@@ -1,6 +1,6 @@
 """What a finished job wrote: names, sizes and digests, written last; a job is finished while that holds.
 
-    <job>.manifest.json     {"files": {name: {"bytes": n, "sha256": digest}}, "rests_on": digest}
+    <job>.manifest.json     {"files": {name: {"bytes": n, "sha256": digest}}, "rests_on": digest, "of": {...}}
     .verified.json          which digests were taken, of which size and time of a file
 
 A file is read again only where its size or time is another than when its digest was last taken, so
@@ -24,7 +24,11 @@ from statewise.store.reading import damaged, is_there, misfit, read_json, remedy
 from statewise.store.writing import remove, sync, write_json, written
 
 CACHE = ".verified.json"
-SHAPE = {"files": {str: {"bytes": int, "sha256": str}}, "rests_on": str}
+SHAPE = {
+    "files": {str: {"bytes": int, "sha256": str}},
+    "rests_on": str,
+    "of?": {"arm": str, "seed": int, "study": (str, None)},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +45,17 @@ def manifest_path(folder: Path, job: str) -> Path:
     return folder / f"{job}.manifest.json"
 
 
-def seal(folder: Path, job: str, patterns: Iterable[str], *, rests_on: str = "") -> None:
+def seal(
+    folder: Path,
+    job: str,
+    patterns: Iterable[str],
+    *,
+    rests_on: str = "",
+    of: Mapping[str, Any] | None = None,
+) -> None:
     """Write the manifest of a finished job over the files that fit the patterns. All of them are on the disk then.
 
-    Raises RunError.
+    `of` says whose job it was: `arm`, `seed` and `study`. Raises RunError.
     """
     files = {}
     cache = _cache(folder)
@@ -56,7 +67,8 @@ def seal(folder: Path, job: str, patterns: Iterable[str], *, rests_on: str = "")
             size, changed = _about(place) or [0, 0]
             files[name] = {"bytes": size, "sha256": _digest(place)}
             cache[name] = [size, changed, files[name]["sha256"]]
-    write_json(manifest_path(folder, job), {"files": files, "rests_on": rests_on})
+    whose = {} if of is None else {"of": dict(of)}
+    write_json(manifest_path(folder, job), {"files": files, "rests_on": rests_on, **whose})
     _keep(folder, cache)
 
 
@@ -92,6 +104,12 @@ def held(folder: Path, job: str) -> Held | None:
     if cache != known:
         _keep(folder, cache)
     return Held(missing, stored["rests_on"])
+
+
+def sealed_of(folder: Path, job: str) -> Mapping[str, Any]:
+    """Whose a finished job was, as its manifest says; {} where none says so. Raises RunError."""
+    stored = _stored(folder, job)
+    return stored.get("of", {}) if stored is not None else {}
 
 
 def _changed(path: Path, job: str) -> RunError:

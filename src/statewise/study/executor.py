@@ -28,6 +28,7 @@ from statewise.study.models import BASE_SEED
 from statewise.study.nulls import make_interpolation
 from statewise.study.probe_jobs import probe_arm
 from statewise.study.probe_results import asked_at_the_end
+from statewise.study.row_files import refuse_changed_rows
 from statewise.study.spec import BASE, Study
 
 
@@ -169,8 +170,13 @@ def run_jobs(
     workers: int,
     watch: Callable[[Event], None] = lambda _: None,
 ) -> None:
-    """Do the jobs, each after those it needs: in this process with 0 workers, else side by side."""
+    """Do the jobs, each after those it needs: in this process with 0 workers, else side by side.
+
+    Raises RunError where rows are others than those that the folder was begun with.
+    """
     jobs = len(waiting)
+    if waiting:
+        refuse_changed_rows(run)
 
     def tell(event: Event) -> None:
         watch(replace(event, jobs=jobs))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from statewise.errors import RunError
+from statewise.files import short, shown
 from statewise.store import (
     MARKER,
     RunFolder,
@@ -16,6 +18,7 @@ from statewise.store import (
     read_rows,
     remove,
     seal,
+    sealed_of,
     unseal,
     write_json,
 )
@@ -58,8 +61,12 @@ def is_probed(run: RunFolder, arm: str, seed: int) -> bool:
 
 
 def standing(run: RunFolder, arm: str, seed: int, task: Task) -> Standing:
-    """Whether a job is finished. Raises RunError, naming the file, where one was changed since."""
+    """Whether a job is finished. Raises RunError, naming the file, where one was changed since.
+
+    Raises RunError too where the folder is a copy of another arm's, seed's or study's.
+    """
     folder = run.arm(arm, seed)
+    refuse_copies(folder, task)
     found = held(folder, task)
     if found is None:
         by_files = not leaves_manifests(run) and seems_finished(folder, task)
@@ -110,6 +117,60 @@ def follow(folder: Path, steps: int) -> bool:
     return [row["step"] for row in rows[:steps]] == list(range(1, steps + 1))
 
 
+# ---- whose a folder is ----------------------------------------------------------------------
+
+
+def refuse_copies(folder: Path, *tasks: Task) -> None:
+    """Refuse the folder of an arm and seed that holds another's work. Raises RunError, naming both."""
+    for task in tasks:
+        if said := _misplaced(folder, task):
+            raise RunError(
+                f"{shown(folder)} is a copy: {said}; delete {shown(folder)} and run the study again, "
+                "which makes it anew"
+            )
+
+
+def is_copy(folder: Path) -> bool:
+    """True where a folder holds another's work than its place says. Raises RunError."""
+    return any(_misplaced(folder, task) for task in TASKS)
+
+
+def _misplaced(folder: Path, task: Task) -> str | None:
+    """Whose work lies in a folder, where it is not that of its place; by the manifest and by the policy."""
+    mine = _place(folder)
+    policy = folder / POLICY / MARKER
+    known = {manifest_path(folder, task): sealed_of(folder, task)}
+    known[policy] = read_json(policy, shapes.MARKER) if is_there(policy) else {}
+    for path, theirs in known.items():
+        # Policies name their study by words that other studies may have too.
+        keys = ("arm", "seed") if path == policy else ("arm", "seed", "study")
+        # Runs of before, and models from elsewhere, do not say everything.
+        both = [key for key in keys if None not in (mine.get(key), theirs.get(key))]
+        odd = [key for key in both if mine[key] != theirs[key]]
+        if odd:
+            said = ", ".join(f"{key} {_said(theirs[key])}" for key in both if key != "study")
+            another = " of another study" if "study" in odd else ""
+            return f"its {path.relative_to(folder)} is of {said}{another}"
+    return None
+
+
+def _said(value: object) -> str:
+    return short(value) if isinstance(value, str) else str(value)
+
+
+def _place(folder: Path) -> dict[str, Any]:
+    """The arm and seed that a folder's place says, and the study of its run; nothing where it is no such place."""
+    root = folder.parents[2] if len(folder.parents) > 2 else folder
+    if folder.is_symlink() and is_there(root / "search.yaml"):
+        folder = folder.resolve()  # a search's best variant stands in for its arm
+    seed = folder.name.removeprefix("seed-")
+    if not seed.isdecimal():
+        return {}
+    path = root / "environment.json"
+    study = read_json(path, shapes.ENVIRONMENT).get("study") if is_there(path) else None
+    return {"arm": folder.parent.name, "seed": int(seed), "study": study}
+
+
 # ---- arms that failed ---------------------------------------------------------------------------
 
 
@@ -148,7 +209,8 @@ def clear_training(folder: Path) -> None:
 
 def finish(folder: Path, task: Task) -> None:
     """Write the manifest of a job that has written all its files. Raises RunError."""
-    seal(folder, task, FILES[task], rests_on=rests_on(folder, task))
+    of = _place(folder) or None
+    seal(folder, task, FILES[task], rests_on=rests_on(folder, task), of=of)
 
 
 def was_cut_short(folder: Path, task: Task) -> bool:

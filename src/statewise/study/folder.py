@@ -30,7 +30,14 @@ from statewise.store import (
 )
 from statewise.study import shapes
 from statewise.study.card import public_name
-from statewise.study.finished import MANIFESTS, clear_training, failure, is_probed, is_trained
+from statewise.study.finished import (
+    MANIFESTS,
+    clear_training,
+    failure,
+    is_copy,
+    is_probed,
+    is_trained,
+)
 from statewise.study.models import (
     BASE_SEED,
     WORLD_BASE,
@@ -42,6 +49,7 @@ from statewise.study.models import (
 )
 from statewise.study.preflight import mark, preflight
 from statewise.study.probe_jobs import reopen
+from statewise.study.row_files import keep_digests
 from statewise.study.spec import BASE, Study
 from statewise.world import WORLD_VERSION
 from statewise.yaml12 import dump_yaml, load_yaml
@@ -74,6 +82,8 @@ def clear(run: RunFolder) -> None:
         with contextlib.suppress(LockedError), exclusive(folder / ".lock"):
             for place in (folder, folder / "nearest", folder / "probing"):
                 tidy(place)
+            if is_copy(folder):  # refused where it is asked for; a copy put aside is the user's
+                continue
             if failure(folder) is not None or is_trained(run, name, int(seed)):
                 clear_training(folder)
             if is_probed(run, name, int(seed)):
@@ -272,13 +282,15 @@ def _record_environment(study: Study, run: RunFolder, workers: int, *, is_new: b
         "models": models,
         "world_version": world,
         "environments": environments,
-        "study": digest(study),
+        # Manifests hold this digest: of a folder that goes on it stays as it was.
+        "study": digest(study) if is_new else begun.get("study", digest(study)),
     }
     # Runs of before have none: of their jobs it is not known whether a file was changed since.
     lost = not begun and any(run.root.glob("arms/*/seed-*/*.manifest.json"))
     if is_new or lost or "manifests" in begun:
         figures["manifests"] = MANIFESTS
     write_json(path, figures)
+    keep_digests(study, run)
 
 
 def threads(workers: int) -> int:

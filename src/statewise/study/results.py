@@ -32,6 +32,7 @@ from statewise.study.finished import (
     failure,
     leaves_manifests,
     lost,
+    refuse_copies,
     seems_finished,
     standing,
 )
@@ -191,6 +192,7 @@ def _items(folders: Mapping[str, Mapping[int, Path]]) -> pd.DataFrame:
     frames = [pd.DataFrame(columns=pd.Index(ITEM_COLUMNS.names))]
     for arm, seeds in folders.items():
         for seed, folder in seeds.items():
+            refuse_copies(folder, *TASKS)
             path = folder / "items.parquet"
             if is_there(path):
                 frames.append(read_scores(path, arm, seed))
