@@ -53,7 +53,7 @@ def row_digests(study: Study, known: Mapping[str, str]) -> dict[str, str]:
 
 
 def keep_digests(study: Study, run: RunFolder) -> None:
-    """Store digests of what a study names, where none is known yet; before any arm begins, all anew. Raises RunError."""
+    """Store digests that are not known yet; before any arm begins, all of them anew. Raises RunError."""
     has_arms = any(run.root.glob("arms/*/seed-*"))
     write_json(run.root / KEPT, row_digests(study, _kept(run) if has_arms else {}))
 
