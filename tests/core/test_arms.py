@@ -517,7 +517,17 @@ ROWS = {
 
 
 def test_every_method_of_the_package_is_in_the_table():
-    values = {"Arm", "Budget", "Stream", "Term", "bind", "parts", "policies", "references"}
+    values = {
+        "Arm",
+        "Budget",
+        "Stream",
+        "Term",
+        "bind",
+        "only_in_contexts",
+        "parts",
+        "policies",
+        "references",
+    }
     values |= {name for name in arms.__all__ if name.startswith("with_")}
     assert set(arms.__all__) - values == set(METHODS) == set(ROWS)
 
