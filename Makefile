@@ -1,5 +1,6 @@
 # make study [SEEDS=1]   the embedded study, from nothing to report.html
-# make test              every test            make check   format, lint, types
+# make test              every test but the rare           make check   format, lint, types
+# make test-rare         the slow cases of kinds whose others `make test` runs
 # make fmt               mend format and lint  make bench   benchmarks
 # make docs              write docs/methods.md and the tables of docs/study.md out of the code, docs/performance.md
 #                        out of benchmarks/results
@@ -17,7 +18,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv study test check fmt docs coverage bench bench-vllm mutants wheel clean
+.PHONY: help venv study test test-rare check fmt docs coverage bench bench-vllm mutants wheel clean
 
 PYTHON ?= python3
 TORCH ?= 2.13.0
@@ -63,6 +64,9 @@ study: .venv/.installed-run
 
 test: .venv/.installed-dev
 	$(call step,tests and doctests,OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTERS) --dist loadfile $(ARGS))
+
+test-rare: .venv/.installed-dev
+	$(call step,rare tests,OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTERS) -m rare tests $(ARGS))
 
 check: .venv/.installed-dev
 	$(call step,format,$(BIN)/ruff format --check .)

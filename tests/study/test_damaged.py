@@ -214,7 +214,7 @@ HEALED = (
 @pytest.mark.parametrize(
     "path",
     [
-        pytest.param(path, marks=() if path in HEALED else pytest.mark.slow, id=str(path))
+        pytest.param(path, marks=() if path in HEALED else pytest.mark.rare, id=str(path))
         for path in EVERY
     ],
 )
