@@ -471,6 +471,9 @@ NEEDS_MORE = {
     },
     "a tokenizer": {
         "own_ids",
+        "Piece",
+        "piece",
+        "anchor",
         "prefix_ids",
         "first_id",
         "encode",
