@@ -9,7 +9,7 @@ import pytest
 import torch
 from enumerable import EOS, ONE, A, B, ids, prompt, row, tiny
 
-from statewise.errors import DataError
+from statewise.errors import DataError, NotFiniteError
 from statewise.policy import Lora, Policy
 from statewise.probes import drift_between, hidden_features, mean_kl, update_norm
 from statewise.probes.drift import prefixes
@@ -59,7 +59,7 @@ def test_mean_kl_of_a_broken_policy_is_a_fault_and_not_0():
     with torch.no_grad():
         next(broken.module.parameters()).fill_(float("nan"))
     for policy, reference in ((broken, tiny(1)), (tiny(1), broken)):
-        with pytest.raises(DataError, match="finite"):
+        with pytest.raises(NotFiniteError, match="not finite"):
             mean_kl(policy, reference, ROWS)
 
 
