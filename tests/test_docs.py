@@ -252,11 +252,13 @@ def found(tiny_study, tiny_run, probed_run, tmp_path_factory) -> dict[str, set[s
     columns = shown(tiny_run.root) | shown_of_probes(tmp_path_factory.mktemp("probed"))
     write_results(probed_run.root)
     task = replace(tiny_study.dev.task, limit=2)
-    trials = {"mild_sft": ({"budget.learning_rate": 0.001}, {"budget.learning_rate": 0.002})}
+    # The second one fails, and says so.
+    trials = {"mild_sft": ({"budget.learning_rate": 0.001}, {"budget.learning_rate": 1000.0})}
     searched = tmp_path_factory.mktemp("search")
     search(replace(tiny_study, search=Search((100,), task, trials)), searched, workers=0)
     replayed = tmp_path_factory.mktemp("replay")
-    train_arm(replaying(tiny_study), RunFolder(replayed), "stale", 0, lambda *_: None)
+    for arm in ("stale", "stale_rl"):
+        train_arm(replaying(tiny_study), RunFolder(replayed), arm, 0, lambda *_: None)
     nulls = run_study(matched(tiny_study), tmp_path_factory.mktemp("nulls") / "run", workers=0)
     columns |= shown(nulls.root)
     keys = written(tiny_run.root, probed_run.root, searched, replayed, nulls.root)

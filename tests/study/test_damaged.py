@@ -172,7 +172,9 @@ def test_a_damaged_file_is_one_line_that_names_it(run, small_study, path):
 
 
 @pytest.mark.parametrize("path", [p for p in EVERY if "manifest" not in p.name], ids=str)
-def test_a_damaged_file_of_a_run_without_manifests_is_one_line_or_changes_nothing(run, path):
+def test_a_damaged_file_of_a_run_without_manifests_is_one_line_or_changes_nothing(
+    run, small_study, path
+):
     as_before(run)
     place = run.root / path
     before = place.read_bytes()
@@ -187,6 +189,10 @@ def test_a_damaged_file_of_a_run_without_manifests_is_one_line_or_changes_nothin
         elif path.suffix == ".jsonl" and damage in (truncated, emptied):
             # A file of rows that ends too early looks whole; but steps are counted.
             assert path.name != "metrics.jsonl" or not summarise(run.root).complete
+        elif path.name == "study.yaml" and damage is truncated:
+            # Cut between two lines it may read as a shorter study; whoever goes on is held to the whole one.
+            with pytest.raises(RunError, match=r"study\.yaml|another study"):
+                run_study(small_study, run.root, workers=0)
         else:
             # Weights and samples are read where they are used, and not by a report.
             used = ("model.safetensors", "config.json", "tokenizer.json", *OF_PROBING[:1])
