@@ -16,9 +16,9 @@ class LogitsTransform:
     Granite divides its logits, Cohere and Falcon-H1 multiply them, the Gemma family caps them (Gemma Team,
     2024, arXiv 2408.00118, section 2). `x` is what the head's matrix gives.
 
-    >>> LogitsTransform(scale=0.5)(torch.tensor([4.0])).item()
+    >>> LogitsTransform(scale=0.5)(torch.tensor([[4.0]])).item()
     2.0
-    >>> round(LogitsTransform(cap=2.0)(torch.tensor([2.0])).item(), 4)    # 2 tanh(1)
+    >>> round(LogitsTransform(cap=2.0)(torch.tensor([[2.0]])).item(), 4)    # 2 tanh(1)
     1.5232
     """
 

@@ -27,7 +27,7 @@ def test_every_arm_of_the_pocket_study_passes(report):
         assert {line.status for line in found.lines} == {"pass"}, found.lines
         assert all(line.mend == "" for line in found.lines)
         names = {x.name for x in found.found}
-        assert len(names) == len(found.found) == 16
+        assert len(names) == len(found.found) == 19
 
 
 def test_what_cannot_be_checked_is_refused(one, report):
@@ -44,7 +44,7 @@ def test_a_model_that_is_not_there_fails_its_arm_and_no_other(one, report, line)
     said = line(found, "model")
     assert said.status == "fail"
     assert "arms.arm: no model at nowhere" in said.figure
-    assert len(found.skipped) == 16
+    assert len(found.skipped) == 19
     assert line(report(study, "whole"), "masks").status == "pass"
 
 
