@@ -1,7 +1,7 @@
 # make study [SEEDS=1]   the embedded study, from nothing to report.html
 # make test              every test but the rare           make check   format, lint, types
 # make test-rare         the slow cases of kinds whose others `make test` runs
-# make fmt               mend format and lint  make bench   benchmarks
+# make fmt               fix format and lint  make bench   benchmarks
 # make docs              write docs/methods.md and the tables of docs/study.md out of the code, docs/performance.md
 #                        out of benchmarks/results
 # make coverage          how often intervals hold the truth, into docs/statistics.md (minutes)

@@ -16,8 +16,8 @@ from benchmarks import workload
 from benchmarks.harness import OURS, Comparison, Contender, Options, Run, Setting, Target, Work, now
 from benchmarks.harness import compare as alternate
 from statewise.evaluate.harness import PolicyLM
+from statewise.evaluate.isolation import undisturbed
 from statewise.evaluate.tasks import Task, load
-from statewise.evaluate.undisturbed import undisturbed
 
 CALLS = ("generate_until", "loglikelihood")
 PEER = "lm-eval HFLM"

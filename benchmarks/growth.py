@@ -20,12 +20,12 @@ import numpy as np
 from benchmarks.harness import Options, now, say, spread
 from statewise.arms import Budget, Stream, Term
 from statewise.data import Prompts
-from statewise.fresh import Shape, fresh_model
 from statewise.gradient import Rollout, accumulate_gradient
 from statewise.objectives import CrossEntropy
 from statewise.policy import Policy
+from statewise.random_model import Shape, make_random_model
 from statewise.sources import Dataset
-from statewise.study.models import world_base
+from statewise.study.arm_run import world_base
 from statewise.supervision import OwnActions
 from statewise.train import make_optimizer
 from statewise.trajectory import Prompt, Sampling, Segment, Trajectory, assemble
@@ -137,7 +137,7 @@ def slope(x: Sequence[float], y: Sequence[float]) -> float:
 
 def _model(shape: Shape, options: Options) -> Policy:
     with tempfile.TemporaryDirectory() as folder:
-        fresh_model(Path(folder), shape, tokenizer=Path(world_base()), seed=0)
+        make_random_model(Path(folder), shape, tokenizer=Path(world_base()), seed=0)
         policy = Policy.load(folder, name="student", device=options.device)
     policy.stop_token_ids = frozenset()
     return policy

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from benchmarks.harness import Options, now, say
+from statewise.jobs.folder import hardware
 from statewise.store import environment
-from statewise.study.folder import hardware
 
 ROOT = Path(__file__).resolve().parents[1]
 

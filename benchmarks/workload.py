@@ -13,9 +13,9 @@ from transformers import AutoModelForCausalLM
 from benchmarks.cost import Cost
 from benchmarks.harness import Options, say
 from statewise.data import Prompts, WorldProblems, load
-from statewise.fresh import QWEN3_06B, fresh_model
 from statewise.policy import Policy
-from statewise.study.models import world_base
+from statewise.random_model import QWEN3_06B, make_random_model
+from statewise.study.arm_run import world_base
 from statewise.trajectory import Prompt
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,7 +34,7 @@ def big_model(*, seed: int) -> str:
     directory = ROOT / "build" / "benchmarks" / f"qwen3-0.6b-{seed}"
     if not (directory / "model.safetensors").exists():
         say(f"  writing random weights of Qwen3-0.6B's shape to {directory}")
-        fresh_model(directory, QWEN3_06B, tokenizer=Path(world_base()), seed=seed)
+        make_random_model(directory, QWEN3_06B, tokenizer=Path(world_base()), seed=seed)
     return str(directory)
 
 

@@ -18,12 +18,12 @@ import numpy as np
 from scipy.stats import norm
 
 from statewise import stats
+from statewise.claims.paired import ratio_table
 from statewise.probes.c2st import auc_within_folds
 from statewise.probes.clusters import linear_mean
 from statewise.probes.interference import block_jackknife
 from statewise.stats import Effect, Estimate
 from statewise.stats.explained import held_out_errors
-from statewise.study.items import ratio_table
 
 PAGE = Path(__file__).parent / "statistics.md"
 BEGIN, END = "<!-- coverage: begin -->", "<!-- coverage: end -->"

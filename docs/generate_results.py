@@ -17,17 +17,17 @@ from pathlib import Path
 import pandas as pd
 
 from docs.markdown import table
-from statewise.plain import from_plain, to_plain
-from statewise.report import svg
-from statewise.report.markdown import score_rows
-from statewise.report.material import gather
-from statewise.report.probed import role, select, states, teachers
-from statewise.report.sections import plates
+from statewise.claims.claim import TARGET
+from statewise.config import from_plain, to_plain
+from statewise.formatting import interval_words, number, percent
+from statewise.report.figures import svg
+from statewise.report.figures.catalogue import plates
+from statewise.report.figures.select import role, select, states, teachers
+from statewise.report.inputs import gather
+from statewise.report.page.markdown import score_rows
+from statewise.results.summary import summarise
+from statewise.results.types import ProbeFigure, Results
 from statewise.store import read_json
-from statewise.study.claims import TARGET
-from statewise.study.results import summarise
-from statewise.study.rows import ProbeFigure, Results
-from statewise.words import interval_words, number, percent
 
 DOCS = Path(__file__).parent
 STORED = DOCS / "results" / "pocket.json"

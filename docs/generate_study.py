@@ -22,17 +22,17 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from docs import markdown
 from statewise.arms import Arm, Budget, Stream, Term
+from statewise.claims.claim import Claim
+from statewise.claims.controls import Match, Null
+from statewise.config import to_plain
 from statewise.data import Data
 from statewise.evaluate import Task
 from statewise.objectives import Importance, Objective
-from statewise.plain import to_plain
 from statewise.policy import Ema, Lora, PolicyRef
 from statewise.probes import Drift
 from statewise.rewards import Reward, TokenReward
 from statewise.sources import Schedule, Source
-from statewise.study.claims import Claim
-from statewise.study.controls import Match, Null
-from statewise.study.probe_spec import Probing
+from statewise.study.probes import Probing
 from statewise.study.spec import DevCurve, Dose, Search, Study
 from statewise.supervision import Context, Supervision
 from statewise.templates import Template

@@ -111,10 +111,10 @@ def payloads(folder: Path) -> list[str]:
 
 def read_all(study: dict[str, Any], folder: Path) -> int:
     """Read the study with each payload in each kind of place."""
-    from statewise.code import seal
+    from statewise.config import from_plain
     from statewise.errors import StatewiseError
-    from statewise.plain import from_plain
     from statewise.study.spec import Study
+    from statewise.user_code import seal
 
     kinds = {tuple(key for key in at if isinstance(key, str)): at for at in leaves(study)}
     for at in kinds.values():
@@ -148,9 +148,9 @@ def main(root: Path, tiny: Path) -> dict[str, Any]:
     run, file = root / "run", root / "study.yaml"
     audit.doors = [run, root / "other"]
 
-    from statewise.cli import main as command
-    from statewise.plain import to_plain
-    from statewise.report.serve import answer, site_of
+    from statewise.cli.main import main as command
+    from statewise.config import to_plain
+    from statewise.report.server.serve import answer, site_of
     from statewise.study.spec import read_study
     from statewise.yaml12 import dump_yaml, load_yaml
 

@@ -91,9 +91,9 @@ SHRINK = (
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A randomly initialised Qwen3 directory with 6 thousand weights, and a tokenizer like the base's."""
-    from statewise.fresh import Shape, fresh_model
+    from statewise.random_model import Shape, make_random_model
     from statewise.store import write_json
-    from statewise.study.models import MARKER
+    from statewise.study.arm_run import MARKER
     from statewise.world import World, train_tokenizer
 
     folder = tmp_path_factory.mktemp("tiny-base")
@@ -107,7 +107,7 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         head_width=8,
         feed_forward=16,
     )
-    fresh_model(folder, shape, tokenizer=folder, seed=0)
+    make_random_model(folder, shape, tokenizer=folder, seed=0)
     write_json(folder / MARKER, {"randomly_initialised": True, "seed": 0})
     return folder
 
@@ -123,7 +123,7 @@ def tiny_study(tiny_base: Path) -> Study:
 @pytest.fixture(scope="session")
 def tiny_run(tiny_study: Study, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """The tiny study, run to its end. Tests may add files that can be made again, such as a report."""
-    from statewise.study.executor import run_study
+    from statewise.jobs.executor import run_study
 
     return run_study(tiny_study, tmp_path_factory.mktemp("run") / "run", workers=0)
 
@@ -136,9 +136,9 @@ def probed_study(tiny_study: Study) -> Study:
     """
     from dataclasses import replace
 
+    from statewise.claims.controls import EarlyStop, Interpolation
     from statewise.data import WorldProblems
-    from statewise.study.controls import EarlyStop, Interpolation
-    from statewise.study.probe_spec import CHEAP, KINDS, Probing
+    from statewise.study.probes import CHEAP, KINDS, Probing
 
     nulls = (
         Interpolation(
@@ -166,6 +166,6 @@ def probed_study(tiny_study: Study) -> Study:
 @pytest.fixture(scope="session")
 def probed_run(probed_study: Study, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """The probed study, run to its end."""
-    from statewise.study.executor import run_study
+    from statewise.jobs.executor import run_study
 
     return run_study(probed_study, tmp_path_factory.mktemp("probed") / "run", workers=0)

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from statewise.study.asked import Row
-from statewise.study.rows import MatchRow, Results
+from statewise.probing.inputs import Row
+from statewise.results.types import MatchRow, Results
 
 BINS = ("0-3", "4-7", "8-15", "16-31", "32-63", "64-127")
 CUTS = (8, 24, 48)

@@ -26,28 +26,28 @@ from statewise import arms
 from statewise.arms import Budget, gkd, with_replay
 from statewise.check import check_study
 from statewise.check.show import plain
-from statewise.example import trajectory
+from statewise.claims.claim import Exceeds
+from statewise.claims.controls import EarlyStop, Interpolation, Match
+from statewise.claims.power import Assumed, plan_claims
+from statewise.cli.tables.plan import plan_plain
+from statewise.cli.tables.results import _tables
+from statewise.jobs.costs import measure_costs, sizes
+from statewise.jobs.executor import run_study
+from statewise.jobs.search import search
+from statewise.jobs.train import train_arm
 from statewise.objectives import Objective
 from statewise.policy import PolicyRef
 from statewise.report import write_report
-from statewise.report.material import gather
-from statewise.report.sections import plates
+from statewise.report.figures.catalogue import plates
+from statewise.report.inputs import gather
+from statewise.results.summary import summarise, write_results
 from statewise.rewards import Judged, MathVerify
 from statewise.sources import Source
 from statewise.store import RunFolder
-from statewise.study.claims import Exceeds
-from statewise.study.controls import EarlyStop, Interpolation, Match
-from statewise.study.costs import measure_costs, sizes
-from statewise.study.executor import run_study
-from statewise.study.jobs import train_arm
-from statewise.study.plan_table import plan_plain
-from statewise.study.planning import Assumed, plan_claims
-from statewise.study.results import summarise, write_results
-from statewise.study.search import search
 from statewise.study.spec import Search, Study, read_study
-from statewise.study.table import _tables
 from statewise.supervision import Supervision
 from statewise.supervision.advantage import score
+from statewise.testing import trajectory
 from tests import synthetic_run as synthetic
 from tests.test_layers import LAYERS
 

@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 
 from statewise import stats
+from statewise.claims.claim import Claim, Forgets, Unexplained, check
+from statewise.claims.drift_regression import Explanation
+from statewise.claims.verdicts import Verdict, decide
+from statewise.config import from_plain, to_plain
 from statewise.errors import ConfigError, DataError
-from statewise.plain import from_plain, to_plain
 from statewise.stats.explained import held_out_errors, r_squared
-from statewise.study.claims import Claim, Forgets, Unexplained, check
-from statewise.study.explaining import Explanation
-from statewise.study.verdicts import Verdict, decide
 
 NAMES = [f"method{m}" for m in range(6)]
 DOSES = (0.1, 0.2, 0.3, 0.4)

@@ -91,7 +91,7 @@ def test_a_run_folder_takes_no_name_that_a_study_refuses(name):
 
 def test_a_stored_study_has_no_more_seeds_than_one_may_ask(tmp_path):
     from statewise.errors import RunError
-    from statewise.study.stored import stored_study
+    from statewise.results.stored_study import stored_study
 
     text = "name: s\ntasks: [{name: t, role: target}]\narms: [{name: a}]\nseeds: "
     (tmp_path / "study.yaml").write_text(text + "1000\n")

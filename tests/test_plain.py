@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Literal
 import pytest
 import yaml
 
+from statewise.config import differences, from_plain, override, to_plain
 from statewise.errors import ConfigError, PairingError
-from statewise.plain import differences, from_plain, override, to_plain
 from statewise.yaml12 import dump_yaml, load_yaml
 
 
@@ -231,7 +231,7 @@ def test_a_scalar_is_written_as_its_one_field() -> None:
     assert refused(Place, "", "p") == "p: a place needs a name"
 
 
-# Refusals: each names the path, the fault and the mend
+# Refusals: each names the path, the fault and the fix
 
 
 @pytest.mark.parametrize(

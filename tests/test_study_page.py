@@ -15,19 +15,19 @@ import torch
 from docs import generate_study as generator
 from examples import own
 from statewise.arms import Term
-from statewise.cli import main
+from statewise.claims.claim import Claim
+from statewise.claims.controls import Null
+from statewise.cli.main import main
+from statewise.config import from_plain
 from statewise.data import Data
-from statewise.example import states, trajectory
 from statewise.objectives import Objective, Reinforce
-from statewise.plain import from_plain
 from statewise.rewards import Reward, TokenReward
 from statewise.signals import Advantages
 from statewise.sources import PythonSource, Source
 from statewise.store import read_json, read_rows
-from statewise.study.claims import Claim
-from statewise.study.controls import Null
 from statewise.study.spec import Study, read_study
 from statewise.supervision import Supervision
+from statewise.testing import states, trajectory
 from statewise.yaml12 import load_yaml
 from tests.test_docs import sections
 

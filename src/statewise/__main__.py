@@ -2,6 +2,6 @@
 
 import sys
 
-from statewise.cli import main
+from statewise.cli.main import main
 
 sys.exit(main())

@@ -10,7 +10,7 @@
         ├── DivergedError    training ended in a policy that is none
         └── LockedError      another process is writing there
 
-A message says what is wrong, where (path, key, row), and the mend. The command line prints the
+A message says what is wrong, where (path, key, row), and the fix. The command line prints the
 message alone and exits with code 2; anything else that is raised is a fault of ours and keeps its
 traceback.
 """

@@ -18,7 +18,7 @@ from jaxtyping import Float, Float32, Float64
 
 from statewise.arms import Stream, Term
 from statewise.arms.pairing import needs_density
-from statewise.code import name_of
+from statewise.cpu_shards import MOST_THREADS, deal_groups, one_a_core
 from statewise.errors import DataError
 from statewise.lazy import no_grad, torch
 from statewise.objectives.policy_gradient import sampling_logprobs
@@ -26,8 +26,8 @@ from statewise.objectives.rows import or_now, reads_rows, row_log_ratios
 from statewise.policy import Policy
 from statewise.ranks import over_ranks
 from statewise.signals import CACHE_ELEMENTS, CHUNK_ELEMENTS, FEWEST_STATES, Labels, Signal
-from statewise.threads import MOST_THREADS, deal_groups, one_a_core
 from statewise.trajectory import States, Trajectory, gather_states, pad, role
+from statewise.user_code import name_of
 
 ROWS_PER_THREAD = 16
 """Fewest rows for which a core of its own pays: below, waiting for Python's lock eats the gain."""

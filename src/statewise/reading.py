@@ -11,10 +11,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from statewise.code import seal
+from statewise.config import override
 from statewise.errors import ConfigError
 from statewise.limits import MOST_SEEDS, Within, check_range
-from statewise.plain import override
+from statewise.user_code import seal
 from statewise.yaml12 import load_yaml
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from statewise.arms import Budget, grpo, opd, sft
-from statewise.check.line import Line
+from statewise.check.finding import Line
 from statewise.check.subject import load_subject, read_prompts, walk
 from statewise.data import WorldProblems
 from statewise.objectives import PythonObjective

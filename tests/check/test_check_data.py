@@ -17,8 +17,8 @@ from one_arm import (
 
 from statewise.arms import Term, self_distillation, sequence_kd
 from statewise.check.data import context, reward
-from statewise.check.line import Line
-from statewise.check.overlap import KEY_WORDS
+from statewise.check.finding import Line
+from statewise.check.leakage import KEY_WORDS
 from statewise.check.subject import load_subject, read_prompts
 from statewise.objectives import Reinforce
 from statewise.policy import PolicyRef
@@ -36,7 +36,7 @@ def test_prompts_that_exceed_the_context_fail_are_counted_and_the_first_is_named
     assert said.figure.startswith("2 of 4 prompts exceed the context of 320: ")
     assert "row 2: " in said.figure
     assert said.values["dropped"] == 2
-    assert "too_long: drop" in said.mend
+    assert "too_long: drop" in said.fix
     said = line(report(one(rewarded(rows(pairs, too_long="drop")))), "context")
     assert (said.status, said.figure) == (
         "warn",
@@ -235,4 +235,4 @@ def test_a_teachers_own_prompt_that_leaves_no_room_fails(one, report, line, rows
     )
     assert said.status == "fail"
     assert said.figure.startswith("2 of 2 rows with the privileged context exceed the 320 tokens")
-    assert "shorten the template" in said.mend
+    assert "shorten the template" in said.fix

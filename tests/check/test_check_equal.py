@@ -17,8 +17,8 @@ from one_arm import (
 
 from statewise.arms import Term
 from statewise.check.equal import equal_teacher
+from statewise.check.finding import Line, Skip
 from statewise.check.gradients import few_rows, gradient
-from statewise.check.line import Line, Skip
 from statewise.check.models import moved
 from statewise.objectives import KLStudentTeacher
 from statewise.policy import PolicyRef

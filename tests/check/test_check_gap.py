@@ -14,8 +14,8 @@ from one_arm import (
 )
 
 from statewise.check import gap
+from statewise.check.finding import Line, Skip
 from statewise.check.gap import sampler_gap
-from statewise.check.line import Line, Skip
 from statewise.sources import Learner
 
 

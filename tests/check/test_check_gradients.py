@@ -72,7 +72,7 @@ def test_what_changes_with_padding_with_the_batch_or_with_time_fails(one):
     assert (by_batch["padding"].status, by_batch["micro-batch"].status) == ("pass", "fail")
     over_time = found_with(study, remembering())
     assert over_time["accumulation"].status == "fail"
-    assert "keep no state" in over_time["accumulation"].mend
+    assert "keep no state" in over_time["accumulation"].fix
 
 
 def test_an_objective_of_the_users_own_that_divides_inside_fails(one, report, line, tmp_path):
@@ -83,7 +83,7 @@ def test_an_objective_of_the_users_own_that_divides_inside_fails(one, report, li
         one(with_objective(supervised(), objective(tmp_path, f"{own} / len(states)", "actions")))
     )
     assert line(ill, "micro-batch").status == "fail"
-    assert "one value a state, of that state alone" in line(ill, "micro-batch").mend
+    assert "one value a state, of that state alone" in line(ill, "micro-batch").fix
 
 
 @pytest.mark.parametrize(("arm", "status"), [(supervised, "warn"), (rewarded, "fail")])
@@ -95,7 +95,7 @@ def test_a_model_with_dropout_warns_and_fails_where_there_are_ratios(
     subject, _, rollouts = opened(one(made, base=base))
     found = by_name(invariances(subject, few_rows(rollouts, 4)))
     assert found["dropout"].status == status
-    assert "attention_dropout" in found["dropout"].mend
+    assert "attention_dropout" in found["dropout"].fix
     assert found["padding"].status == found["accumulation"].status == "pass"
     subject, _, rollouts = opened(one(made))
     assert by_name(invariances(subject, few_rows(rollouts, 4)))["dropout"].status == "pass"
@@ -114,7 +114,7 @@ def test_rounding_is_told_from_a_fault_in_float64(one, monkeypatch):
 def test_a_gradient_of_0_warns_and_one_that_is_not_finite_fails(one, report, line, tmp_path):
     said = line(report(one(rewarded())), "gradient")  # every reward of a random model is 0
     assert (said.status, said.values["norm"]) == ("warn", 0.0)
-    assert "equal rewards" in said.mend
+    assert "equal rewards" in said.fix
     ill = report(
         one(
             with_objective(

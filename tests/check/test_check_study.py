@@ -12,7 +12,7 @@ from one_arm import (
 )
 
 from statewise.check import check_study
-from statewise.check.line import failed
+from statewise.check.finding import failed
 from statewise.check.study import READ
 from statewise.errors import ConfigError, DataError
 
@@ -25,7 +25,7 @@ def test_every_arm_of_the_pocket_study_passes(report):
     for arm in study.arms:
         found = report(study, arm.name)
         assert {line.status for line in found.lines} == {"pass"}, found.lines
-        assert all(line.mend == "" for line in found.lines)
+        assert all(line.fix == "" for line in found.lines)
         names = {x.name for x in found.found}
         assert len(names) == len(found.found) == 19
 
@@ -60,7 +60,7 @@ def test_teachers_of_a_study_that_has_changed_since_warn(tiny_study, tiny_run, r
 
 
 def test_an_error_that_names_no_mend_gets_none():
-    assert failed("prompts", DataError("a.jsonl, row 1: the completion is empty")).mend == ""
+    assert failed("prompts", DataError("a.jsonl, row 1: the completion is empty")).fix == ""
 
 
 def test_only_the_checks_that_are_asked_for_run_and_each_is_said(one):

@@ -36,7 +36,7 @@ def test_a_prompt_that_ends_in_a_space_is_read_otherwise_by_evaluation_and_shown
     assert f"Ġ={space[0]}" in said.figure
     assert f"={joint[0]}" in said.figure
     assert "jsonl/1, at " in said.figure
-    assert "let no prompt end in white space" in said.mend
+    assert "let no prompt end in white space" in said.fix
 
 
 def test_rows_in_which_a_token_would_span_the_border_are_counted(one, rows):
@@ -68,7 +68,7 @@ def test_a_teacher_with_a_stop_token_of_its_own_fails_until_the_study_chooses(on
     said = stop_tokens(opened(study)[0], study)
     assert said.status == "fail"
     assert "(id 5)" in said.figure
-    assert "stop_tokens: merge" in said.mend
+    assert "stop_tokens: merge" in said.fix
     for choice, words in (("merge", "joined (stop_tokens: merge)"), ("student", "accepted")):
         chosen = replace(study, stop_tokens=choice)
         said = stop_tokens(opened(chosen)[0], chosen)
@@ -113,7 +113,7 @@ def test_marks_in_the_text_of_rows_are_told_with_the_row(one, rows, pairs, statu
     said = marked(subject, fits, study)
     assert said.status == status
     assert words in said.figure
-    assert bool(said.mend) == (status != "pass")
+    assert bool(said.fix) == (status != "pass")
 
 
 def test_stop_strings_in_prompts_are_counted_beyond_those_of_the_template(one, rows):

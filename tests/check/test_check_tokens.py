@@ -18,7 +18,7 @@ from one_arm import (
 )
 
 from statewise.arms import iterative_sft, with_rehearsal
-from statewise.check.line import Line, Skip
+from statewise.check.finding import Line, Skip
 from statewise.check.tokens import masks, stop_emitted, stop_trained
 from statewise.policy import PolicyRef
 from statewise.store import RunFolder
@@ -34,7 +34,7 @@ def test_a_teacher_with_a_permuted_vocabulary_of_the_same_width_fails(one, repor
     said = line(found, "encoding")
     assert said.status == "fail"
     assert "encodes text differently from the student" in said.figure
-    assert "must share the student's tokenizer" in said.mend
+    assert "must share the student's tokenizer" in said.fix
     assert {"masks", "padding", "student = teacher"} <= {skip.name for skip in found.skipped}
     assert line(report(one(taught())), "encoding").status == "pass"
 
@@ -90,7 +90,7 @@ def test_a_chat_template_without_generation_markers_warns(
     said = line(report(one(supervised(), base=base)), "chat template")
     assert said.status == status
     assert words in said.figure
-    assert ("{% endgeneration %}" in said.mend) == (status == "warn")
+    assert ("{% endgeneration %}" in said.fix) == (status == "warn")
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_a_filter_that_keeps_nothing_warns(one, report, line):
     found = report(one(arm))  # a random model never earns the reward
     assert line(found, "masks").status == "warn"
     assert "all zeros" in line(found, "masks").figure
-    assert "drops rows by design" in line(found, "masks").mend
+    assert "drops rows by design" in line(found, "masks").fix
     assert "gradient" in {skip.name for skip in found.skipped}
 
 

@@ -19,7 +19,7 @@ from statewise.check.item import Item, Run, Token, items
 from statewise.check.show import arm_text, exit_code, plain, summary_text
 from statewise.check.study import ArmReport, Cost
 from statewise.check.wrapped import token_lines
-from statewise.cli import main
+from statewise.cli.main import main
 from statewise.errors import ConfigError, ModelError
 from statewise.study.spec import read_study
 
@@ -31,7 +31,7 @@ TOKENS = (
 )
 RUNS = tuple(Run((t,), t.text) for t in TOKENS)
 WELL = Line("pass", "masks", "2 of 4 tokens", values={"rows": 1})
-ILL = Line("fail", "reward", "0 for gold \x1b[2J", "mend [it]", {"gold": float("nan")})
+ILL = Line("fail", "reward", "0 for gold \x1b[2J", "fix [it]", {"gold": float("nan")})
 REPORT = ArmReport(
     "arm",
     ("a note",),
@@ -57,7 +57,7 @@ def test_the_text_says_without_colour_who_chose_what_and_what_is_taught():
         "    advantage of this row -0.500; mean reward of these rows 0.250",
     ]
     assert "✓ pass  masks   2 of 4 tokens" in text
-    assert "✗ fail  reward  0 for gold \\x1b[2J\n                mend: mend [it]" in text
+    assert "✗ fail  reward  0 for gold \\x1b[2J\n                fix: fix [it]" in text
     assert "nothing to check: dropout, padding (no gradient)" in text
     assert "4 rows, 1,200 tokens sampled, 1.2 s" in text
     assert "\x1b" not in text
@@ -71,7 +71,7 @@ def test_no_name_is_broken_inside_however_narrow_the_terminal(width):
     line = Line("warn", "teacher reads the same tokens", words, f"give --set base={path}", {})
     found = (WELL, line, Skip("a_name_that_is_long_enough_for_every_width", "no gradient"))
     text = arm_text(replace(REPORT, notes=(words,), items=(), found=found), width=width)
-    wanted = f"{words} {line.name} mend: {line.mend} {words}".split()
+    wanted = f"{words} {line.name} fix: {line.fix} {words}".split()
     assert [word for word in wanted if word not in text.split()] == []
     assert "(no gradient)" in " ".join(text.split())
     for row in text.splitlines():
@@ -148,7 +148,7 @@ def test_plain_data_hold_every_token_line_and_reason():
         "status": "fail",
         "name": "reward",
         "figure": "0 for gold \x1b[2J",
-        "mend": "mend [it]",
+        "fix": "fix [it]",
         "values": {"gold": None},
     }
     assert arm["skipped"][0] == {"name": "dropout", "reason": "no gradient"}
@@ -230,7 +230,7 @@ def test_exit_code_1_on_a_fail_and_json_alone_on_stdout(command, capsys):
     assert failing["name"] == "prompts"
     assert failing["figure"].startswith("world_problems, row 1: ")
     assert "exceed the context of 320" in failing["figure"]
-    assert "too_long: drop" in failing["mend"]
+    assert "too_long: drop" in failing["fix"]
 
 
 def test_a_model_that_is_not_there_is_a_fail_that_json_holds(command, capsys):
@@ -299,7 +299,7 @@ def test_a_model_that_is_not_there_is_tried_once_and_told_of_every_arm(
 OFFLINE = """
 import sys, time
 time.sleep = lambda seconds: None   # the hub's client waits between its retries
-from statewise.cli import main
+from statewise.cli.main import main
 sys.exit(main(["check", "mine.yaml", "--set", "base=nobody/nothing"]))
 """
 
@@ -321,5 +321,5 @@ def test_a_hub_that_cannot_be_reached_is_one_line(command, tmp_path):
     assert done.stderr == "checking sft (arm 1 of 1): loading its models\n"
     text = " ".join(done.stdout.split())
     assert text.count("the hub cannot be reached, and its cache on this machine does not hold") == 1
-    assert "mend: go online, or name a directory" in text
+    assert "fix: go online, or name a directory" in text
     assert "Retrying" not in text

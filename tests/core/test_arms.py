@@ -20,6 +20,7 @@ from statewise.arms import (
     references,
     sft,
 )
+from statewise.config import from_plain, to_plain
 from statewise.data import JsonLines, Prompts
 from statewise.errors import ConfigError, PairingError
 from statewise.objectives import (
@@ -37,7 +38,6 @@ from statewise.objectives import (
     Reinforce,
     SequenceRatio,
 )
-from statewise.plain import from_plain, to_plain
 from statewise.policy import LIVE, Ema, Lora, PolicyRef
 from statewise.rewards import ExactAnswer, Outcome
 from statewise.sources import (

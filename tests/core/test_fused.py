@@ -10,8 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from statewise.objectives.divergence import divergence, jsd
 from statewise.objectives.fused import divergence_of, logprobs_of
+from statewise.packed_forward import Head
 from statewise.signals import Mixture, TeacherHidden, TopK
-from statewise.trunk import Head
 
 BETAS = [0.0, 0.25, 0.5, 1.0]
 

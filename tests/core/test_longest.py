@@ -23,9 +23,9 @@ from statewise.sources import (
     Teacher,
     longest_completion,
 )
-from statewise.states import write_states
 from statewise.supervision import Context
 from statewise.trajectory import Prompt, Segment
+from statewise.trajectory_store import write_states
 
 
 def sampled(*tokens: int) -> Segment:

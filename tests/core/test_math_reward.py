@@ -9,9 +9,9 @@ import pytest
 from enumerable import A, prompt
 
 from statewise.errors import ConfigError, DataError
-from statewise.example import trajectory
 from statewise.rewards import MathVerify, math
 from statewise.supervision.advantage import score
+from statewise.testing import trajectory
 
 pytest.importorskip("math_verify", reason="math-verify is an extra: pip install 'statewise[math]'")
 

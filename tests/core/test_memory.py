@@ -23,11 +23,11 @@ from statewise.arms import (
     prefix_reset_rl,
     with_replay,
 )
+from statewise.config import from_plain, to_plain
 from statewise.data import Prompts
 from statewise.errors import ConfigError
 from statewise.memory import memories
 from statewise.objectives import KLStudentTeacher
-from statewise.plain import from_plain, to_plain
 from statewise.policy import LIVE, Ema, Lora, Policy, PolicyLike, PolicyRef
 from statewise.sources import Learner, Schedule
 from statewise.supervision import TeacherDistribution

@@ -7,11 +7,11 @@ import hashlib
 import pytest
 from enumerable import A, prompt
 
-from statewise.code import distrust, load, seal, source_hash
+from statewise.config import from_plain, to_plain
 from statewise.errors import ConfigError
-from statewise.plain import from_plain, to_plain
 from statewise.rewards import PythonReward, Reward
 from statewise.study.spec import read_study
+from statewise.user_code import distrust, load, seal, source_hash
 
 CODE = """
 import pathlib
@@ -198,7 +198,7 @@ def test_places_that_hold_no_code_are_one_line(tmp_path, where, says):
 
 
 def test_what_a_strangers_run_folder_names_is_not_run(file, monkeypatch):
-    monkeypatch.setattr("statewise.code._DISTRUSTED", set())
+    monkeypatch.setattr("statewise.user_code._DISTRUSTED", set())
     plain = {
         "arms": [{"reward": {"kind": "python", "function": f"{file}:shorter", "sha256": None}}]
     }

@@ -11,8 +11,8 @@ from enumerable import A, prompt, tiny
 from kinds import named
 from scipy.stats import binom
 
+from statewise.config import from_plain, to_plain
 from statewise.errors import ConfigError
-from statewise.plain import from_plain, to_plain
 from statewise.rewards import ExactAnswer
 from statewise.sources import (
     Blended,

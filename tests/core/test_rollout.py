@@ -31,7 +31,7 @@ from statewise.rollout.forward import prefill, step
 from statewise.rollout.llama import Decoder, UnlikeError, read_decoder
 from statewise.rollout.slots import Slots
 from statewise.seeding import uniforms
-from statewise.study.models import world_base
+from statewise.study.arm_run import world_base
 from statewise.trajectory import Sampling
 
 SHAPE = {
@@ -654,7 +654,7 @@ def test_rows_that_fit_count_what_the_fast_engine_takes(monkeypatch):
 
 def test_a_06b_model_decodes_few_rows_at_a_time():
     """28 layers, 8 key-value heads of width 128: 229,376 bytes a token, 4 GiB hold 18,724 tokens."""
-    from statewise.fresh import QWEN3_06B
+    from statewise.random_model import QWEN3_06B
 
     config = transformers.Qwen3Config(
         num_hidden_layers=QWEN3_06B.layers,

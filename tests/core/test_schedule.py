@@ -6,8 +6,8 @@ import math
 
 import pytest
 
+from statewise.config import from_plain, to_plain
 from statewise.errors import ConfigError
-from statewise.plain import from_plain, to_plain
 from statewise.sources import Learner, Mixture, PrefixReset, Schedule, Source
 from statewise.sources.schedule import value_at
 

@@ -27,8 +27,8 @@ from enumerable import (
 )
 from kinds import exchanged
 
+from statewise.config import from_plain, to_plain
 from statewise.errors import ConfigError, DataError
-from statewise.plain import from_plain, to_plain
 from statewise.policy import Ema, Lora, PolicyRef
 from statewise.rewards import ExactAnswer
 from statewise.sources import (
@@ -47,8 +47,8 @@ from statewise.sources import (
     Teacher,
 )
 from statewise.sources.continuation import cut_position
-from statewise.states import write_states
 from statewise.trajectory import Prompt, Sampling, gather_states, origins, role
+from statewise.trajectory_store import write_states
 from statewise.yaml12 import dump_yaml
 
 STUDENT = tiny(0, name="student", version=7)

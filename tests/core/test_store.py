@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from statewise.cli import main
+from statewise.cli.main import main
 from statewise.errors import LockedError, RunError
 from statewise.evaluate import write_items
 from statewise.evaluate.items import ItemResult
-from statewise.fresh import Shape, fresh_model
 from statewise.policy import Policy
-from statewise.states import write_states
+from statewise.probing.asking import write_rows
+from statewise.probing.inputs import Row
+from statewise.random_model import Shape, make_random_model
 from statewise.store import (
     append_rows,
     check_file,
@@ -34,9 +35,8 @@ from statewise.store import (
     write_text,
     written,
 )
-from statewise.study.asked import Row
-from statewise.study.asking import write_rows
 from statewise.trajectory import Prompt, Trajectory
+from statewise.trajectory_store import write_states
 
 LONG = "a" * 60_000
 
@@ -354,14 +354,14 @@ def test_a_command_refuses_a_place_before_it_computes_anything(tmp_path, capsys,
 
 
 def test_a_random_model_is_whole_or_not_there(tmp_path, capsys, monkeypatch):
-    import statewise.fresh
+    import statewise.random_model
 
     def cut_short(directory: Path, shape: Shape, **_: object) -> int:
         (directory / "config.json").write_text("{}")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    assert fresh_model is statewise.fresh.fresh_model
-    monkeypatch.setattr(statewise.fresh, "fresh_model", cut_short)
+    assert make_random_model is statewise.random_model.make_random_model
+    monkeypatch.setattr(statewise.random_model, "make_random_model", cut_short)
     assert main(["random-model", str(tmp_path / "new" / "model")]) == 2
     assert "No space left on device" in capsys.readouterr().err
     assert everything_in(tmp_path) == {}

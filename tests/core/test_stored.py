@@ -14,10 +14,10 @@ from statewise.data import Prompts
 from statewise.errors import DataError, RunError
 from statewise.objectives import CrossEntropy, KLStudentTeacher, KLTeacherStudent
 from statewise.sources import Continuation, Dataset, Learner, Stored
-from statewise.states import read_states, write_states
 from statewise.supervision import OwnActions, TeacherDistribution
 from statewise.train import make_optimizer, train
 from statewise.trajectory import Prompt
+from statewise.trajectory_store import read_states, write_states
 
 STUDENT, TEACHER = tiny(0, version=7), tiny(1, name="teacher:mild", dtype=torch.float32)
 PROMPTS = [prompt(t, A, name=f"p{t}", reference="ab") for t in (A, B, ONE)]

@@ -10,13 +10,13 @@ from test_gradient import CASES, LEARNER, cases, sampled_rows, stream
 
 import statewise.gradient
 from statewise.arms import Term
+from statewise.cpu_shards import deal_groups, one_a_core
 from statewise.errors import DataError
 from statewise.gradient import student_logprobs
 from statewise.objectives import CrossEntropy, KLStudentTeacher
 from statewise.policy import Policy
 from statewise.sources import Dataset
 from statewise.supervision import OwnActions, TeacherDistribution
-from statewise.threads import deal_groups, one_a_core
 from statewise.trajectory import Segment, Trajectory
 
 OWN = stream(Dataset(), Term(OwnActions(), CrossEntropy()))

@@ -15,9 +15,9 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from statewise.packed_forward import Decoder, Head, pack
+from statewise.packed_forward.kernels import Projections, RMSNorm, Rotate, SwiGLU
 from statewise.policy import Lora, Policy
-from statewise.trunk import Decoder, Head, pack
-from statewise.trunk.kernels import Projections, RMSNorm, Rotate, SwiGLU
 
 # peft 0.21 asks transformers 5.23 for a property under its old name; nothing of ours is involved.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")

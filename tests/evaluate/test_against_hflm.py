@@ -19,8 +19,8 @@ from lm_eval.models.huggingface import HFLM
 
 from statewise.evaluate import Task
 from statewise.evaluate.harness import PolicyLM
+from statewise.evaluate.isolation import undisturbed
 from statewise.evaluate.tasks import load
-from statewise.evaluate.undisturbed import undisturbed
 from statewise.policy import Policy
 from tests.evaluate.conftest import tiny_policy
 

@@ -10,8 +10,8 @@ import torch
 from lm_eval.api.instance import Instance
 
 from statewise.evaluate.harness import PolicyLM, first_part
+from statewise.evaluate.isolation import undisturbed
 from statewise.evaluate.scoring import score
-from statewise.evaluate.undisturbed import undisturbed
 from statewise.policy import Policy
 from tests.evaluate.conftest import tiny_policy
 

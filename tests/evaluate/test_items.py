@@ -19,9 +19,9 @@ from statewise.data import Prompts
 from statewise.errors import ConfigError, RunError
 from statewise.evaluate import ItemResult, Task, evaluate, read_items, write_items
 from statewise.evaluate.harness import PolicyLM
+from statewise.evaluate.isolation import compiled_templates
 from statewise.evaluate.requests import asked
 from statewise.evaluate.scoring import score
-from statewise.evaluate.undisturbed import compiled_templates
 from statewise.policy import Lora, Policy
 from statewise.rollout import Completion
 from statewise.train import make_optimizer, train

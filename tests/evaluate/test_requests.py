@@ -12,9 +12,9 @@ from lm_eval.evaluator import evaluate as run_harness
 
 from statewise.evaluate import Task, evaluate, harness
 from statewise.evaluate.harness import PolicyLM
+from statewise.evaluate.isolation import undisturbed
 from statewise.evaluate.requests import FEWSHOT_SEED, answer, answers, asked
 from statewise.evaluate.tasks import load
-from statewise.evaluate.undisturbed import undisturbed
 from statewise.policy import Policy
 from tests.evaluate.conftest import WriteData, tiny_policy
 

@@ -12,8 +12,8 @@ MUTANTS = (
         "check",
         "what moves the gradient in float64 passes",
         "check/gradients.py",
-        'return Line("fail", name, f"{figure}, {small(exact)} in float64", mend, values)',
-        'return Line("pass", name, f"{figure}, {small(exact)} in float64", mend, values)',
+        'return Line("fail", name, f"{figure}, {small(exact)} in float64", fix, values)',
+        'return Line("pass", name, f"{figure}, {small(exact)} in float64", fix, values)',
         (
             CHANGES,
             "check/test_check_gradients.py::test_an_objective_of_the_users_own_that_divides_inside_fails",
@@ -54,7 +54,7 @@ MUTANTS = (
     Mutant(
         "check",
         "test items in the training set warn",
-        "check/overlap.py",
+        "check/leakage.py",
         '"fail" if struck["test"] else "warn"',
         '"warn"',
         ("check/test_check_data.py::test_a_held_out_item_in_the_training_set_is_found",),
@@ -62,7 +62,7 @@ MUTANTS = (
     Mutant(
         "check",
         "only the first words of an item are compared",
-        "check/overlap.py",
+        "check/leakage.py",
         "if text[start : start + len(i.words)] == i.words",
         "if True",
         ("check/test_check_data.py::test_a_prompt_that_begins_as_an_item_does_is_no_overlap",),

@@ -188,7 +188,7 @@ MUTANTS = (
     Mutant(
         "stored",
         "a greedy sample comes back as sampled by nobody",
-        "states.py",
+        "trajectory_store.py",
         'if row["temperature"] is not None:',
         'if row["temperature"]:',
         ("core/test_stored.py::test_the_transform_survives_to_the_bit",),

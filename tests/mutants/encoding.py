@@ -106,7 +106,7 @@ MUTANTS = (
     Mutant(
         "tokenizer",
         "a retention prompt loses its last white space",
-        "study/samples.py",
+        "probing/sample_file.py",
         "context = str(arguments[0])",
         "context = str(arguments[0]).rstrip()",
         ("evaluate/test_encoding.py::test_retention_prompts_begin_where_evaluation_begins",),
@@ -132,7 +132,7 @@ MUTANTS = (
     Mutant(
         "stop tokens",
         "a study without a choice begins",
-        "study/preflight.py",
+        "jobs/preflight.py",
         "check_stops(student, known[ref.name], study.stop_tokens)",
         'check_stops(student, known[ref.name], "student")',
         (f"{STOPS}::test_a_study_that_did_not_choose_is_refused_before_its_folder_is_begun",),
@@ -140,7 +140,7 @@ MUTANTS = (
     Mutant(
         "stop tokens",
         "merging reaches the teacher and not the student",
-        "study/jobs.py",
+        "jobs/train.py",
         "merge_stops([student, *teachers.values()])",
         "merge_stops([*teachers.values()])",
         (f"{STOPS}::test_merge_ends_student_and_teacher_of_the_arm_and_student_changes_nothing",),
@@ -148,7 +148,7 @@ MUTANTS = (
     Mutant(
         "stop tokens",
         "an interpolation stops where its first end does",
-        "study/nulls.py",
+        "jobs/interpolate.py",
         "        merge_stops([first, second])\n",
         "",
         (f"{STOPS}::test_an_interpolation_stops_where_either_of_its_ends_stops",),
@@ -156,10 +156,10 @@ MUTANTS = (
     Mutant(
         "prefix",
         "a teacher that begins every text otherwise passes",
-        "study/models.py",
+        "study/arm_run.py",
         "if begun[0] != begun[1] and not own_prompts:",
         "if len(begun) != 2:",
-        ("study/test_models.py::test_a_teacher_that_begins_every_text_otherwise_is_refused",),
+        ("jobs/test_models.py::test_a_teacher_that_begins_every_text_otherwise_is_refused",),
     ),
     Mutant(
         "prefix",
@@ -174,30 +174,28 @@ MUTANTS = (
     Mutant(
         "fingerprint",
         "a fingerprint does not see where a model stops",
-        "study/models.py",
+        "study/arm_run.py",
         'STOPPING = ("generation_config.json", "tokenizer_config.json")',
         "STOPPING = ()",
-        ("study/test_models.py::test_a_fingerprint_sees_where_a_model_stops",),
+        ("jobs/test_models.py::test_a_fingerprint_sees_where_a_model_stops",),
     ),
     Mutant(
         "fingerprint",
         "models from outside are called by their paths",
-        "study/models.py",
+        "study/arm_run.py",
         "names = {location: public_name(location) for location in refs}",
         "names = {location: location for location in refs}",
         (
-            "study/test_models.py::test_environments_hold_no_path_of_a_model_and_tell_two_of_one_name_apart",
+            "jobs/test_models.py::test_environments_hold_no_path_of_a_model_and_tell_two_of_one_name_apart",
         ),
     ),
     Mutant(
         "fingerprint",
         "names of models in runs of before are not known",
-        "study/models.py",
+        "study/arm_run.py",
         "begun.get(name, begun.get(places[name], print_))",
         "begun.get(name, print_)",
-        (
-            "study/test_models.py::test_a_run_of_before_goes_on_and_still_refuses_an_exchanged_model",
-        ),
+        ("jobs/test_models.py::test_a_run_of_before_goes_on_and_still_refuses_an_exchanged_model",),
     ),
     Mutant(
         "adapter",
@@ -258,7 +256,7 @@ MUTANTS = (
     Mutant(
         "marks",
         "a template's own special tokens are found in every row",
-        "study/marks.py",
+        "jobs/special_tokens.py",
         "in Counter(pattern.findall(prompt.text)) - written:",
         "in Counter(pattern.findall(prompt.text)):",
         (
@@ -268,7 +266,7 @@ MUTANTS = (
     Mutant(
         "marks",
         "a stop token inside a gold completion passes",
-        "study/marks.py",
+        "jobs/special_tokens.py",
         "m.end() < len(prompt.reference)",
         "m.end() > len(prompt.reference)",
         (f"{STOPS}::test_preflight_refuses_a_gold_completion_that_goes_on_behind_a_stop_token",),
@@ -308,7 +306,7 @@ MUTANTS = (
     Mutant(
         "stop strings",
         "a template's stop string counts as every row's own",
-        "study/marks.py",
+        "jobs/special_tokens.py",
         "if prompt.text.count(string) > count:",
         "if prompt.text.count(string):",
         (f"{IDS}::test_stop_strings_in_prompts_are_counted_beyond_those_of_the_template",),
@@ -372,11 +370,11 @@ MUTANTS = (
     Mutant(
         "microscope",
         "parts of a character all read as one text",
-        "study/microscope.py",
+        "probing/microscope.py",
         "pieces.piece(scene.base.tokenizer, i).text",
         "scene.base.tokenizer.decode([i])",
         (
-            "study/test_microscope.py::test_parts_of_a_character_are_tokens_of_their_own_shown_by_their_bytes",
+            "probing/test_microscope.py::test_parts_of_a_character_are_tokens_of_their_own_shown_by_their_bytes",
         ),
     ),
 )

@@ -95,7 +95,7 @@ MUTANTS = (
     Mutant(
         "seed",
         "evaluation moves Python's generator",
-        "evaluate/undisturbed.py",
+        "evaluate/isolation.py",
         "random.setstate(python)",
         "random.getstate()",
         ("evaluate/test_continuations.py::test_no_global_generator_moves",),
@@ -103,7 +103,7 @@ MUTANTS = (
     Mutant(
         "seed",
         "evaluation moves torch's generator",
-        "evaluate/undisturbed.py",
+        "evaluate/isolation.py",
         "torch.random.fork_rng(gpus),",
         "contextlib.nullcontext(gpus),",
         ("evaluate/test_continuations.py::test_no_global_generator_moves",),

@@ -8,7 +8,7 @@ HOSTILE = "test_plain.py::test_a_file_that_no_one_means_is_one_line_at_once[{}]"
 STUDIES = "study/test_hostile_studies.py"
 ABSURD = f"{STUDIES}::test_absurd_values_are_refused_with_their_path[{{}}]"
 ROWS = "core/test_data.py"
-ARGUMENTS = "test_arguments.py"
+ARGUMENTS = "cli/test_arguments.py"
 NO_TORCH = f"{ARGUMENTS}::test_what_is_wrong_with_a_study_is_said_before_torch_is_imported"
 
 MUTANTS = (
@@ -95,7 +95,7 @@ MUTANTS = (
     Mutant(
         "input",
         "ranges of numbers are written down and not held",
-        "plain.py",
+        "config.py",
         "within, annotation = _within(annotation), _bare(annotation)",
         "within, annotation = None, _bare(annotation)",
         (
@@ -176,7 +176,7 @@ MUTANTS = (
     Mutant(
         "input",
         "an option is an abbreviation of another",
-        "arguments.py",
+        "cli/arguments.py",
         'super().__init__(**(options | {"allow_abbrev": False}))',
         "super().__init__(**options)",
         (f"{ARGUMENTS}::test_bad_arguments_end_with_one_line",),
@@ -184,7 +184,7 @@ MUTANTS = (
     Mutant(
         "input",
         "an empty argument is the working directory",
-        "arguments.py",
+        "cli/arguments.py",
         'if not text.strip():\n        raise argparse.ArgumentTypeError(f"must be a path',
         'if False:\n        raise argparse.ArgumentTypeError(f"must be a path',
         (f"{ARGUMENTS}::test_an_argument_that_nobody_means_is_refused_as_it_is_read",),
@@ -192,7 +192,7 @@ MUTANTS = (
     Mutant(
         "input",
         "an argument need not be UTF-8",
-        "cli.py",
+        "cli/main.py",
         "check_arguments(sys.argv[1:] if arguments is None else arguments)",
         "pass",
         (f"{ARGUMENTS}::test_an_argument_that_nobody_means_is_refused_as_it_is_read",),
@@ -200,7 +200,7 @@ MUTANTS = (
     Mutant(
         "input",
         "a study file is read behind the imports of what trains",
-        "cli.py",
+        "cli/main.py",
         "    from statewise.reading import plain_study\n",
         "    import torch; from statewise.reading import plain_study\n",
         (NO_TORCH,),

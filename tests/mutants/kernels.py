@@ -2,7 +2,7 @@
 
 from tests.mutants.mutant import Mutant
 
-FUSED, KERNELS, HEAD = "objectives/fused.py", "trunk/kernels.py", "trunk/head.py"
+FUSED, KERNELS, HEAD = "objectives/fused.py", "packed_forward/kernels.py", "packed_forward/head.py"
 LOSSES, TRUNK = "core/test_fused.py", "core/test_trunk.py"
 LOGPROBS = f"{LOSSES}::test_logprobs_equal_the_plain_formula_in_value_and_gradient"
 EQUAL = f"{LOSSES}::test_divergences_equal_the_plain_formula_in_value_and_gradient"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class CannotPlantError(Exception):
-    """The text that a mutant replaces is not there, or is there twice: mend the mutant."""
+    """The text that a mutant replaces is not there, or is there twice: fix the mutant."""
 
 
 @dataclass(frozen=True, slots=True)

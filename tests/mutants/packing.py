@@ -3,8 +3,8 @@
 from tests.mutants.mutant import Mutant
 
 PACKING, DECODER, TREES, RANKS = (
-    "trunk/packing.py",
-    "trunk/decoder.py",
+    "packed_forward/packing.py",
+    "packed_forward/decoder.py",
     "evaluate/trees.py",
     "ranks.py",
 )

@@ -9,7 +9,7 @@ MUTANTS = (
     Mutant(
         "server",
         "a client that drips begins its deadline anew with each byte",
-        "report/listening.py",
+        "report/server/listening.py",
         "left = self._ends - time.monotonic()",
         "left = 2.0",
         (f"{SERVE}::test_a_client_that_drips_alone_is_let_go",),
@@ -17,7 +17,7 @@ MUTANTS = (
     Mutant(
         "server",
         "connections that wait for their client keep the others out",
-        "report/listening.py",
+        "report/server/listening.py",
         "                if waiting:",
         "                if not waiting:",
         (f"{SERVE}::test_clients_that_drip_hold_up_nobody_and_go",),
@@ -25,7 +25,7 @@ MUTANTS = (
     Mutant(
         "server",
         "what the standard library refuses has no headers of ours",
-        "report/listening.py",
+        "report/server/listening.py",
         "def send_error(",
         "def send_error_unused(",
         (f"{SERVE}::test_every_answer_has_the_headers_of_the_page",),
@@ -33,7 +33,7 @@ MUTANTS = (
     Mutant(
         "server",
         "another's absolute address is answered",
-        "report/listening.py",
+        "report/server/listening.py",
         "([asked.netloc] if asked.netloc else ())",
         "()",
         (f"{SERVE}::test_a_bad_request_is_refused_and_leaves_no_traceback",),
@@ -41,7 +41,7 @@ MUTANTS = (
     Mutant(
         "server",
         "one run that cannot be read ends the status of all",
-        "report/serve.py",
+        "report/server/serve.py",
         'return {"error": _fault(error)}',
         "raise",
         (f"{SERVE}::test_a_broken_run_is_shown_beside_the_others",),
@@ -49,7 +49,7 @@ MUTANTS = (
     Mutant(
         "server",
         "a finished run is called live while its files are new",
-        "report/live.py",
+        "report/server/progress.py",
         'if all(seed["state"] in ENDED',
         'if idle_seconds >= LIVE_SECONDS and all(seed["state"] in ENDED',
         (f"{SERVE}::test_a_run_is_finished_live_or_stalled",),
@@ -57,7 +57,7 @@ MUTANTS = (
     Mutant(
         "server",
         "a student of an arm that failed is waited for",
-        "report/live.py",
+        "report/server/progress.py",
         'if lacking and seed["state"] not in ENDED:',
         "if False:",
         (f"{SERVE}::test_an_arm_that_failed_is_done_and_what_learns_from_it_is_not_run",),
@@ -65,7 +65,7 @@ MUTANTS = (
     Mutant(
         "manifest",
         "the server looks for the last file of a job, not for its manifest",
-        "report/live.py",
+        "report/server/progress.py",
         "if not leaves_manifests(run):",
         "if True:",
         (f"{SERVE}::test_a_run_whose_manifest_lacks_a_file_is_not_finished",),
@@ -73,7 +73,7 @@ MUTANTS = (
     Mutant(
         "server",
         "looking at a run counts as work on it",
-        "report/live.py",
+        "report/server/progress.py",
         ' and path.name[0] != ".":',
         ":",
         (f"{SERVE}::test_a_run_whose_manifest_lacks_a_file_is_not_finished",),
@@ -81,7 +81,7 @@ MUTANTS = (
     Mutant(
         "server",
         "a connection is closed while the open ones are listed",
-        "report/listening.py",
+        "report/server/listening.py",
         "with self.lock:\n            self.open.pop(request, None)",
         "self.open.pop(request, None)",
         (f"{SERVE}::test_a_connection_may_end_while_the_open_ones_are_listed",),
@@ -89,7 +89,7 @@ MUTANTS = (
     Mutant(
         "server",
         "a lock that a process holds is not seen",
-        "report/live.py",
+        "report/server/progress.py",
         'rf":{inode}\\b"',
         'rf":{inode}0\\b"',
         (f"{SERVE}::test_a_run_is_finished_live_or_stalled",),
@@ -105,7 +105,7 @@ MUTANTS = (
     Mutant(
         "page",
         "a judge that fails now and then has no curve",
-        "report/material.py",
+        "report/inputs.py",
         "if any(value > 0 for",
         "if all(value > 0 for",
         ("report/test_training.py::test_completions_that_the_reward_could_not_judge_have_a_curve",),
@@ -113,7 +113,7 @@ MUTANTS = (
     Mutant(
         "page",
         "rewards of several streams have no curve",
-        "report/material.py",
+        "report/inputs.py",
         'if (figure := key.rsplit(".", 1)[-1]) in paid:',
         "if (figure := key) in paid:",
         (f"{TRAINING}::test_each_reward_has_a_curve_under_its_name",),
@@ -121,7 +121,7 @@ MUTANTS = (
     Mutant(
         "page",
         "the loss of a surrogate is shown as if it measured progress",
-        "report/training.py",
+        "report/figures/training.py",
         "remarks=dict.fromkeys(surrogates, NO_PROGRESS)",
         "remarks={}",
         (f"{TRAINING}::test_a_surrogate_says_beside_its_curve_that_it_measures_nothing",),
@@ -129,7 +129,7 @@ MUTANTS = (
     Mutant(
         "page",
         "all notes stand before the verdicts",
-        "report/markdown.py",
+        "report/page/markdown.py",
         "{plain(results.notes[0])}",
         "{plain(' '.join(results.notes))}",
         (f"{TRAINING}::test_notes_are_one_line_before_what_came_out",),
@@ -137,7 +137,7 @@ MUTANTS = (
     Mutant(
         "page",
         "a figure has no legend",
-        "report/legends.py",
+        "report/figures/legends.py",
         '_legend(figure, keys, width, "outside upper left")',
         "pass",
         (f"{TRAINING}::test_legends_are_drawn",),
@@ -145,11 +145,11 @@ MUTANTS = (
     Mutant(
         "page",
         "a table wider than the terminal is cut inside names",
-        "study/table.py",
+        "cli/tables/results.py",
         "column])) >= width and",
         "column])) >= 9 * width and",
         (
-            "study/test_results.py::test_no_name_or_number_is_broken_inside_however_narrow_the_terminal",
+            "results/test_results.py::test_no_name_or_number_is_broken_inside_however_narrow_the_terminal",
         ),
     ),
 )

@@ -3,7 +3,9 @@
 from tests.mutants.mutant import Mutant
 
 JOBS, MICROSCOPE, FIGURES = (
-    f"study/test_{name}.py" for name in ("probe_jobs", "microscope", "probe_results")
+    "probing/test_probe_jobs.py",
+    "probing/test_microscope.py",
+    "results/test_probe_results.py",
 )
 STATE = f"{MICROSCOPE}::test_numbers_at_a_state_are_the_models_own"
 WALKS = f"{MICROSCOPE}::test_trained_walks_say_who_wrote_what_and_what_was_taught"
@@ -12,7 +14,7 @@ MUTANTS = (
     Mutant(
         "whose states",
         "an arm's own retention states pass for the base's",
-        "study/scene.py",
+        "probing/context.py",
         "return (rest or BASE) if part",
         "return BASE if part",
         (f"{JOBS}::test_forgetting_reads_each_policys_own_retention_states",),
@@ -20,7 +22,7 @@ MUTANTS = (
     Mutant(
         "whose states",
         "a teacher's states are the student's",
-        "study/probe_jobs.py",
+        "jobs/probe.py",
         "drawn(study, run, other, prompts, teacher, seed).learner",
         "mine.learner",
         (f"{JOBS}::test_numbers_are_those_of_the_role_they_name",),
@@ -28,7 +30,7 @@ MUTANTS = (
     Mutant(
         "whose states",
         "what drift drew is drawn again",
-        "study/probe_samples.py",
+        "probing/samples.py",
         "if row is not None and np.array_equal(row.prompt.token_ids, prompt.token_ids)",
         "if False",
         (f"{JOBS}::test_what_drift_drew_is_not_drawn_again",),
@@ -36,7 +38,7 @@ MUTANTS = (
     Mutant(
         "whose states",
         "an arm's file repeats what is true of the base",
-        "study/scene.py",
+        "probing/context.py",
         "alone = probe in ALONE and not scene.is_base",
         "alone = False",
         (f"{JOBS}::test_every_arm_is_asked_every_probe_that_applies",),
@@ -44,7 +46,7 @@ MUTANTS = (
     Mutant(
         "resume",
         "a look that a kill undid stands twice",
-        "study/jobs.py",
+        "jobs/train.py",
         '"dev.jsonl", "probes.jsonl", "probes.timing.jsonl"),',
         '"dev.jsonl", "probes.timing.jsonl"),',
         (f"{JOBS}::test_looks_that_a_kill_undid_are_cut_and_made_again",),
@@ -52,7 +54,7 @@ MUTANTS = (
     Mutant(
         "resume",
         "a probe that was asked before the kill is asked again",
-        "study/probe_jobs.py",
+        "jobs/probe.py",
         "    if not is_there(path):\n",
         "    if True:\n",
         (f"{JOBS}::test_an_arm_that_is_killed_while_it_is_probed_ends_as_if_it_never_was",),
@@ -60,7 +62,7 @@ MUTANTS = (
     Mutant(
         "resume",
         "a student is probed before its teacher",
-        "study/executor.py",
+        "jobs/executor.py",
         '            *(Job("probe", teacher, seed) for teacher in study.needs(name)),\n',
         "",
         (f"{JOBS}::test_a_probing_job_waits_for_the_base_and_for_its_teachers_of_the_same_seed",),
@@ -68,7 +70,7 @@ MUTANTS = (
     Mutant(
         "watching",
         "a probe looks at the student as it began",
-        "study/during.py",
+        "probing/online.py",
         'policy=student.view("student")',
         'policy=student.snapshot("student")',
         (f"{JOBS}::test_cheap_probes_are_asked_every_so_many_steps_and_at_the_end",),
@@ -76,7 +78,7 @@ MUTANTS = (
     Mutant(
         "watching",
         "a probe leaves the student frozen",
-        "study/during.py",
+        "probing/online.py",
         "    scene.policy.version = step\n",
         "    scene.policy.version = step\n    scene.policy.module.requires_grad_(False)\n",
         (f"{JOBS}::test_an_arm_trains_as_it_would_unwatched",),
@@ -84,7 +86,7 @@ MUTANTS = (
     Mutant(
         "microscope",
         "the divergence from base the other way round",
-        "study/microscope.py",
+        "probing/microscope.py",
         '"kl": kl(own, other)',
         '"kl": kl(other, own)',
         (STATE,),
@@ -92,7 +94,7 @@ MUTANTS = (
     Mutant(
         "microscope",
         "the gap is the student's over the teacher's",
-        "study/microscope.py",
+        "probing/microscope.py",
         'told["logprob"][at] - mine["logprob"][at]',
         'mine["logprob"][at] - told["logprob"][at]',
         (STATE,),
@@ -100,7 +102,7 @@ MUTANTS = (
     Mutant(
         "microscope",
         "every token of a trained walk counts as taught",
-        "study/walks.py",
+        "probing/microscope_rollouts.py",
         "return (row.weights * spoken)[row.prompt_tokens :]",
         "return row.everywhere().weights[row.prompt_tokens :]",
         (WALKS,),
@@ -108,7 +110,7 @@ MUTANTS = (
     Mutant(
         "microscope",
         "a completion is shown with another one's advantage",
-        "study/walks.py",
+        "probing/microscope_rollouts.py",
         "labels.select([i])",
         "labels.select([0])",
         (f"{MICROSCOPE}::test_an_advantage_is_labelled_with_the_whole_group",),
@@ -116,7 +118,7 @@ MUTANTS = (
     Mutant(
         "summing up",
         "the base has a spread over seeds",
-        "study/probe_results.py",
+        "results/probes.py",
         "if (of_base or len(rows) == 1)",
         "if len(rows) == 1",
         (f"{FIGURES}::test_the_bases_figures_stand_once_and_are_its_own",),
@@ -124,7 +126,7 @@ MUTANTS = (
     Mutant(
         "summing up",
         "a teacher with two students counts twice",
-        "study/probe_results.py",
+        "results/probes.py",
         ".setdefault(seed, row)",
         ".setdefault((seed, arm), row)",
         (f"{FIGURES}::test_two_students_of_one_teacher_do_not_count_its_seed_twice",),
@@ -132,7 +134,7 @@ MUTANTS = (
     Mutant(
         "summing up",
         "a probe that one arm cannot answer is said to apply to none",
-        "study/probe_results.py",
+        "results/probes.py",
         'if all(row is not None and row["kind"] == "does not apply" for row in rows)',
         'if any(row is not None and row["kind"] == "does not apply" for row in rows)',
         (f"{JOBS}::test_a_probe_that_applies_to_some_arm_is_no_note",),
@@ -148,7 +150,7 @@ MUTANTS = (
     Mutant(
         "whose states",
         "a mixture is what its first source is",
-        "study/scene.py",
+        "probing/context.py",
         "return roles.pop() if len(roles) == 1 else None",
         "return trained_role(source.sources[0])",
         (f"{JOBS}::test_a_source_has_the_role_that_it_visits_or_none_where_it_mixes_them",),
@@ -156,7 +158,7 @@ MUTANTS = (
     Mutant(
         "whose states",
         "a missing index has no reason",
-        "study/scene.py",
+        "probing/context.py",
         "return _without_index(scene, rows)",
         "return None",
         (f"{JOBS}::test_why_an_index_is_missing_is_kept",),
@@ -164,7 +166,7 @@ MUTANTS = (
     Mutant(
         "whose states",
         "an outside teacher's sample is said to be the arm's",
-        "study/probe_samples.py",
+        "probing/samples.py",
         "replace(mine, policy=teacher, fingerprint=fingerprint(teacher))",
         "mine",
         (f"{JOBS}::test_every_sample_says_who_drew_it_and_how_long_it_may_be",),
@@ -172,7 +174,7 @@ MUTANTS = (
     Mutant(
         "whose states",
         "a sample is known by the arm's name alone",
-        "study/probe_samples.py",
+        "probing/samples.py",
         "        fingerprint=fingerprint(location_of(PolicyRef(name), study, run, seed)),\n",
         "",
         (f"{JOBS}::test_statewise_probe_asks_the_states_that_a_study_stored",),
@@ -180,7 +182,7 @@ MUTANTS = (
     Mutant(
         "whose states",
         "the null of precision and recall is the sample itself",
-        "study/probe_samples.py",
+        "probing/samples.py",
         "several(SEVERAL_AGAIN)",
         "several(SEVERAL_SAMPLE)",
         (f"{JOBS}::test_precision_and_recall_of_the_base_against_itself_are_the_null",),
@@ -188,7 +190,7 @@ MUTANTS = (
     Mutant(
         "whose states",
         "documents that drift lends are let through",
-        "study/probe_spec.py",
+        "study/probes.py",
         "if isinstance(data, WorldDocuments)",
         "if isinstance(probing.prompts, WorldDocuments)",
         (f"{JOBS}::test_probes_need_prompts_from_somewhere",),
@@ -205,7 +207,7 @@ MUTANTS = (
     Mutant(
         "summing up",
         "what has an answer in part is no note",
-        "study/probe_results.py",
+        "results/probes.py",
         'if row and row["kind"] != "does not apply":',
         'if row and row["kind"] == "no answer":',
         (f"{JOBS}::test_a_probe_that_applies_to_some_arm_is_no_note",),

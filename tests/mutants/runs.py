@@ -2,15 +2,15 @@
 
 from tests.mutants.mutant import Mutant
 
-STORE, DAMAGED = "core/test_store.py", "study/test_damaged.py"
+STORE, DAMAGED = "core/test_store.py", "jobs/test_damaged.py"
 
-COPIED, ROWS = "study/test_copies.py", "study/test_row_files.py"
+COPIED, ROWS = "jobs/test_copies.py", "jobs/test_row_files.py"
 
 MUTANTS = (
     Mutant(
         "whose folder",
         "a copied arm is the arm of its new place",
-        "study/finished.py",
+        "store/finished.py",
         "odd = [key for key in both if mine[key] != theirs[key]]",
         "odd = []",
         (f"{COPIED}::test_a_copied_folder_is_one_line_that_says_whose_it_is",),
@@ -18,15 +18,15 @@ MUTANTS = (
     Mutant(
         "whose folder",
         "a policy of another arm is taken where its manifest does not say whose it is",
-        "study/finished.py",
-        "known[policy] = read_json(policy, shapes.MARKER) if is_there(policy) else {}",
+        "store/finished.py",
+        "known[policy] = read_json(policy, artefacts.MARKER) if is_there(policy) else {}",
         "known[policy] = {}",
         (f"{COPIED}::test_a_copy_of_before_is_known_by_its_policy",),
     ),
     Mutant(
         "changed rows",
         "a run goes on with other rows than it was begun with",
-        "study/row_files.py",
+        "jobs/row_files.py",
         "if is_lost or _digest(path) != digest:",
         "if is_lost:",
         (f"{ROWS}::test_work_that_is_left_is_not_done_with_other_rows",),
@@ -34,7 +34,7 @@ MUTANTS = (
     Mutant(
         "changed rows",
         "rows that changed are what the folder was begun with",
-        "study/row_files.py",
+        "jobs/row_files.py",
         " | dict(known)",
         "",
         (f"{ROWS}::test_every_file_that_a_study_names_has_a_digest",),
@@ -106,7 +106,7 @@ MUTANTS = (
     Mutant(
         "manifest",
         "what was measured of other weights stays",
-        "study/finished.py",
+        "store/finished.py",
         "found.missing is None and found.rests_on == rests_on(folder, task)",
         "found.missing is None",
         (f"{DAMAGED}::test_another_policy_is_measured_and_probed_anew",),
@@ -114,7 +114,7 @@ MUTANTS = (
     Mutant(
         "manifest",
         "a folder without its study is anybody's",
-        "study/folder.py",
+        "jobs/folder.py",
         "if known != digest(study):",
         "if known is None:",
         (f"{DAMAGED}::test_a_folder_that_lost_its_study_is_no_other_studys",),
@@ -122,7 +122,7 @@ MUTANTS = (
     Mutant(
         "manifest",
         "an arm without its rows is complete",
-        "study/results.py",
+        "results/summary.py",
         'wanted |= {"metrics.jsonl": "rows of its training"}',
         "wanted |= {}",
         (f"{DAMAGED}::test_a_run_of_before_is_read_and_marked_unverified",),
@@ -138,15 +138,15 @@ MUTANTS = (
     Mutant(
         "resume",
         "pretraining counts no rows behind its checkpoint",
-        "study/pretrain.py",
+        "jobs/pretrain.py",
         'grown=[work / "metrics.jsonl"],',
         "grown=[],",
-        ("study/test_pretrain.py::test_rows_lost_behind_a_checkpoint_take_pretraining_back",),
+        ("jobs/test_pretrain.py::test_rows_lost_behind_a_checkpoint_take_pretraining_back",),
     ),
     Mutant(
         "resume",
         "rows that were lost behind a checkpoint are not missed",
-        "study/jobs.py",
+        "jobs/train.py",
         "if step and follow(folder, step) and all(",
         "if step and (True or follow(folder, step)) or all(",
         (f"{DAMAGED}::test_rows_lost_behind_a_checkpoint_take_the_arm_back",),
@@ -170,7 +170,7 @@ MUTANTS = (
     Mutant(
         "exit code",
         "a run with gaps ends well",
-        "cli.py",
+        "cli/main.py",
         "return 0 if results.complete else 1",
         "return 0",
         (f"{DAMAGED}::test_a_run_with_gaps_exits_with_1_and_says_which",),

@@ -103,7 +103,7 @@ MUTANTS = (
     Mutant(
         "untrusted text",
         "the code of a stranger's run folder runs",
-        "code.py",
+        "user_code.py",
         "if function in _DISTRUSTED:",
         "if False:",
         ("core/test_python_kinds.py::test_what_a_strangers_run_folder_names_is_not_run",),
@@ -111,7 +111,7 @@ MUTANTS = (
     Mutant(
         "user code",
         "a user's code ends the process",
-        "code.py",
+        "user_code.py",
         "except BaseException as error:",
         "except Exception as error:",
         (
@@ -121,7 +121,7 @@ MUTANTS = (
     Mutant(
         "user code",
         "a truth value passes for a reward",
-        "code.py",
+        "user_code.py",
         "number = isinstance(value, int | float) and not isinstance(value, bool)",
         "number = isinstance(value, int | float)",
         ("core/test_python_kinds.py::test_what_a_reward_gives_that_is_no_number_is_one_line",),

@@ -267,7 +267,7 @@ MUTANTS = (
     Mutant(
         "fault as score",
         "a user's reward of nan is a score",
-        "code.py",
+        "user_code.py",
         "if not number or not -sys.float_info.max <= value <= sys.float_info.max:",
         "if not number:",
         (

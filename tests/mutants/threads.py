@@ -57,7 +57,7 @@ MUTANTS = (
     Mutant(
         "order",
         "threads: a hand's load is never added up",
-        "threads.py",
+        "cpu_shards.py",
         "totals[hand] += sum(loads[i] for i in part)",
         "totals[hand] += 0",
         (f"{TEST}::test_groups_stay_together_and_hands_are_even",),

@@ -11,7 +11,7 @@ MUTANTS = (
     Mutant(
         "summing up",
         "equal cells have the palest colour of a scale",
-        "report/drawn.py",
+        "report/figures/charts.py",
         "lambda value: MIDDLE if value > 0 else 0)",
         "lambda value: 0)",
         ("report/test_plates.py::test_one_value_is_no_scale",),
@@ -29,21 +29,21 @@ MUTANTS = (
     Mutant(
         "gradient geometry",
         "a policy is taught by its own samples",
-        "study/probing.py",
+        "probing/catalogue.py",
         "or not same_fingerprint(asked.about[sample].fingerprint, mine)",
         "or mine",
         (
-            "study/test_probe_jobs.py::test_gradients_are_of_the_arms_own_terms_and_of_what_others_wrote",
+            "probing/test_probe_jobs.py::test_gradients_are_of_the_arms_own_terms_and_of_what_others_wrote",
         ),
     ),
     Mutant(
         "gradient geometry",
         "an arm's own terms are left out",
-        "study/scene.py",
+        "probing/context.py",
         "updates={} if scene.update is None else {scene.name: scene.update},",
         "updates={},",
         (
-            "study/test_probe_jobs.py::test_gradients_are_of_the_arms_own_terms_and_of_what_others_wrote",
+            "probing/test_probe_jobs.py::test_gradients_are_of_the_arms_own_terms_and_of_what_others_wrote",
         ),
     ),
     Mutant(

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from statewise.report import sections
-from statewise.report.material import Material, gather
-from statewise.report.page import page
-from statewise.report.plates import Plate
-from statewise.study.results import summarise
+from statewise.report.figures import catalogue
+from statewise.report.figures.figure import Plate
+from statewise.report.inputs import Material, gather
+from statewise.report.page.html import page
+from statewise.results.summary import summarise
 from tests import synthetic_run as synthetic
 
 SCRIPT = "<script>window.evil=1</script>"
@@ -68,7 +68,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
         texts=PLANTED,
         responses=responses,
     )
-    plates = sections.plates(material)
+    plates = catalogue.plates(material)
     html = page(material, plates)
     (run / "report.html").write_text(html, encoding="utf-8")
     return Whole(run, material, plates, html)

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from statewise.report.serve import serving, site_of
-from statewise.study.visible import NAMED, visible
+from statewise.report.server.serve import serving, site_of
+from statewise.visible import NAMED, visible
 
 CSS = "css selector"
 

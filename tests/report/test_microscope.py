@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from statewise.report import sections
-from statewise.report.digits import DIGITS
-from statewise.report.microscope import POLICIES, PROMPTS, SCALES, document, embed, script_json
-from statewise.report.page import LARGEST_BYTES, page
-from statewise.report.wins import LEVELS
+from statewise.report.figures import catalogue
+from statewise.report.item_scores import LEVELS
+from statewise.report.page.digits import DIGITS
+from statewise.report.page.html import LARGEST_BYTES, page
+from statewise.report.page.microscope import POLICIES, PROMPTS, SCALES, document, embed, script_json
 
 
 def embedded(html: str, name: str) -> Any:
@@ -177,7 +177,7 @@ def test_a_search_for_room_finds_the_most_that_fits(whole: Any) -> None:
 def test_the_pocket_study_fits_with_all_its_prompts(tmp_path: Path, whole_run: Any) -> None:
     """7 arms, 3 seeds, 1,000 and 2,000 items, 40 prompts: the size that the study ships with, and beyond."""
     _, material = whole_run(tmp_path / "pocket", items=1000, microscope=PROMPTS + 5)
-    html = page(material, sections.plates(material))
+    html = page(material, catalogue.plates(material))
     assert len(html.encode()) <= LARGEST_BYTES
     assert len(embedded(html, "scope-data")["prompts"]) == PROMPTS
     assert f"{PROMPTS} of the run" in html

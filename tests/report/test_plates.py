@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from statewise.report import signals, states, training, walks
-from statewise.report.curves import _mean_curve
-from statewise.report.drawn import linear, logarithmic
-from statewise.report.material import Material
+from statewise.report.figures import along_completion, locality, teacher_signal, training
+from statewise.report.figures.charts import linear, logarithmic
+from statewise.report.figures.curves import _mean_curve
+from statewise.report.inputs import Material
+from statewise.results.types import ArmResult, Curve, ProbeFigure, Quantity, Results
 from statewise.stats import Estimate
-from statewise.study.rows import ArmResult, Curve, ProbeFigure, Quantity, Results
 
 
 def arm(name: str, seeds: tuple[int, ...] = (0,), *, trained: bool = True) -> ArmResult:
@@ -72,13 +72,17 @@ def test_a_splice_names_the_student_by_its_teacher_and_not_by_the_order_of_the_f
     pairs = [f"{a}>{b}" for a in ("base", "s", "t") for b in ("base", "s", "t")]
     spliced = [number("splice", p, "score", 0.5, reference="", sample="", at="8") for p in pairs]
     told = number("fidelity", "s", "entropy", 0.5, reference="t", at="0-3")
-    found = walks.splice(Material(results(BASE, arm("s"), arm("t"), probes=(*spliced, told)), {}))
+    found = along_completion.splice(
+        Material(results(BASE, arm("s"), arm("t"), probes=(*spliced, told)), {})
+    )
     assert found is not None
     (panel,) = found.panels
     assert "s · 8 tokens" in panel.svg
     places = [panel.svg.index(f">{name}<") for name in ("base", "teacher", "student")]
     assert places == sorted(places)
-    unknown = walks.splice(Material(results(BASE, arm("s"), arm("t"), probes=tuple(spliced)), {}))
+    unknown = along_completion.splice(
+        Material(results(BASE, arm("s"), arm("t"), probes=tuple(spliced)), {})
+    )
     assert unknown is not None
     assert "student" not in unknown.panels[0].svg
 
@@ -98,7 +102,7 @@ def test_each_comparison_of_the_base_has_its_own_typical_states() -> None:
         for rank in (2.0, 1.0)
         for side in ("base", sample)
     ]
-    found = dict(signals.typical(results(BASE, probes=tuple(shown))))
+    found = dict(teacher_signal.typical(results(BASE, probes=tuple(shown))))
     assert found == {
         "base: most typical of the base's own, against the base's own again": [
             "again base 1",
@@ -135,26 +139,31 @@ def test_two_teachers_of_an_arm_stay_two() -> None:
         *two_teachers("fidelity", "entropy", "0-3", "4-7"),
     ]
     run = results(BASE, arm("s"), arm("t"), arm("u"), probes=tuple(asked))
-    for plate in (signals.tail(run), signals.mass(run), signals.overlap(run), walks.profiles(run)):
+    for plate in (
+        teacher_signal.tail(run),
+        teacher_signal.mass(run),
+        teacher_signal.overlap(run),
+        along_completion.profiles(run),
+    ):
         assert plate is not None
         assert plate.head[:2] == ("arm", "teacher")
         assert {row[:2] for row in plate.rows} == {("s", "t"), ("s", "u")}
         drawn = "".join(p.svg for p in (plate.wide, *plate.panels) if p)
         assert "s (t)" in drawn, plate.name
         assert "s (u)" in drawn, plate.name
-    for plate in (signals.tail(run), signals.overlap(run)):
+    for plate in (teacher_signal.tail(run), teacher_signal.overlap(run)):
         assert plate is not None
         assert plate.wide is not None
         marks = [m for m in plate.wide.figure.axes[0].lines if "s (" in str(m.get_gid())]
         assert len({float(np.asarray(m.get_ydata())[0]) for m in marks}) == len(marks) == 2
-    mass = signals.mass(run)
+    mass = teacher_signal.mass(run)
     assert mass is not None
     assert [">25 %<" in panel.svg for panel in mass.panels] == [True, False]
 
 
 def test_one_teacher_needs_no_column() -> None:
     asked = [number("overlap", a, "ratio", 0.5, reference=t) for a, t in (("s", "t"), ("z", "u"))]
-    plate = signals.overlap(results(arm("s"), arm("z"), probes=tuple(asked)))
+    plate = teacher_signal.overlap(results(arm("s"), arm("z"), probes=tuple(asked)))
     assert plate is not None
     assert plate.head[:2] == ("arm", "measure")
     assert plate.wide is not None
@@ -166,7 +175,7 @@ def test_states_of_two_teachers_have_two_columns() -> None:
         number("locality", "s", "kappa", value, sample=f"teacher:{t}")
         for t, value in (("t", 0.25), ("u", 0.75))
     ]
-    plate = states.locality(results(BASE, arm("s"), probes=tuple(moved)))
+    plate = locality.locality(results(BASE, arm("s"), probes=tuple(moved)))
     assert plate is not None
     assert [row[:3] for row in plate.rows] == [("s", "t's", "0.2500"), ("s", "u's", "0.7500")]
     assert plate.wide is not None
@@ -182,7 +191,7 @@ def test_an_arm_that_did_not_move_is_named_and_not_drawn_on_a_logarithm() -> Non
         number("forgetting", name, "base_policy", value, sample="new task", n=12)
         for name, value in (("moved", 2.0), ("still", 0.0))
     ]
-    plate = states.forgetting(results(*arms, probes=tuple(asked)))
+    plate = locality.forgetting(results(*arms, probes=tuple(asked)))
     assert plate is not None
     (panel,) = plate.panels
     assert "moved" in panel.svg
@@ -195,7 +204,7 @@ def test_an_arm_that_did_not_move_is_named_and_not_drawn_on_a_logarithm() -> Non
 
 def test_probes_that_count_something_else_say_so() -> None:
     cosine = number("gradients", "a", "cosines", 0.5, sample="", at="dataset~learner", n=4)
-    plate = states.gradients(results(arm("a"), probes=(cosine,)))
+    plate = locality.gradients(results(arm("a"), probes=(cosine,)))
     assert plate is not None
     assert (
         "n = 4 blocks of prompts of one seed; labels of cells and the table give" in plate.caption
@@ -217,7 +226,7 @@ def test_one_value_is_no_scale() -> None:
     assert [linear(0.6, 0.6).step(v) for v in (0.6, 0.6)] == [4, 4]
     assert [logarithmic([0.01, 0.1]).step(v) for v in (0.01, 0.1)] == [0, 8]
     kappa = number("locality", "a", "kappa", 0.02, sample="dataset", n=4)
-    plate = states.locality(results(arm("a"), probes=(kappa,)))
+    plate = locality.locality(results(arm("a"), probes=(kappa,)))
     assert plate is not None
     assert plate.wide is not None
     assert "0.02 nats a state in every cell" in plate.wide.svg

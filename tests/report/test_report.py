@@ -13,11 +13,13 @@ from xml.etree import ElementTree as ET
 import pytest
 from matplotlib import image as plt_image
 
-from statewise.report import citations, theme, write_report
-from statewise.report.citations import CITATIONS, cited
-from statewise.report.page import STYLES, asset
-from statewise.study.probe_spec import KINDS
-from statewise.study.results import summarise
+from statewise.report import write_report
+from statewise.report.figures import theme
+from statewise.report.page import citations
+from statewise.report.page.citations import CITATIONS, cited
+from statewise.report.page.html import STYLES, asset
+from statewise.results.summary import summarise
+from statewise.study.probes import KINDS
 from tests import synthetic_run as synthetic
 
 EVIL = '</pre><script>alert(1)</script><img src=x onerror=alert(2)>"&'

@@ -26,10 +26,10 @@ import pytest
 import yaml
 
 from statewise.errors import ConfigError, RunError
-from statewise.report.listening import Limits, _Open, listening, plain_answer
-from statewise.report.live import status
-from statewise.report.serve import LIMITS, serving, site_of
-from statewise.study.finished import MANIFESTS, fail, finish
+from statewise.report.server.listening import Limits, _Open, listening, plain_answer
+from statewise.report.server.progress import status
+from statewise.report.server.serve import LIMITS, serving, site_of
+from statewise.store.finished import MANIFESTS, fail, finish
 
 
 class Client:

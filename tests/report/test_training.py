@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
-from statewise.report import sections, training
-from statewise.report.markdown import markdown
-from statewise.report.material import Material, gather
+from statewise.report.figures import catalogue, training
+from statewise.report.figures.figure import Plate
+from statewise.report.inputs import Material, gather
 from statewise.report.optimised import judged_by
-from statewise.report.page import page
-from statewise.report.plates import Plate
-from statewise.study.results import summarise
+from statewise.report.page.html import page
+from statewise.report.page.markdown import markdown
+from statewise.results.summary import summarise
 
 NOTES = tuple(f"Note {i} of seven." for i in range(7))
 OWN = {"kind": "python", "function": "rw.py:r"}
@@ -81,7 +81,7 @@ def test_completions_that_the_reward_could_not_judge_have_a_curve(material: Mate
     assert [row[:4] for row in plate.rows] == [
         ("opd_from_mild · stream 1", "share of completions", "0.000", "0.125")
     ]
-    assert "faults" in [found.name for found in sections.plates(material)]
+    assert "faults" in [found.name for found in catalogue.plates(material)]
     never = replace(material, faults=())
     assert training.faults(never) is None
 
@@ -108,7 +108,7 @@ def test_probes_name_the_reward_that_they_use(material: Material) -> None:
 
 
 def test_notes_are_one_line_before_what_came_out(material: Material) -> None:
-    plates = sections.plates(material)
+    plates = catalogue.plates(material)
     for text, first in (
         (page(material, plates), "Verdicts"),
         (markdown(material.results, plates), "## Verdicts"),

@@ -16,12 +16,12 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import pytest
 
 from statewise.arms import Budget
-from statewise.code import seal
+from statewise.config import from_plain, override, to_plain
 from statewise.errors import ConfigError, StatewiseError
 from statewise.limits import Within
-from statewise.plain import from_plain, override, to_plain
 from statewise.reading import read_plain_study, with_local_data
 from statewise.study.spec import Study, read_study
+from statewise.user_code import seal
 from statewise.yaml12 import dump_yaml, parse_yaml
 
 

@@ -7,20 +7,20 @@ from dataclasses import replace
 import pytest
 
 from statewise.arms import Arm, Budget, Stream, Term, gspo, opd, self_distillation
-from statewise.code import source_hash
+from statewise.config import from_plain, to_plain
 from statewise.data import JsonLines
 from statewise.errors import ConfigError, DataError, ModelError, PairingError, RunError
+from statewise.jobs.folder import claim_folder
+from statewise.jobs.preflight import preflight
+from statewise.jobs.train import train_arm
 from statewise.objectives import KLStudentTeacher, PythonObjective
-from statewise.plain import from_plain, to_plain
 from statewise.policy import Ema, Policy, PolicyRef
 from statewise.rewards import PythonReward
 from statewise.sources import Dataset, Learner, PythonSource
 from statewise.store import RunFolder, read_json, read_rows
-from statewise.study.folder import claim_folder
-from statewise.study.jobs import train_arm
-from statewise.study.preflight import preflight
 from statewise.study.spec import Study, read_study
 from statewise.supervision import Context, PythonSupervision, TeacherDistribution
+from statewise.user_code import source_hash
 from statewise.yaml12 import dump_yaml, load_yaml
 
 CODE = """
@@ -240,7 +240,7 @@ def test_a_users_supervision_is_given_the_teacher_that_it_names(
 
 
 def test_a_users_teacher_must_read_the_students_tokens(tiny_study, tmp_path, file):
-    from statewise.study.models import world_base
+    from statewise.study.arm_run import world_base
 
     run = RunFolder(tmp_path / "run")
     arm = told_by(tiny_study, file, PolicyRef(world_base()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from statewise.cli import main
+from statewise.cli.main import main
 from statewise.evaluate import read_items
 from statewise.store import RunFolder, read_json
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from statewise.arms import Arm, bind, negative_advantage
+from statewise.config import to_plain
 from statewise.errors import ConfigError, PairingError
-from statewise.plain import to_plain
 from statewise.policy import PolicyRef
 from statewise.reading import read_plain_study
 from statewise.sources import Dataset

@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 
 from statewise.arms import Budget, opd
+from statewise.claims.controls import Interpolation
 from statewise.data import JsonLines, WorldProblems
 from statewise.errors import DataError, ModelError
+from statewise.jobs import interpolate as nulls
+from statewise.jobs.folder import claim_folder, differing
+from statewise.jobs.preflight import preflight
+from statewise.jobs.special_tokens import marks
+from statewise.jobs.train import load_arm
 from statewise.policy import Lora, Policy, PolicyRef
+from statewise.results.notes import stop_notes
 from statewise.store import RunFolder, write_json
-from statewise.study import nulls
-from statewise.study.controls import Interpolation
-from statewise.study.folder import claim_folder, differing
-from statewise.study.jobs import load_arm
-from statewise.study.marks import marks
-from statewise.study.preflight import preflight
-from statewise.study.stop_notes import stop_notes
 from statewise.study.stops import check_stops, merge_stops
 from statewise.templates import Template
 from statewise.trajectory import Prompt, Sampling
@@ -224,7 +224,7 @@ def test_merge_ends_student_and_teacher_of_the_arm_and_student_changes_nothing(s
 
 
 def test_a_run_of_before_the_key_is_the_same_study(study, tmp_path, monkeypatch):
-    from statewise.study import folder as module
+    from statewise.jobs import folder as module
 
     monkeypatch.setattr(module, "preflight", lambda *_: None)
     run, chosen = RunFolder(tmp_path / "run"), replace(study, stop_tokens="merge")

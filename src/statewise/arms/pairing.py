@@ -11,7 +11,6 @@ from inspect import unwrap
 from types import SimpleNamespace, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from statewise.code import name_of
 from statewise.errors import PairingError
 from statewise.objectives import Importance, Objective, PythonObjective
 from statewise.policy import LIVE, Policy, PolicyRef
@@ -28,6 +27,7 @@ from statewise.supervision import (
     TeacherLogRatio,
     TeacherMixture,
 )
+from statewise.user_code import name_of
 
 
 def gives(supervision: Supervision) -> tuple[type, ...]:

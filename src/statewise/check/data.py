@@ -7,11 +7,11 @@ from statistics import fmean
 from typing import Any
 
 from statewise.arms import parts
-from statewise.check.line import Found, Line, Skip
+from statewise.check.finding import Found, Line, Skip
 from statewise.check.subject import Fit, Subject, has
-from statewise.code import name_of
 from statewise.data import Prompts, WorldDocuments
 from statewise.errors import DataError
+from statewise.jobs.preflight import check_context
 from statewise.policy import Policy
 from statewise.rewards import (
     ExactAnswer,
@@ -24,9 +24,9 @@ from statewise.rewards import (
     judge,
 )
 from statewise.sources import PrefixReset, Source
-from statewise.study.preflight import check_context
 from statewise.study.spec import Study
 from statewise.trajectory import DATASET, Prompt, Segment, Trajectory, assemble
+from statewise.user_code import name_of
 
 REWARDED = 100
 """How many prompts of a stream the reward judges."""
@@ -55,16 +55,16 @@ def context(subject: Subject, fits: Sequence[Fit], study: Study) -> Line:
         default=0,
     )
     values = {"prompts": kept, "dropped": dropped, "cut": cut, "longest": longest, "context": limit}
-    mend = "shorten max_new_tokens or the prompts, or say too_long: drop"
+    fix = "shorten max_new_tokens or the prompts, or say too_long: drop"
     for fit in fits:
         if fit.refused:
             lost, every = fit.prompts.dropped, len(fit.prompts) + fit.prompts.dropped
             figure = f"{lost:,} of {every:,} prompts exceed the context of {limit}: {fit.refused.split(';')[0]}"
-            return Line("fail", name, figure, mend, values)
+            return Line("fail", name, figure, fix, values)
     for teacher in subject.teachers:
         if teacher.context_tokens < longest:
             figure = f"{teacher.name} reads {teacher.context_tokens} tokens and the longest row has {longest}"
-            return Line("fail", name, figure, mend, values)
+            return Line("fail", name, figure, fix, values)
     for fit, stream in zip(fits, subject.arm.streams, strict=True):
         for term in stream.terms:
             check_context(stream, term, fit.prompts, subject.student, {})
@@ -75,7 +75,7 @@ def context(subject: Subject, fits: Sequence[Fit], study: Study) -> Line:
     if lost:
         figure = f"{dropped:,} prompts dropped and {cut:,} cut of {kept + dropped:,}, at a context of {limit}"
         status = "warn" if lost > MANY_LOST * (kept + dropped) else "pass"
-        return Line(status, name, figure, "" if status == "pass" else mend, values)
+        return Line(status, name, figure, "" if status == "pass" else fix, values)
     figure = f"all {kept:,} prompts fit the context of {limit}"
     if any(s.source.room_tokens is not None for s in written):
         figure += f"; a row needs {longest} at most"
@@ -241,6 +241,6 @@ def _rejected(name: str, one: Reward, prompt: Prompt, judged: Judged, place: int
         name,
         f"{name_of(one)} gives {judged.value:g}{why} to the gold answer of {prompt.id}, prompt {place} of those "
         f"judged; its reference ends {(prompt.reference or '')[-40:]!r}",
-        "make the reward read what the reference holds (`extract`, the template's completion), or mend the row",
+        "make the reward read what the reference holds (`extract`, the template's completion), or fix the row",
         {"judged": place, "gold": judged.value, "other_answer_mean": None},
     )

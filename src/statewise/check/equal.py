@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from statewise.arms import Term, parts
+from statewise.check.finding import Found, Line, Skip, small
 from statewise.check.gradients import EXACT, Gradient, gradient, two_rows
-from statewise.check.line import Found, Line, Skip, small
 from statewise.check.models import in_float64, in_fp32, moved
 from statewise.check.subject import Subject
 from statewise.gradient import Rollout
@@ -75,8 +75,8 @@ def equal_teacher(subject: Subject, rollouts: Sequence[Rollout]) -> Found:
     if no_loss and no_gradient:
         return Line("pass", NAME, figure, values=values)
     if no_gradient:
-        mend = "nothing, where a constant (the teacher's entropy) is meant: only the gradient moves the student"
-        return Line("warn", NAME, f"{figure}: the loss has another zero", mend, values)
+        fix = "nothing, where a constant (the teacher's entropy) is meant: only the gradient moves the student"
+        return Line("warn", NAME, f"{figure}: the loss has another zero", fix, values)
     return Line(
         "fail",
         NAME,

@@ -7,11 +7,11 @@ from fractions import Fraction
 from statistics import fmean
 
 from statewise.check.data import each_once, with_reference
-from statewise.check.line import Found, Line, Skip
+from statewise.check.finding import Found, Line, Skip
 from statewise.check.subject import Fit, Subject
-from statewise.code import name_of
 from statewise.errors import StatewiseError
 from statewise.rewards import ExactAnswer, MathVerify, PythonReward, Reward, judge, lenient_answer
+from statewise.user_code import name_of
 
 NAME = "answer forms"
 PROMPTS = 8

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from statewise.check.line import Found, Line, Skip, graded, small, worse
+from statewise.check.finding import Found, Line, Skip, graded, small, worse
 from statewise.check.subject import Subject, owner_policies, sampled
 from statewise.gradient import Rollout, student_logprobs
 from statewise.policy import Policy, Precision

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from statewise.check.line import Found, Line, Skip, small
+from statewise.check.finding import Found, Line, Skip, small
 from statewise.check.models import NOISE, in_float64, in_fp32, moved, padded
 from statewise.check.subject import Subject
 from statewise.gradient import Rollout, accumulate_gradient, state_factors
@@ -95,18 +95,18 @@ def invariances(subject: Subject, rollouts: Sequence[Rollout]) -> list[Found]:
         if any(teacher.module is not student.module for teacher in subject.teachers):
             figure += f"; teachers moved by {NOISE:.0%}"
         if not (math.isfinite(norm) and math.isfinite(alone.loss)):
-            mend = "look for a log of 0, a division by 0, or a weight that is nan"
+            fix = "look for a log of 0, a division by 0, or a weight that is nan"
             return [
-                Line("fail", "gradient", figure, mend, values),
+                Line("fail", "gradient", figure, fix, values),
                 *(Skip(name, "the gradient is not finite") for name in INVARIANCES),
             ]
         if norm == 0:
-            mend = (
+            fix = (
                 "equal rewards in a group teach nothing: take more prompts (--items), or see whether the "
                 "reward is ever earned"
             )
             return [
-                Line("warn", "gradient", figure, mend, values),
+                Line("warn", "gradient", figure, fix, values),
                 *(Skip(name, "the gradient is 0") for name in INVARIANCES),
             ]
 
@@ -124,8 +124,8 @@ def invariances(subject: Subject, rollouts: Sequence[Rollout]) -> list[Found]:
             both = gradient(student, backwards, tokens=two_rows(rollouts), after=first)
             return replace(both, parts=tuple(p / 2 for p in both.parts))
 
-        def compare(name: str, other: Callable[[], Gradient], what: str, mend: str) -> Line:
-            return _compare(name, policies, alone, one_by_one, other, what, mend)
+        def compare(name: str, other: Callable[[], Gradient], what: str, fix: str) -> Line:
+            return _compare(name, policies, alone, one_by_one, other, what, fix)
 
         found: list[Found] = [
             Line("pass", "gradient", figure, values=values),
@@ -169,7 +169,7 @@ def _compare(
     one_by_one: Callable[[], Gradient],
     other: Callable[[], Gradient],
     what: str,
-    mend: str,
+    fix: str,
 ) -> Line:
     gap = other().distance(alone)
     values: dict[str, Any] = {"relative_difference": gap, "relative_difference_float64": None}
@@ -181,7 +181,7 @@ def _compare(
     values["relative_difference_float64"] = exact
     if exact <= EXACT:
         return Line("pass", name, f"{figure}, {small(exact)} in float64: rounding", values=values)
-    return Line("fail", name, f"{figure}, {small(exact)} in float64", mend, values)
+    return Line("fail", name, f"{figure}, {small(exact)} in float64", fix, values)
 
 
 def _dropout(subject: Subject, rollouts: Sequence[Rollout], alone: Gradient) -> Line:

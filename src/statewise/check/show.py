@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
+from statewise.check.finding import Line, Status
 from statewise.check.item import Item, Run
-from statewise.check.line import Line, Status
 from statewise.check.study import ArmReport
 from statewise.check.wrapped import BORDER, BREAK, printable, shortened, token_lines
-from statewise.study.terminal import console
+from statewise.terminal import console
 from statewise.trajectory import role
 
 MARKS: dict[Status, str] = {"pass": "✓", "warn": "!", "fail": "✗"}
@@ -84,10 +84,10 @@ def _print_lines(out: Console, lines: Sequence[Line]) -> None:
     for line, head, text in zip(lines, heads, texts, strict=True):
         head.stylize(f"bold {TINTS[line.status]}", 0, len(f"{MARKS[line.status]} {line.status}"))
         rows = [Text(row) for row in _wrapped(text, out.width - indent)]
-        if line.mend:
+        if line.fix:
             for row in rows:
-                if row.plain.startswith("mend: "):
-                    row.stylize("bold", 0, len("mend:"))
+                if row.plain.startswith("fix: "):
+                    row.stylize("bold", 0, len("fix:"))
         if beside:
             head.append(" " * (indent - head.cell_len))
             head.append_text(rows.pop(0))
@@ -97,7 +97,7 @@ def _print_lines(out: Console, lines: Sequence[Line]) -> None:
 
 def _told(line: Line) -> str:
     figure = printable(line.figure)
-    return f"{figure}\nmend: {printable(line.mend)}" if line.mend else figure
+    return f"{figure}\nmend: {printable(line.fix)}" if line.fix else figure
 
 
 def _wrapped(text: str, width: int) -> list[str]:
@@ -191,7 +191,7 @@ def plain(study: str, reports: Sequence[ArmReport]) -> dict[str, Any]:
     """The same content as plain data; a number that is not finite is null.
 
     Keys: `study`, `exit_code`, `counts`, and `arms`, each with `arm`, `notes`, `items`, `lines`
-    (`status`, `name`, `figure`, `mend`, `values`), `skipped` and `cost`.
+    (`status`, `name`, `figure`, `fix`, `values`), `skipped` and `cost`.
     """
     return {
         "study": study,

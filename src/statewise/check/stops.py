@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from statewise.arms import parts
-from statewise.check.line import Found, Line, Skip
+from statewise.check.finding import Found, Line, Skip
 from statewise.check.subject import Fit, Subject
 from statewise.check.texts import first_requests
 from statewise.data import Prompts, WorldDocuments
+from statewise.jobs.special_tokens import held, in_prompts, marks
 from statewise.sources import Learner
-from statewise.study.marks import held, in_prompts, marks
 from statewise.study.spec import Study
 from statewise.study.stops import REMEDY, difference, named, strange_stops
 

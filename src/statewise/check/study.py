@@ -11,15 +11,15 @@ from statewise.arms import Arm, references
 from statewise.check.data import context, reward
 from statewise.check.equal import NAME as EQUAL
 from statewise.check.equal import equal_teacher
+from statewise.check.finding import Found, Line, Skip, Status, failed, guarded
 from statewise.check.forms import NAME as FORMS
 from statewise.check.forms import answer_forms
 from statewise.check.gap import NAME as GAP
 from statewise.check.gap import sampler_gap
 from statewise.check.gradients import INVARIANCES, few_rows, invariances
 from statewise.check.item import Item, items
-from statewise.check.line import Found, Line, Skip, Status, failed, guarded
-from statewise.check.overlap import Item as HeldOut
-from statewise.check.overlap import held_out, overlap
+from statewise.check.leakage import Item as HeldOut
+from statewise.check.leakage import held_out, overlap
 from statewise.check.stops import marked, stop_tokens
 from statewise.check.subject import Fit, Subject, load_subject, read_prompts, walk
 from statewise.check.texts import token_ids
@@ -31,12 +31,12 @@ from statewise.check.tokens import (
     stop_emitted,
     stop_trained,
 )
+from statewise.claims.controls import Interpolation
 from statewise.errors import ConfigError, ModelError, StatewiseError, nearest
 from statewise.gradient import Rollout
+from statewise.jobs.folder import differing, few_words
 from statewise.store import RunFolder
-from statewise.study.controls import Interpolation
-from statewise.study.finished import is_trained
-from statewise.study.folder import differing, few_words
+from statewise.store.finished import is_trained
 from statewise.study.spec import Study
 from statewise.study.worlds import check_worlds
 

@@ -12,13 +12,13 @@ from statewise.arms import Arm, Stream, bind, parts, policies
 from statewise.data import Prompts, WorldDocuments
 from statewise.errors import DataError, StatewiseError
 from statewise.gradient import Rollout, state_factors
+from statewise.jobs.preflight import load_prompts
 from statewise.policy import LIVE, Ema, Policy, PolicyRef
 from statewise.seeding import seed_for
 from statewise.sources import Stored
 from statewise.store import RunFolder
-from statewise.study.finished import failure, is_trained
-from statewise.study.models import base_location, best_device, marker, root_of
-from statewise.study.preflight import load_prompts
+from statewise.store.finished import failure, is_trained
+from statewise.study.arm_run import base_location, best_device, marker, root_of
 from statewise.study.spec import BASE, Study
 from statewise.study.stops import merge_stops
 from statewise.train import roll_out, with_old_logprobs
@@ -189,7 +189,7 @@ def _fit(place: int, stream: Stream, student: Policy) -> Fit:
     try:
         fits = load_prompts(replace(stream, prompts=replace(data, too_long="drop")), student)
     except DataError:
-        load_prompts(stream, student)  # where nothing fits it names the first row, and the mend
+        load_prompts(stream, student)  # where nothing fits it names the first row, and the fix
         raise
     if not fits.dropped:
         return Fit(place, fits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from statewise.check.line import Line
+from statewise.check.finding import Line
 from statewise.check.subject import Fit, Subject
 from statewise.data import Prompts
 from statewise.errors import ConfigError, DataError

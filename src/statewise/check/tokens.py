@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from statewise.arms import only_in_contexts
-from statewise.check.line import Found, Line, Skip
+from statewise.check.finding import Found, Line, Skip
 from statewise.check.subject import Fit, Subject, has, sampled, spoken_weights
 from statewise.errors import ConfigError, ModelError
 from statewise.gradient import Rollout, state_factors
 from statewise.policy import Policy
 from statewise.sandbox import render_chat
 from statewise.sources import Filtered, Mixture
-from statewise.study.models import check_same_encoding
+from statewise.study.arm_run import check_same_encoding
 from statewise.trajectory import DATASET, Trajectory, role
 
 TEXTS = 64
@@ -90,13 +90,13 @@ def chat_template(subject: Subject, texts: Sequence[str]) -> Line:
     values = {"markers": int(marked), "used": int(used)}
     if marked:
         return Line("pass", name, f"marks the answer; {prompts}", values=values)
-    mend = (
+    fix = (
         "nothing here reads it: a token's owner is its mask. For a trainer that masks by template, wrap the "
         "answer in {% generation %} ... {% endgeneration %}"
     )
     if not used:
-        mend += "; for a model tuned on chats, write its turns into prompts.template"
-    return Line("warn", name, f"without {{% generation %}} markers; {prompts}", mend, values)
+        fix += "; for a model tuned on chats, write its turns into prompts.template"
+    return Line("warn", name, f"without {{% generation %}} markers; {prompts}", fix, values)
 
 
 def _chat_fault(tokenizer: Any, template: object) -> str | None:

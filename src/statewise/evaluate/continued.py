@@ -8,11 +8,11 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from statewise.config import to_plain
 from statewise.errors import RunError
 from statewise.evaluate.items import Kept
 from statewise.evaluate.requests import asked as asked_of
 from statewise.evaluate.tasks import Task
-from statewise.plain import to_plain
 from statewise.store import check_folder, exclusive, read_json, write_json
 
 ITEMS_PER_PART = 64

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from statewise.errors import ConfigError, nearest
+from statewise.evaluate.isolation import undisturbed
 from statewise.evaluate.requests import Answered, Asked, answer, answers, asked, in_parts
 from statewise.evaluate.tasks import Task
-from statewise.evaluate.undisturbed import undisturbed
 from statewise.policy import Policy
 from statewise.store import read_table, whole_file
 from statewise.trajectory import Sampling

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from statewise.evaluate.guarded import guarded
+from statewise.evaluate.isolation import compiled_templates
 from statewise.evaluate.tasks import Task, filter_of, load
-from statewise.evaluate.undisturbed import compiled_templates
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from statewise.errors import ConfigError, nearest
 from statewise.evaluate.guarded import guarded
+from statewise.evaluate.isolation import undisturbed
 from statewise.evaluate.local import READERS, Splits
-from statewise.evaluate.undisturbed import undisturbed
 from statewise.limits import CountOrZero, Rows, Samples, Seed, Tokens
 from statewise.names import LABEL, check_name
 from statewise.sandbox import PromptTemplate

@@ -91,7 +91,7 @@ def entropy(log_p: Float[torch.Tensor, "N S"]) -> Float[torch.Tensor, " N"]:
 class KLStudentTeacher:
     """`kl(pi_S || pi_T)`: mode-seeking, the divergence of MiniLLM and of most OPD recipes (eq. 7).
 
-    >>> from statewise.example import states
+    >>> from statewise.testing import states
     >>> student, teacher = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.75]]).log()
     >>> loss = KLStudentTeacher()(student, states(0), TeacherHidden(teacher, torch.eye(2)))
     >>> round(loss.item(), 4)    # 0.5 log 2 + 0.5 log(2/3)
@@ -114,7 +114,7 @@ class KLStudentTeacher:
 class KLTeacherStudent:
     """`kl(pi_T || pi_S)`: mass-covering, the divergence of classic distillation.
 
-    >>> from statewise.example import states
+    >>> from statewise.testing import states
     >>> student, teacher = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.75]]).log()
     >>> loss = KLTeacherStudent()(student, states(0), TeacherHidden(teacher, torch.eye(2)))
     >>> round(loss.item(), 4)    # 0.25 log(1/2) + 0.75 log(3/2)
@@ -143,7 +143,7 @@ class JSD:
 
     Raises ConfigError where beta lies outside [0, 1].
 
-    >>> from statewise.example import states
+    >>> from statewise.testing import states
     >>> student, teacher = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.75]]).log()
     >>> loss = JSD(0.5)(student, states(0), TeacherHidden(teacher, torch.eye(2)))
     >>> round(loss.item(), 4)    # M = 3/8, 5/8: 0.5 kl(T||M) + 0.5 kl(S||M)
@@ -174,7 +174,7 @@ class EntropyGated:
     Jin et al., 2026 (arXiv 2603.07079). The entropy is of the compared support: with top-k
     teachers, of K tokens and the tail. The threshold is a choice of ours.
 
-    >>> from statewise.example import states
+    >>> from statewise.testing import states
     >>> student, teacher = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.75]]).log()
     >>> told = TeacherHidden(teacher, torch.eye(2))    # its entropy is 0.562 nats
     >>> [round(EntropyGated(t)(student, states(0), told).item(), 4) for t in (0.6, 0.5)]

@@ -33,7 +33,7 @@ class Importance:
 
     Raises ConfigError for a cap below 1.
 
-    >>> from statewise.example import states
+    >>> from statewise.testing import states
     >>> seen, now = states(1, 2, logprobs=[-2.0, -1.0]), torch.tensor([-1.0, -1.5])    # r = e, e^-0.5
     >>> for weigh in (Importance(), Importance(rule="mask"), Importance(level="sequence")):
     ...     [round(w, 3) for w in weigh(seen, now, torch.ones(2)).tolist()]

@@ -26,7 +26,7 @@ def action_logprobs(
     """`log pi(a_n | s_n)` under the full softmax, nats.
 
     >>> import torch
-    >>> from statewise.example import states
+    >>> from statewise.testing import states
     >>> logits = torch.tensor([[0.5, 0.25, 0.25]]).log()
     >>> round(action_logprobs(logits, states(1)).item(), 4)    # log 1/4
     -1.3863
@@ -39,7 +39,7 @@ class CrossEntropy:
     """`-log pi(a_n | s_n)` (eq. 5).
 
     >>> import torch
-    >>> from statewise.example import states
+    >>> from statewise.testing import states
     >>> logits = torch.tensor([[0.5, 0.25, 0.25]]).log()
     >>> round(CrossEntropy()(logits, states(1), Actions()).item(), 4)    # log 4
     1.3863
@@ -63,7 +63,7 @@ class DynamicFineTuning:
     no part of the denominator.
 
     >>> import torch
-    >>> from statewise.example import states
+    >>> from statewise.testing import states
     >>> logits = torch.tensor([[0.5, 0.25, 0.25]]).log()
     >>> round(DynamicFineTuning()(logits, states(1), Actions()).item(), 4)    # log 4 / 4
     0.3466
@@ -90,7 +90,7 @@ class ImportanceWeighted:
     Raises ConfigError for bounds that no weight can meet.
 
     >>> import torch
-    >>> from statewise.example import states
+    >>> from statewise.testing import states
     >>> logits, told = torch.tensor([[0.5, 0.5]]).log(), Reference(torch.tensor([0.25]).log())
     >>> loss = ImportanceWeighted("token")(logits, states(1), told)
     >>> round(loss.item(), 4)    # 2 log 2: the student gives the token twice as much

@@ -32,7 +32,7 @@ class Reinforce:
     With the return as advantage its expected gradient is that of `-E[return]`, as long as the
     states are the current policy's own: with several updates a rollout it is biased from the second on.
 
-    >>> from statewise.example import states
+    >>> from statewise.testing import states
     >>> logits, better = torch.tensor([[0.5, 0.5]]).log(), Advantages(torch.tensor([2.0]))
     >>> round(Reinforce()(logits, states(1), better).item(), 4)    # 2 log 2
     1.3863
@@ -54,7 +54,7 @@ class ClippedSurrogate:
     Schulman et al., 2017 (arXiv 1707.06347, eq. 7); `clip_high > clip_low` is DAPO's clip-higher
     (arXiv 2503.14476, section 3.1).
 
-    >>> from statewise.example import states
+    >>> from statewise.testing import states
     >>> import math
     >>> logits, seen = torch.tensor([[0.5, 0.5]]).log(), states(1, old=[math.log(0.25)])    # ratio 2
     >>> [round(ClippedSurrogate()(logits, seen, Advantages(torch.tensor([a]))).item(), 4) for a in (1.0, -1.0)]
@@ -84,7 +84,7 @@ class Cispo:
     MiniMax, 2025 (arXiv 2506.13585, section 3.1). A token whose ratio has left the clip keeps a gradient,
     which the surrogate would drop. `clip_low` None leaves the ratio unbounded below, as they run it.
 
-    >>> from statewise.example import states
+    >>> from statewise.testing import states
     >>> import math
     >>> logits, seen = torch.tensor([[0.5, 0.5]]).log(), states(1, old=[math.log(0.25)])    # ratio 2
     >>> better = Advantages(torch.tensor([1.0]))
@@ -115,7 +115,7 @@ def sampling_logprobs(
     """`log pi(a_n | s_n)` at the temperature the action was sampled at, nats.
 
     >>> from dataclasses import replace
-    >>> from statewise.example import states
+    >>> from statewise.testing import states
     >>> warm = replace(states(1), temperature=torch.tensor([2.0]))
     >>> round(sampling_logprobs(torch.tensor([[0.8, 0.2]]).log(), warm).exp().item(), 4)    # 2 to 1
     0.3333

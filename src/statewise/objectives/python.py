@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 from jaxtyping import Float
 
-from statewise.code import defined, load
 from statewise.errors import ConfigError
 from statewise.lazy import torch
 from statewise.signals import Signal, Takes
 from statewise.trajectory import States
+from statewise.user_code import defined, load
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def row_log_ratios(
     sum   `sum_t x_t`, each state once: the likelihood ratio of these tokens
 
     >>> from dataclasses import replace
-    >>> from statewise.example import states
+    >>> from statewise.testing import states
     >>> from statewise.objectives import SequenceRatio
     >>> from statewise.signals import Advantages
     >>> seen = states(1, 2, 3, old=[-1.0, -1.0, -1.0])
@@ -101,7 +101,7 @@ def row_sums(
 def or_now(states: States, now: Float[torch.Tensor, " N"]) -> Float[torch.Tensor, " N"]:
     """`old_logprobs`, and where the policy has not moved since the rollout, those of now.
 
-    >>> from statewise.example import states
+    >>> from statewise.testing import states
     >>> now = torch.tensor([-1.0])
     >>> or_now(states(1), now).tolist(), or_now(states(1, old=[-2.0]), now).tolist()
     ([-1.0], [-2.0])

@@ -31,7 +31,7 @@ class SequenceRatio:
 
     >>> import torch
     >>> from dataclasses import replace
-    >>> from statewise.example import states
+    >>> from statewise.testing import states
     >>> logits = torch.tensor([[0.5, 0.5]]).log()
     >>> seen = replace(states(1), row_log_ratio=torch.tensor([2.0]).log())    # s = 2
     >>> [round(SequenceRatio(0.2, 0.3)(logits, seen, Advantages(torch.tensor([a]))).item(), 4)

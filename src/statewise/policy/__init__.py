@@ -21,8 +21,8 @@ from statewise.policy.adapters import CONFIG as ADAPTER_CONFIG
 from statewise.policy.adapters import name_portably
 from statewise.policy.forward import TREE_MODELS
 from statewise.policy.loading import MODEL_FILES
-from statewise.policy.named import LIVE, Ema, Lora, PolicyRef, Precision
 from statewise.policy.policy import CACHE_BYTES, MAX_ROWS, Policy
+from statewise.policy.refs import LIVE, Ema, Lora, PolicyRef, Precision
 
 PolicyLike = PolicyRef | Ema | Policy
 """A teacher as a study file names it, or as an arm that runs holds it."""

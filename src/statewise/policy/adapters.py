@@ -19,7 +19,7 @@ from statewise.policy.checkpoint import (
     read_tensors,
     refuse_pickles,
 )
-from statewise.policy.named import Lora
+from statewise.policy.refs import Lora
 from statewise.store import write_json
 
 CONFIG = "adapter_config.json"

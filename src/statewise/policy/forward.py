@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 from jaxtyping import Float, Int
 
+from statewise.cpu_shards import is_small
 from statewise.lazy import lazy, torch
 from statewise.policy.weights import Weights
-from statewise.threads import is_small
 
 if TYPE_CHECKING:
     import transformers
 
-    from statewise import trunk
+    from statewise import packed_forward as trunk
 else:
-    transformers, trunk = lazy("transformers"), lazy("statewise.trunk")
+    transformers, trunk = lazy("transformers"), lazy("statewise.packed_forward")
 
 TREE_MODELS = frozenset(
     {"gpt2", "gpt_neox", "llama", "mistral", "olmo2", "qwen2", "qwen3", "smollm3"}

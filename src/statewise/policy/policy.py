@@ -16,8 +16,8 @@ from statewise.errors import ModelError
 from statewise.lazy import lazy, nn, torch
 from statewise.policy import adapters, loading
 from statewise.policy.forward import Forward
-from statewise.policy.named import Ema, Lora, Precision
 from statewise.policy.readout import check_reading, few_logits, read_own, same_logits
+from statewise.policy.refs import Ema, Lora, Precision
 from statewise.policy.stops import read_stops, write_stops
 from statewise.seeding import seed_for
 from statewise.trajectory import Prompt, Sampling, Segment, Trajectory, assemble

@@ -14,8 +14,8 @@ from statewise.errors import ModelError, NotFiniteError
 from statewise.lazy import lazy, nn, no_grad, torch
 from statewise.logits import LogitsTransform
 from statewise.policy import encoding, stops
-from statewise.policy.named import Precision
 from statewise.policy.readout import read_transform
+from statewise.policy.refs import Precision
 from statewise.trajectory import Prompt
 
 if TYPE_CHECKING:

@@ -15,6 +15,6 @@ serve       whole runs and `live` ones on loopback
 assets/     template, style sheets, scripts
 """
 
-from statewise.report.page import write_report
+from statewise.report.page.html import write_report
 
 __all__ = ["write_report"]

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float32
 
-from statewise.code import defined, faults_of, load, number_of
 from statewise.errors import ConfigError
 from statewise.trajectory import Prompt, Trajectory
+from statewise.user_code import defined, faults_of, load, number_of
 
 
 @dataclass(frozen=True)

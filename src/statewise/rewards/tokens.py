@@ -16,7 +16,7 @@ from statewise.trajectory import Trajectory
 class Outcome:
     """The reward of the whole completion, at its last token: 0, 0, ..., r.
 
-    >>> from statewise.example import trajectory
+    >>> from statewise.testing import trajectory
     >>> from statewise.rewards import ExactAnswer
     >>> made = trajectory(1, 2, 3, completion="#### 1", reference="#### 1")
     >>> Outcome(ExactAnswer())(made).tolist()
@@ -33,7 +33,7 @@ class Outcome:
 def at_end(trajectory: Trajectory, reward: float) -> Float32[np.ndarray, " L"]:
     """0 at every token but the last, which gets the reward; nothing for an empty completion.
 
-    >>> from statewise.example import trajectory
+    >>> from statewise.testing import trajectory
     >>> at_end(trajectory(1, 2, 3), 0.5).tolist()
     [0.0, 0.0, 0.5]
     """

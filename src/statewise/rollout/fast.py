@@ -9,10 +9,10 @@ from itertools import chain, groupby
 
 import torch
 
+from statewise.cpu_shards import MOST_THREADS, SMALL_WEIGHT_BYTES, deal_groups, is_small, one_a_core
 from statewise.rollout.batch import Batch
 from statewise.rollout.llama import Decoder, read_decoder, read_matrix
 from statewise.rollout.request import NOTHING, Completion, Prefix, Reader, Request, longest_first
-from statewise.threads import MOST_THREADS, SMALL_WEIGHT_BYTES, deal_groups, is_small, one_a_core
 
 ROWS_PER_WORKER = 16
 """Fewest rows for which a core of its own pays."""

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from statewise.code import defined, load
 from statewise.errors import ConfigError, at_least_one
 from statewise.limits import Samples, Tokens
 from statewise.policy import Policy, PolicyLike
 from statewise.trajectory import Prompt, Trajectory, role
+from statewise.user_code import defined, load
 
 Role = Literal["dataset", "student", "teacher", "blend"]
 

@@ -125,13 +125,13 @@ class Replay:
         """Write the store as a state sample."""
         if self.stored:
             rows = [row for group in self.stored for row in group]
-            from statewise.states import write_states  # pyarrow is slow to import
+            from statewise.trajectory_store import write_states  # pyarrow is slow to import
 
             write_states(directory / FILE, {SAMPLE: rows})
 
     def restore_state(self, directory: Path) -> None:
         """Read back what `save_state` wrote."""
-        from statewise.states import read_states  # pyarrow is slow to import
+        from statewise.trajectory_store import read_states  # pyarrow is slow to import
 
         path = directory / FILE
         self.stored[:] = _groups(read_states(path, SAMPLE)) if path.is_file() else []

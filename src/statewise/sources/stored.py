@@ -98,7 +98,7 @@ def _by_prompt(
     modified_ns: int,  # noqa: ARG001  a part of the cache's key: a changed file is read again
 ) -> Mapping[str, Sequence[Trajectory]]:
     """A sample by prompt id, read once for each version of the file."""
-    from statewise.states import read_states  # pyarrow is slow to import
+    from statewise.trajectory_store import read_states  # pyarrow is slow to import
 
     rows: dict[str, list[Trajectory]] = {}
     for row in read_states(path, sample):

@@ -19,9 +19,9 @@
         budget.json                     what the arm cost and how far it moved
         measure.manifest.json           what measuring wrote
         probes.jsonl                    cheap probes while it trained
-        probe_states.parquet            what it drew for the probes (study/probe_samples.py)
+        probe_states.parquet            what it drew for the probes (probing/samples.py)
         probing/                        what the probes have answered so far; gone when all have
-        microscope.json                 a few completions token by token (study/microscope.py); first seed only
+        microscope.json                 a few completions token by token (probing/microscope.py); first seed only
         probes.skipped.json             which did not apply or had no answer, or only a part, and why
         probes.parquet                  what every probe answered, one row a number
         probe.manifest.json             what probing wrote

@@ -11,17 +11,17 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any, Literal
 
 from statewise.arms import Arm, references
+from statewise.claims.claim import BASE, Claim, check
+from statewise.claims.controls import EarlyStop, Interpolation, Match, Null, check_match, check_null
+from statewise.config import differences, from_plain, override, to_plain
 from statewise.errors import ConfigError, StatewiseError, at_least_one, nearest
 from statewise.evaluate import Task
 from statewise.limits import MOST_SEEDS, Number, Seed, Steps
 from statewise.names import FOLDER, LABEL, check_distinct, check_name
-from statewise.plain import differences, from_plain, override, to_plain
 from statewise.policy import LIVE, PolicyRef
 from statewise.probes import Drift
 from statewise.reading import plain_study
-from statewise.study.claims import BASE, Claim, check
-from statewise.study.controls import EarlyStop, Interpolation, Match, Null, check_match, check_null
-from statewise.study.probe_spec import Probing, check_probes
+from statewise.study.probes import Probing, check_probes
 from statewise.trajectory import DATASET
 
 Axis = Literal["prompts", "source", "supervision", "objective", "term", "budget", "start"]

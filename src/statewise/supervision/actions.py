@@ -16,7 +16,7 @@ from statewise.trajectory import States, Trajectory
 class OwnActions:
     """Learn the visited tokens themselves: gold tokens on a dataset, the teacher's on a branch.
 
-    >>> from statewise.example import states, trajectory
+    >>> from statewise.testing import states, trajectory
     >>> OwnActions().signal(states(1, 2), OwnActions().label([trajectory(1, 2)]))
     Actions()
     """

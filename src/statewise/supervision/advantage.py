@@ -36,7 +36,7 @@ class GroupAdvantage:
     and leaves its direction; `std` then weighs each prompt by the inverse of its spread, so that the
     expected gradient is of no expected reward at all.
 
-    >>> from statewise.example import trajectory
+    >>> from statewise.testing import trajectory
     >>> from statewise.rewards import ExactAnswer
     >>> rows = [trajectory(1, completion=c, reference="#### 1") for c in ("#### 1", "#### 2", "", "")]
     >>> advantages = GroupAdvantage(ExactAnswer()).label(rows).values    # (1 - 1/4) / (1/2 + 1e-4)
@@ -71,7 +71,7 @@ class LeaveOneOut:
     RLOO (Kool et al., 2019; Ahmadian et al., 2024, arXiv 2402.14740). Unbiased: the baseline does
     not hold the completion itself. It is Dr.GRPO's advantage times `n / (n - 1)`.
 
-    >>> from statewise.example import trajectory
+    >>> from statewise.testing import trajectory
     >>> from statewise.rewards import ExactAnswer
     >>> rows = [trajectory(1, completion=c, reference="#### 1") for c in ("#### 1", "#### 2", "", "")]
     >>> [round(a, 4) for a in LeaveOneOut(ExactAnswer()).label(rows).values.tolist()]
@@ -103,7 +103,7 @@ class RewardBaseline:
     A number is unbiased. The mean of M completions holds each completion itself, which shrinks the
     expected gradient by `(M - 1) / M`, whatever their prompts.
 
-    >>> from statewise.example import trajectory
+    >>> from statewise.testing import trajectory
     >>> from statewise.rewards import ExactAnswer
     >>> rows = [trajectory(1, completion=c, reference="#### 1") for c in ("#### 1", "#### 2", "", "")]
     >>> RewardBaseline(ExactAnswer()).label(rows).values.tolist()
@@ -134,7 +134,7 @@ class ConstantAdvantage:
     matched teachers (arXiv 2608.31046); under `sequence` that of `value E[1/T]`, a reward for length where
     the value is negative; under `token` the same, smaller by the number of rows.
 
-    >>> from statewise.example import states
+    >>> from statewise.testing import states
     >>> ConstantAdvantage().signal(states(1, 2), Labels.none(1)).values.tolist()
     [-1.0, -1.0]
     """
@@ -166,7 +166,7 @@ class Scores:
 def score(reward: Reward, trajectories: Sequence[Trajectory]) -> Scores:
     """The reward of each trajectory; for a reward that may fail to read one, how often it did.
 
-    >>> from statewise.example import trajectory
+    >>> from statewise.testing import trajectory
     >>> from statewise.rewards import ExactAnswer
     >>> rows = [trajectory(1, completion=c, reference="#### 1") for c in ("#### 1", "#### 2", "", "")]
     >>> scored = score(ExactAnswer(), rows)
@@ -184,7 +184,7 @@ def score(reward: Reward, trajectories: Sequence[Trajectory]) -> Scores:
 def groups(trajectories: Sequence[Trajectory]) -> list[list[int]]:
     """Indices of the trajectories of each group. Raises DataError for a group of one.
 
-    >>> from statewise.example import trajectory
+    >>> from statewise.testing import trajectory
     >>> groups([trajectory(1, group=name) for name in ("a", "b", "a", "b")])
     [[0, 2], [1, 3]]
     """
@@ -223,7 +223,7 @@ def spread(rewards: Float64[np.ndarray, " M"]) -> float:
 def in_groups(advantages: np.ndarray, scored: Scores, trajectories: Sequence[Trajectory]) -> Labels:
     """Labels with the figures of the rewards and the share of groups that say nothing: theirs are equal.
 
-    >>> from statewise.example import trajectory
+    >>> from statewise.testing import trajectory
     >>> rows = [trajectory(1, group=name) for name in ("a", "a", "b", "b")]
     >>> scored = Scores(np.array([1.0, 0, 1, 1]), {"reward_mean": 0.75})
     >>> dict(in_groups(np.array([0.5, -0.5, 0, 0], np.float32), scored, rows).figures)

@@ -91,7 +91,7 @@ def returns_to_go(
 ) -> Float[torch.Tensor, " N"]:
     """`sum_{k >= t} discount^(k - t) r_k` along each row; a token between two states counts as 0.
 
-    >>> from statewise.example import states
+    >>> from statewise.testing import states
     >>> returns_to_go(torch.tensor([1.0, 2.0, 4.0]), states(1, 2, 3), 0.5).tolist()
     [3.0, 4.0, 4.0]
     """

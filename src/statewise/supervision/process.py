@@ -25,7 +25,7 @@ class ProcessReward:
     sum of rewards: what came before a token cannot depend on it, so leaving it out removes variance
     and no bias, and neither does a constant baseline. Below 1 it is biased towards the near.
 
-    >>> from statewise.example import trajectory
+    >>> from statewise.testing import trajectory
     >>> from statewise.rewards import ExactAnswer, Outcome
     >>> made = trajectory(1, 2, completion="#### 1", reference="#### 1")    # the prompt has one token
     >>> ProcessReward(Outcome(ExactAnswer()), discount=0.5).label([made]).per_token[0].tolist()

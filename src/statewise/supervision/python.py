@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
-from statewise.code import faults_of, load
 from statewise.errors import ConfigError
 from statewise.policy import Policy, PolicyLike
 from statewise.signals import SIGNALS, Labels, Signal, Takes
 from statewise.supervision.context import Context
 from statewise.trajectory import States, Trajectory
+from statewise.user_code import faults_of, load
 
 
 @dataclass(frozen=True)

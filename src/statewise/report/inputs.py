@@ -1,0 +1,124 @@
+"""All that a page is made of: the results, and what of the run folder they do not hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from statewise.report.item_scores import Scores, item_scores
+from statewise.report.optimised import FAULTS, REWARD, SILENT
+from statewise.results.stored_study import stored_study
+from statewise.results.types import Curve, Results, curve
+from statewise.store import RunFolder, artefacts, damaged, is_there, read_json, read_rows
+
+LENGTH = "completion_tokens_mean"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Material:
+    """What stands on the page. Empty parts leave their section out.
+
+    `lengths` are curves of the completions' length while training, `rewards` of their mean reward and `silent` of
+    the share of groups without a signal, `faults` of the share of completions that the reward could not judge, of
+    those where that is ever above 0 (`quantity` is the key in metrics.jsonl), `during` those of probes that ran
+    while training (`quantity` is "probe measure sample at"), `microscopes` the documents of the arms'
+    `microscope.json`, `scores` the items' scores by task and arm. `chosen` is the step whose weights are
+    measured, by arm and seed, where a matched budget chose it and training may have gone on.
+    """
+
+    results: Results
+    study: Mapping[str, Any]
+    lengths: tuple[Curve, ...] = ()
+    rewards: tuple[Curve, ...] = ()
+    silent: tuple[Curve, ...] = ()
+    faults: tuple[Curve, ...] = ()
+    during: tuple[Curve, ...] = ()
+    microscopes: tuple[Mapping[str, Any], ...] = ()
+    scores: tuple[Scores, ...] = ()
+    chosen: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+
+
+def gather(run_dir: Path, results: Results) -> Material:
+    """Read what the page shows beside `results`. Raises RunError where a file is damaged."""
+    study, run = stored_study(run_dir), RunFolder(run_dir)
+    lengths: list[Curve] = []
+    during: list[Curve] = []
+    paid: dict[str, list[Curve]] = {REWARD: [], SILENT: [], FAULTS: []}
+    microscopes = []
+    chosen: dict[str, dict[int, int]] = {}
+    for arm in results.arms:
+        folders = list(run.seeds(arm.name).values())
+        for folder in folders:
+            rows = read_rows(folder / "metrics.jsonl", artefacts.METRICS)
+            lengths += curve(arm.name, _seed(folder), LENGTH, rows, LENGTH)
+            for key in dict.fromkeys(key for row in rows for key in row):
+                if (figure := key.rsplit(".", 1)[-1]) in paid:
+                    paid[figure] += curve(arm.name, _seed(folder), key, rows, key)
+            step = _chosen(folder / "match.json")
+            if step is not None:
+                chosen.setdefault(arm.name, {})[_seed(folder)] = step
+            during += _probes(
+                arm.name, _seed(folder), read_rows(folder / "probes.jsonl", artefacts.DURING)
+            )
+        stored = [f / "microscope.json" for f in folders if is_there(f / "microscope.json")]
+        if stored:
+            microscopes.append(read_microscope(stored[0]))
+    return Material(
+        results,
+        study,
+        tuple(lengths),
+        tuple(paid[REWARD]),
+        tuple(paid[SILENT]),
+        _faults(paid[FAULTS]),
+        tuple(during),
+        tuple(microscopes),
+        item_scores(run_dir, results),
+        chosen,
+    )
+
+
+def _faults(curves: Sequence[Curve]) -> tuple[Curve, ...]:
+    """Curves of every seed of those arms and streams in which a reward failed at all."""
+    failed = {(c.arm, c.quantity) for c in curves if any(value > 0 for value in c.values)}
+    return tuple(c for c in curves if (c.arm, c.quantity) in failed)
+
+
+def _chosen(path: Path) -> int | None:
+    """The step of a finished `match.json`; None for an interpolation, which has no steps."""
+    found = read_json(path, artefacts.MATCH) if is_there(path) else {}
+    return None if "share" in found else found.get("step")
+
+
+def read_microscope(path: Path) -> dict[str, Any]:
+    """A `microscope.json`, each of whose columns has an entry a token. Raises RunError for another."""
+    found = read_json(path, artefacts.MICROSCOPE)
+    for prompt in found["prompts"]:
+        for walk in prompt["walks"]:
+            length = len(walk["token_ids"])
+            columns = [*walk["top"].values(), *(walk.get(name) for name in artefacts.COLUMNS)]
+            if any(column is not None and len(column) != length for column in columns):
+                raise damaged(path, f"prompt {prompt['id'][:60]!r} has columns of unequal length")
+            if len(walk["owner"]) != length or any(
+                not 0 <= at < len(walk["owners"]) for at in walk["owner"]
+            ):
+                raise damaged(path, f"prompt {prompt['id'][:60]!r} has tokens of nobody")
+    return found
+
+
+def _seed(folder: Path) -> int:
+    return int(folder.name.removeprefix("seed-"))
+
+
+def _probes(arm: str, seed: int, rows: Sequence[Mapping[str, Any]]) -> list[Curve]:
+    """A curve for every number that was probed while training."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        name = " ".join(
+            str(row[key]) for key in ("probe", "measure", "sample", "at") if row.get(key)
+        )
+        groups.setdefault(name, []).append(row)
+    return [
+        found for name, group in groups.items() for found in curve(arm, seed, name, group, "value")
+    ]
