@@ -59,7 +59,7 @@ def test_teachers_of_a_study_that_has_changed_since_warn(tiny_study, tiny_run, r
     assert "run folder" not in {x.name for x in same.found}
 
 
-def test_an_error_that_names_no_mend_gets_none():
+def test_an_error_that_names_no_fix_gets_none():
     assert failed("prompts", DataError("a.jsonl, row 1: the completion is empty")).fix == ""
 
 

@@ -97,7 +97,7 @@ def _print_lines(out: Console, lines: Sequence[Line]) -> None:
 
 def _told(line: Line) -> str:
     figure = printable(line.figure)
-    return f"{figure}\nmend: {printable(line.fix)}" if line.fix else figure
+    return f"{figure}\nfix: {printable(line.fix)}" if line.fix else figure
 
 
 def _wrapped(text: str, width: int) -> list[str]:
