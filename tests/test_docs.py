@@ -568,7 +568,7 @@ def test_trees_of_files_name_every_module_in_the_order_of_the_layers():
     readme = (REPOSITORY / "README.md").read_text("utf-8").split("    src/statewise/\n")[1]
     rows = list(itertools.takewhile(lambda line: line.startswith("      "), readme.splitlines()))
     design = (REPOSITORY / "docs" / "design.md").read_text("utf-8").split("## Layers")[1]
-    stated = re.findall(r"^    (\d)  (.*)$", design.split("## Decisions")[0], re.MULTILINE)
+    stated = re.findall(r"^    (\d+)  (.*)$", design.split("## Decisions")[0], re.MULTILINE)
     modules = set(LAYERS) - {"__main__"}
 
     def names(row: str) -> list[str]:
