@@ -431,10 +431,10 @@ def test_the_drift_that_is_named_is_the_one_that_is_read():
     ("values", "message"),
     [
         ({"methods": {}}, "claims.c.methods: names no arm"),
-        ({"methods": {"a": ("x", "y"), "b": ("x",)}}, "'x' stands twice"),
+        ({"methods": {"a": ("x", "y"), "b": ("x",)}}, "'x' is listed twice"),
         (
             {"stress": ("sft_9",)},
-            "claims.c.stress: 'sft_9' is no dose of its methods; did you mean",
+            "claims.c.stress: 'sft_9' is not a dose of its methods; did you mean",
         ),
         ({"margin": 1.0}, "claims.c.margin: a share below 1"),
         ({"least_range": -0.1}, "claims.c.least_range: -0.1 is not a number >= 0"),

@@ -296,7 +296,7 @@ def test_variances_are_learned_from_a_run():
     (plan,) = plan_claims([claim], ROLES, SIZES, 3, Assumed(), scores)
     assert plan.assumed.startswith("from the run: items 0.198, seeds 0.020")
     (odd,) = plan_claims([claim], ROLES, SIZES, 3, Assumed(), scores, {"a": ["base"]})
-    assert odd.assumed.startswith("from the run (other there: base): items 0.198")
+    assert odd.assumed.startswith("from the run (differs in that run: base): items 0.198")
     (other,) = plan_claims([replace(claim, arm="z")], ROLES, SIZES, 3, Assumed(), scores)
     assert other.assumed.startswith("assumed: items 0.200, seeds 0.010")
 

@@ -249,9 +249,9 @@ MUTANTS = (
     Mutant(
         "direction",
         "forgetting is a gain",
-        "claims/verdicts.py",
-        "replace(t, values=-t.values)",
-        "replace(t, values=t.values)",
+        "claims/comparison.py",
+        "replace(table, values=-table.values)",
+        "replace(table, values=table.values)",
         (f"{CLAIMS}::test_planted_effects_are_found",),
     ),
     Mutant(
@@ -274,8 +274,8 @@ MUTANTS = (
         "uncertainty",
         "what excludes a claim is asked at the full level of each part",
         "claims/verdicts.py",
-        "_p_against(least, claim) * len(found) <= at",
-        "_p_against(least, claim) <= at",
+        "claim.p_against(least) * len(evidence) <= at",
+        "claim.p_against(least) <= at",
         (
             "claims/test_claims.py::test_one_of_two_comparisons_that_falls_below_at_the_full_level_alone_is_said",
         ),
@@ -301,9 +301,9 @@ MUTANTS = (
     Mutant(
         "direction",
         "what sampling says beside a greedy claim is the greedy comparison again",
-        "claims/verdicts.py",
-        'drawn = where(scores, decoding="sampled")',
-        'drawn = where(scores, decoding="greedy")',
+        "claims/comparison.py",
+        'sampled = where(scores, decoding="sampled")',
+        'sampled = where(scores, decoding="greedy")',
         (
             "claims/test_claims.py::test_a_claim_on_generated_answers_says_how_they_were_decoded_and_what_sampling_says",
         ),
@@ -311,9 +311,10 @@ MUTANTS = (
     Mutant(
         "uncertainty",
         "a gain contradicts retention",
-        "claims/verdicts.py",
-        "stats.p_above if isinstance(claim, Retains) else stats.p_below",
-        "stats.p_below",
+        "claims/claim.py",
+        "# Only a loss beyond the margin is the opposite of retention; a gain is not.\n"
+        "        p = stats.p_above(part.effect, self.margin)",
+        "p = stats.p_below(part.effect, self.margin)",
         ("claims/test_claims.py::test_planted_effects_are_found",),
     ),
     Mutant(

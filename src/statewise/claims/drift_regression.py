@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from statewise import stats
-from statewise.claims.claim import RETENTION, Unexplained, own_arms
+from statewise.claims.claim import RETENTION, Unexplained
 from statewise.claims.paired import differences, where
 from statewise.formatting import number
 
@@ -29,6 +29,21 @@ class Explanation:
 
     of: stats.Explained
     n_items: int
+    name: str = "all arms"
+
+    @property
+    def effect(self) -> stats.Effect:
+        """What is tested: the logarithm of the error's ratio, whose error is known."""
+        return self.of.log_error
+
+    @property
+    def value(self) -> float:
+        """What is reported: the share explained of what could be explained."""
+        return self.of.of_ceiling
+
+    def bounds(self, alpha: float) -> tuple[float, float] | None:
+        """The interval of `value`, one-sided at `alpha` on each side; None if the error is unknown."""
+        return self.of.interval_of_ceiling(alpha)
 
     def p_unexplained(self, margin: float) -> float | None:
         """One-sided p of "drift explains `margin` of what it could, or more": small where it explains less."""
@@ -104,7 +119,7 @@ def explain(
     n_items = 0
     losses: dict[tuple[str, int], list[np.ndarray]] = {}
     baseline = where(scores, arm=claim.baseline)
-    for arm in own_arms(claim):
+    for arm in claim.arms:
         mine = where(scores, arm=arm)
         for seed in sorted(set(mine["seed"])):
             rival = baseline if claim.baseline in fixed else where(baseline, seed=seed)
@@ -124,7 +139,7 @@ def explain(
     seeds = sorted(
         seed
         for seed in {seed for _, seed in points}
-        if all((arm, seed) in points for arm in own_arms(claim))
+        if all((arm, seed) in points for arm in claim.arms)
     )
     if len(seeds) < stats.MINIMUM_SEEDS:
         return f"A regression over methods needs {stats.MINIMUM_SEEDS} seeds that every dose has, not {len(seeds)}."
@@ -138,7 +153,7 @@ def explain(
         return f"Claim {claim.name}: {same}, so there is nothing for drift to explain."
     moved = {method: table(drift, doses) for method, doses in claim.methods.items()}
     by_task = [
-        np.array([[losses[arm, seed][t] for seed in seeds] for arm in own_arms(claim)])
+        np.array([[losses[arm, seed][t] for seed in seeds] for arm in claim.arms])
         for t in range(len(tasks))
     ]
     if any(table.shape[2] < 2 for table in by_task):

@@ -1,14 +1,14 @@
-"""Before a run: what each claim could see, and how many items and seeds would decide it.
+"""Before a run: the smallest effect that each claim can detect, and how many items and seeds would decide it.
 
-The reckoning is that of `stats.crossed_effect` with its variances known: for the mean over T tasks of
-item-paired differences with variances s^2 (seeds), i_t^2 (items) and e_t^2 (what is left),
+The calculation is that of `stats.crossed_effect` with known variances: for the mean over T tasks of
+item-paired differences with variances s^2 (seeds), i_t^2 (items) and e_t^2 (residual),
 
     V = s^2/S + sum_t (i_t^2/n_t + e_t^2/(S n_t)) / T^2
 
 Unknown before any run is how much differs. Without a run to learn from, `discordance` is the share of
-items on which two arms disagree (for all seeds alike, the dearest case: more seeds then buy no items), and
-`seed_sd` the standard deviation of an arm's true score over training seeds. Both are assumptions and are
-shown as such.
+items on which two arms disagree (the same items for all seeds, the worst case: more seeds then do not
+reduce the items needed), and `seed_sd` the standard deviation of an arm's true score over training seeds. Both
+are assumptions and are shown as such.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from math import ceil, inf, sqrt
 from typing import TypeVar
 
@@ -27,12 +26,9 @@ from statewise import stats
 from statewise.claims.claim import (
     BASE,
     Claim,
-    Comparison,
-    Retains,
+    ItemClaim,
     Unexplained,
     Unit,
-    rivals,
-    task_groups,
 )
 from statewise.claims.paired import differences
 from statewise.claims.verdicts import ALPHA
@@ -43,9 +39,9 @@ Number = TypeVar("Number", int, float)
 MOST_SEEDS = 200
 SEEDS = range(2, MOST_SEEDS + 1)
 COARSE = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 100, 200)
-"""Numbers of seeds that are tried where the tasks have too few items for any."""
+"""Numbers of seeds that are tried if the tasks have too few items for any."""
 MOST_ITEMS = 10_000
-"""As many times the study's items, beyond which a number of items is no advice."""
+"""Multiple of the study's items above which a number of items is not useful advice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +65,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Variances of item-paired differences; one entry of `items` and `rest` a task."""
+    """Variances of item-paired differences; one entry of `items` and `rest` per task."""
 
     seeds: float
     items: tuple[float, ...]
@@ -80,15 +76,15 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class ClaimPlan:
-    """What one claim could see. Each number is that of the comparison which asks most for it.
+    """What one claim can detect. Each number is that of the most demanding comparison.
 
-    `comparison`, its items, clusters and variances are those of the one that sees least.
+    `comparison`, its items, clusters and variances are those of the least sensitive one.
 
     `smallest_detectable` is the true effect, the same in every comparison, that the study calls supported at
     least 8 times in 10: all comparisons must pass, and share the misses. For `retains` it is the margin at
     which no effect is called so. `aim` is the true effect that `items_needed` (all of its tasks together, in
     the study's proportions, at the study's seeds) and `seeds_needed` (at its items) are for. None if no
-    number would do, and `note` says why. `pair` is a design that would: the fewest seeds for which the
+    number is enough, and `note` says why. `pair` is a design that is: the fewest seeds for which the
     tasks have enough items, else the pair with the fewest items to score.
     """
 
@@ -112,7 +108,7 @@ class ClaimPlan:
 
 @dataclass(frozen=True, slots=True)
 class Assumed:
-    """What is taken for granted where no run says better."""
+    """Assumptions for what no run has measured."""
 
     discordance: float = 0.2
     seed_sd: float = 0.01
@@ -139,30 +135,30 @@ def plan_claims(
     scores: pd.DataFrame | None = None,
     unlike: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[ClaimPlan, ...]:
-    """What each claim could see at this design.
+    """What each claim can detect with this design.
 
     Args:
-        claims: of the study. Each primary one is asked at the first and strictest of Holm's levels.
+        claims: of the study. Each primary one is tested at the first and strictest of Holm's levels.
         roles: task name -> `target` or `retention`.
         sizes: items and clusters by task name.
         seeds: training seeds.
-        assumed: where nothing is known.
+        assumed: for what is unknown.
         scores: item-level rows of a run like the planned one (see `verdicts.decide`), if there is one.
-        unlike: by arm, in what that run is another; said beside what was learned from it.
+        unlike: by arm, how that run differs; reported with what was learned from it.
 
     Raises:
         DataError: scores that cannot be paired.
     """
     primary = max(1, sum(claim.primary for claim in claims))
-    found = []
+    plans = []
     for claim in claims:
         alpha = ALPHA / primary if claim.primary else ALPHA
         if isinstance(claim, Unexplained):
-            found.append(_unexplained(claim, seeds, alpha))
+            plans.append(_unexplained(claim, seeds, alpha))
             continue
-        compared = list(product(rivals(claim), task_groups(claim, roles)))
+        compared = claim.comparisons(roles)
         # All must pass, and of an equivalence both sides: they share the misses.
-        power = stats.part_power(len(compared), sides=2 if isinstance(claim, Retains) else 1)
+        power = stats.part_power(len(compared), sides=2 if claim.equivalence else 1)
         parts = [
             _part(claim, rival, tasks, sizes, seeds, alpha, power, assumed, scores, unlike or {})
             for rival, tasks in compared
@@ -172,16 +168,16 @@ def plan_claims(
             for _, tasks in compared
             for name in tasks
         )
-        found.append(_joined(claim, parts, seeds, alpha, assumed, available))
-    return tuple(found)
+        plans.append(_joined(claim, parts, seeds, alpha, assumed, available))
+    return tuple(plans)
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One comparison: how far beyond its margin it sees, and what it would need.
+    """One comparison: the smallest effect beyond its margin that it detects, and what it would need.
 
-    `more` is so many times the study's items, `enough` seeds; None if no number would do. `reach_at` is
-    how far it sees with so many seeds and so many times the items.
+    `more` is a multiple of the study's items, `enough` a number of seeds; None if no number is enough.
+    `reach_at` is the smallest effect for a number of seeds and a multiple of the items.
     """
 
     comparison: str
@@ -198,16 +194,16 @@ class _Part:
 
 
 def _joined(
-    claim: Comparison,
+    claim: ItemClaim,
     parts: Sequence[_Part],
     seeds: int,
     alpha: float,
     assumed: Assumed,
     available: float,
 ) -> ClaimPlan:
-    """The plan of a claim: each number is that of the comparison which asks most, and None beats any."""
+    """The plan of a claim: each number is that of the most demanding comparison, and None is more than any."""
     shown = max(parts, key=lambda part: inf if part.reach is None else part.reach)
-    equivalence, one = isinstance(claim, Retains), claim.unit == "items"
+    equivalence, one = claim.equivalence, claim.unit == "items"
     more = _largest([part.more for part in parts])
     return ClaimPlan(
         name=claim.name,
@@ -232,34 +228,34 @@ def _joined(
 
 
 def _largest(needs: Sequence[Number | None]) -> Number | None:
-    known = [need for need in needs if need is not None]
-    return max(known) if len(known) == len(needs) else None
+    numbers = [need for need in needs if need is not None]
+    return max(numbers) if len(numbers) == len(needs) else None
 
 
 def _note(parts: Sequence[_Part], shown: _Part) -> str:
-    """Why numbers are missing, and which other comparison than the one that is shown asks most."""
-    said: dict[str, list[str]] = {}
+    """Why numbers are missing, and which comparison other than the one shown is the most demanding."""
+    by_note: dict[str, list[str]] = {}
     for part in parts:
-        said.setdefault(part.note, []).append(part.comparison)
+        by_note.setdefault(part.note, []).append(part.comparison)
     notes = [
         note if len(names) == len(parts) else f"{', '.join(names)}: {note}"
-        for note, names in said.items()
+        for note, names in by_note.items()
         if note
     ]
     at = parts.index(shown)
-    asked: dict[str, list[float | None]] = {
+    needs_of: dict[str, list[float | None]] = {
         "items": [part.more for part in parts],
         "seeds": [part.enough for part in parts],
     }
-    for what, needs in asked.items():
+    for what, needs in needs_of.items():
         most = _largest(needs)
         if most is not None and most != needs[at]:
-            notes.append(f"{parts[needs.index(most)].comparison} needs most {what}")
+            notes.append(f"{parts[needs.index(most)].comparison} needs the most {what}")
     return "; ".join(notes)
 
 
 def _part(
-    claim: Comparison,
+    claim: ItemClaim,
     rival: str,
     tasks: Sequence[str],
     sizes: Mapping[str, Size],
@@ -270,7 +266,7 @@ def _part(
     scores: pd.DataFrame | None,
     unlike: Mapping[str, Sequence[str]],
 ) -> _Part:
-    equivalence, one = isinstance(claim, Retains), claim.unit == "items"
+    equivalence, one = claim.equivalence, claim.unit == "items"
     spread = None if scores is None else learned(scores, claim.arm, rival, tasks, claim.unit)
     clusters = [float(sizes[name].clusters) for name in tasks]
     if spread is None:
@@ -291,7 +287,7 @@ def _part(
 
     goal = claim.margin if equivalence else assumed.beyond
     alone = min(clusters) < 2
-    # Of fewer than two clusters of a task nothing is known: no advice goes below.
+    # The error of fewer than two clusters of a task is unknown: advice never goes below that.
     more = _items(lambda k: reach(seeds, k) or inf, goal, least=2 / min(clusters))
     enough = None if one or alone else _seeds(lambda s: reach(s) or inf, goal)
     notes = []
@@ -319,7 +315,7 @@ def _part(
 
 
 def _words(spread: Spread, unit: Unit, unlike: Sequence[str]) -> str:
-    other = f" (other there: {', '.join(dict.fromkeys(unlike))})" if unlike else ""
+    other = f" (differs in that run: {', '.join(dict.fromkeys(unlike))})" if unlike else ""
     source = f"from the run{other}" if spread.learned else "assumed"
     # The variance of an item's difference: the share that differs, less the square of the mean.
     differ = sum(i + e for i, e in zip(spread.items, spread.rest, strict=True)) / len(spread.items)
@@ -328,8 +324,6 @@ def _words(spread: Spread, unit: Unit, unlike: Sequence[str]) -> str:
 
 
 def _unexplained(claim: Unexplained, seeds: int, alpha: float) -> ClaimPlan:
-    counts = {m: dict.fromkeys(doses, seeds) for m, doses in claim.methods.items()}
-    lacking = stats.shortfall(counts)
     return ClaimPlan(
         name=claim.name,
         kind=claim.kind,
@@ -346,7 +340,8 @@ def _unexplained(claim: Unexplained, seeds: int, alpha: float) -> ClaimPlan:
         items_needed=None,
         seeds_needed=None,
         pair=None,
-        note=lacking or "methods are the unit: what decides it is their number and their spread",
+        note=claim.shortfall(seeds)
+        or "methods are the unit: what decides it is their number and their spread",
     )
 
 
@@ -354,7 +349,7 @@ def _unexplained(claim: Unexplained, seeds: int, alpha: float) -> ClaimPlan:
 
 
 def scales_of(spread: Spread, seeds: int, clusters: Sequence[float]) -> tuple[stats.Scale, ...]:
-    """The yardsticks of `stats.crossed_effect` with known variances; none with one seed.
+    """The standard errors of `stats.crossed_effect` with known variances; none with one seed.
 
     By hand, one task: s^2 = .0001, i^2 = .2, n = 1000, S = 3: V = .0001/3 + .2/1000 = .00023333;
     df = V^2 / ((.0001/3)^2/2 + .0002^2/999) = 91.4.
@@ -367,7 +362,7 @@ def scales_of(spread: Spread, seeds: int, clusters: Sequence[float]) -> tuple[st
         return ()
     tasks = len(clusters)
     rest = [e / (seeds * n) / tasks**2 for e, n in zip(spread.rest, clusters, strict=True)]
-    # As the estimate does: where few items differ their part has a floor.
+    # As the estimate does: if few items differ their part has a floor.
     items = [
         max(i / n, (2 / n) ** 2) / tasks**2 + r
         for i, n, r in zip(spread.items, clusters, rest, strict=True)
@@ -388,7 +383,7 @@ def scales_of(spread: Spread, seeds: int, clusters: Sequence[float]) -> tuple[st
 
 
 def checkpoint_scales(spread: Spread, clusters: Sequence[float]) -> tuple[stats.Scale, ...]:
-    """The yardstick of `stats.item_effect`: one checkpoint a side, items alone."""
+    """The standard error of `stats.item_effect`: one checkpoint per side, items alone."""
     parts = zip(spread.items, spread.rest, clusters, strict=True)
     variance = sum(max((i + e) / n, (2 / n) ** 2) for i, e, n in parts)
     return (stats.Scale(sqrt(variance) / len(clusters), inf),)
@@ -397,11 +392,11 @@ def checkpoint_scales(spread: Spread, clusters: Sequence[float]) -> tuple[stats.
 def learned(
     scores: pd.DataFrame, arm: str, rival: str, tasks: Sequence[str], unit: Unit = "seeds"
 ) -> Spread | None:
-    """The variances in a run's own item differences, by the method of moments; None where it lacks them.
+    """The variances in a run's own item differences, by the method of moments; None if it lacks them.
 
     `e^2 = MS_res`, `i^2 = var(columns) - e^2/S`, `s^2 = var(seeds' means) - sum e_t^2/n_t / T^2`, each at
     least 0. From 3 seeds s^2 is rough: a factor 2 either way, and more. With one seed nothing says how
-    seeds differ, and the run is not used; of checkpoints (`unit` items) one a side is enough.
+    seeds differ, and the run is not used; of checkpoints (`unit` items) one per side is enough.
     """
     if not {arm, rival} <= set(scores["arm"]):
         return None
@@ -449,7 +444,7 @@ def _items(reach: Callable[[float], float], goal: float, least: float) -> float 
 def _pair(parts: Sequence[_Part], seeds: Sequence[int], available: float) -> Pair | None:
     """Seeds and items that decide every comparison; None if none within reason does.
 
-    `available` is how many times the study's items the tasks have. Where no number of seeds makes do with
+    `available` is the tasks' items as a multiple of the study's. If no number of seeds is enough with
     those, the pair that scores the fewest items says what another task would need.
     """
     items = max(part.items for part in parts)
@@ -471,7 +466,7 @@ def _pair(parts: Sequence[_Part], seeds: Sequence[int], available: float) -> Pai
     if (least := _least(seeds, enough)) is not None and (more := needed(least)) is not None:
         return pair(least, min(more, available))
     beyond = [pair(n, more) for n in COARSE if n in seeds and (more := needed(n)) is not None]
-    return min(beyond, key=lambda found: found.seeds * found.items, default=None)
+    return min(beyond, key=lambda pair: pair.seeds * pair.items, default=None)
 
 
 def _seeds(reach: Callable[[int], float], goal: float) -> int | None:
@@ -480,6 +475,6 @@ def _seeds(reach: Callable[[int], float], goal: float) -> int | None:
 
 
 def _least(seeds: Sequence[int], enough: Callable[[int], bool]) -> int | None:
-    """The first of rising numbers that is enough, by bisection: more seeds never see less."""
+    """The first of rising numbers that is enough, by bisection: more seeds never detect less."""
     place = bisect_left(seeds, True, key=enough)
     return seeds[place] if place < len(seeds) else None
