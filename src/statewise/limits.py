@@ -10,10 +10,13 @@ the kernel's killer of processes. No range lets nan or an infinity in.
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass
 from typing import Annotated
 
 from statewise.errors import ConfigError
+
+_COMPARED = {"gt": operator.gt, "ge": operator.ge, "lt": operator.lt, "le": operator.le}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +34,19 @@ class Within:
     open_low: bool = False
     open_high: bool = False
 
+    @property
+    def bounds(self) -> dict[str, int | float]:
+        """The two ends in pydantic's words.
+
+        >>> Within(0, 1, open_low=True).bounds
+        {'gt': 0, 'le': 1}
+        """
+        low = "gt" if self.open_low else "ge"
+        return {low: self.low, "lt" if self.open_high else "le": self.high}
+
     def __call__(self, value: int | float) -> bool:
-        above = self.low < value if self.open_low else self.low <= value
-        return above and (value < self.high if self.open_high else value <= self.high)
+        low, high = (_COMPARED[name](value, end) for name, end in self.bounds.items())
+        return low and high
 
     def __str__(self) -> str:
         low, high = _words(self.low), _words(self.high)
@@ -73,6 +86,9 @@ def shown_number(value: int | float) -> str:
         return f"more than 2^{power}" if value > 0 else f"less than -2^{power}"
     return str(value)
 
+
+ANY_INTEGER = Within(-(2**63), 2**64 - 1)
+"""What a machine word holds, signed or unsigned: the range of an integer that has no other."""
 
 # Counts
 

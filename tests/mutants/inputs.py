@@ -4,7 +4,7 @@ from tests.mutants.mutant import Mutant
 
 FILES = "test_files.py"
 STRICT = (f"{FILES}::test_json_that_any_reader_would_read_otherwise_is_refused",)
-HOSTILE = "test_plain.py::test_a_file_that_no_one_means_is_one_line_at_once[{}]"
+HOSTILE = "test_config.py::test_a_file_that_no_one_means_is_one_line_at_once[{}]"
 STUDIES = "study/test_hostile_studies.py"
 ABSURD = f"{STUDIES}::test_absurd_values_are_refused_with_their_path[{{}}]"
 ROWS = "core/test_data.py"
@@ -95,9 +95,9 @@ MUTANTS = (
     Mutant(
         "input",
         "ranges of numbers are written down and not held",
-        "config.py",
-        "within, annotation = _within(annotation), _bare(annotation)",
-        "within, annotation = None, _bare(annotation)",
+        "config/schema.py",
+        "bounds = note.within.bounds if note.within else {}",
+        "bounds = {}",
         (
             ABSURD.format(
                 "arms.grpo.budget.adam_beta1=1.0-arms.grpo.budget.adam_beta1: must be at least 0 and"
@@ -108,8 +108,8 @@ MUTANTS = (
         "input",
         "an open end of a range counts",
         "limits.py",
-        "above = self.low < value if self.open_low",
-        "above = self.low <= value if self.open_low",
+        'low = "gt" if self.open_low else "ge"',
+        'low = "ge"',
         (f"{STUDIES}::test_ranges_hold_through_unions_lists_and_overrides",),
     ),
     Mutant(

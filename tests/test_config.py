@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from statewise.config import differences, from_plain, override, to_plain
 from statewise.errors import ConfigError, PairingError
@@ -334,6 +335,62 @@ def test_every_missing_and_every_unknown_key_of_an_object_is_told_at_once() -> N
     assert refused(Teacher, {"armz": "a", "way": 1}, "p") == (
         "p: unknown keys armz (did you mean 'arm'?), way; known: arm, direction, kind"
     )
+
+
+def test_every_problem_of_a_file_is_reported_at_once_with_its_path() -> None:
+    data = override(PLAIN, "arms.mild.limit=half")
+    data = override(data, "arms.mild.streams.0.share=yes")
+    data = override(data, "arms.stress.streams.0.source.kind=rolout")
+    data = override(data, "arms.stress.streams.0.supervision.arm=itself")
+    data = override(data, "margins.target=1e400x")
+    assert refused(Study, data) == (
+        "5 problems: (1) arms.mild.streams[0].share: expected float, found 'yes' (str); "
+        "(2) arms.mild.limit: expected int or 'none', found 'half' (str); "
+        "(3) arms.stress.streams[0].source.kind: unknown kind 'rolout'; "
+        "did you mean 'rollout'? Known: documents, rollout; "
+        "(4) arms.stress.streams[0].supervision: an arm cannot teach itself; name another arm; "
+        "(5) margins.target: expected float, found '1e400x' (str)"
+    )
+
+
+def test_of_very_many_problems_the_first_are_listed() -> None:
+    line = refused(tuple[int, ...], ["a"] * 23, "p")
+    assert line.startswith("23 problems: (1) p[0]: expected int, found 'a' (str); (2) p[1]: ")
+    assert line.endswith("(20) p[19]: expected int, found 'a' (str); and 3 more")
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ({"share": [0]}, "share: expected float, found a list"),
+        ({"passes": [1, "a"]}, "passes[1]: expected int, found 'a' (str)"),
+        ({"passes": "a"}, "passes: expected int or a list of int or null, found 'a' (str)"),
+        ({"limit": "one"}, "limit: expected int or 'none', found 'one' (str)"),
+        ({"source": {"length": 1, "kind": "rollout", "cut": []}}, "cut: expected 2 items, found 0"),
+    ],
+)
+def test_inside_a_union_the_member_that_the_data_resembles_is_judged(data: Any, says: str) -> None:
+    """By hand: of the members that pydantic tried, the one whose shape fits, or the union as a whole."""
+    if "passes" in data or "limit" in data:
+        plain: Any = {"name": "a", "streams": []} | data
+        assert refused(Arm, plain) == says
+    else:
+        assert refused(Stream, {"source": "rollout"} | data).endswith(says)
+
+
+def test_rules_that_pydantic_alone_does_not_carry() -> None:
+    """Each is refused or taken by `from_plain`; plain pydantic says otherwise, so the rule stays ours."""
+    wrong = {"kind": "documents", "arm": "mild"}  # `kind` is a class variable: pydantic ignores it
+    assert TypeAdapter(Rollout | Teacher).validate_python(wrong) == Teacher("mild")
+    assert "unknown kind 'documents'" in refused(Rollout | Teacher, wrong)
+    assert TypeAdapter(Literal[1]).validate_python(True, strict=True) == 1
+    assert refused(Literal[1], True, "p") == "p: expected 1, found true (bool)"
+    for annotation, data, value in ((float, "5e-4", 5e-4), (tuple[int, ...], [1], (1,))):
+        with pytest.raises(ValidationError):
+            TypeAdapter(annotation).validate_python(data, strict=True)
+        assert from_plain(annotation, data) == value
+    with pytest.raises(PairingError, match=r"^an arm"):  # a TypeError passes through without a path
+        TypeAdapter(Teacher).validate_python({"arm": "itself"})
 
 
 def test_an_error_of_post_init_keeps_its_class_and_gets_the_path() -> None:
