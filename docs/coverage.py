@@ -404,7 +404,7 @@ def main() -> None:
     after = rest.split(END)[1]
     today = datetime.now(UTC).date().isoformat()
     said = (
-        f"\n`python -m docs.coverage {repeats}`, {today}: {repeats:,} repetitions a row, standard error "
+        f"\n`python -m docs.coverage {repeats}`, {today}: {repeats:,} repetitions per row, standard error "
         f"{(0.95 * 0.05 / repeats) ** 0.5:.4f}.\n\n"
     )
     PAGE.write_text(f"{before}{BEGIN}{said}{''.join(rows(repeats))}{END}{after}", "utf-8")
