@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 MOST_CHARACTERS = 2000
-"""A message is longer only where it repeats what a user wrote; then its middle is left out."""
+"""A message is longer only if it repeats what a user wrote; then its middle is left out."""
 
 
 class StatewiseError(Exception):
@@ -72,7 +72,7 @@ class LockedError(RunError):
 
 
 def one_line(text: str, most: int) -> str:
-    r"""The text without line ends and control characters, and cut in its middle where it is long.
+    r"""The text without line ends and control characters, and cut in its middle if it is long.
 
     >>> one_line("a\nb\x1b", 99), one_line("abcdefghij", 7)
     ('a\\nb\\x1b', 'ab...ij')
@@ -105,7 +105,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def close_to(word: str, known: Iterable[str]) -> str | None:
-    """The known word that is nearest, None where none is near.
+    """The known word that is nearest, None if none is near.
 
     >>> close_to("learning_rat", ["steps", "learning_rate"]), close_to("zzz", ["steps"])
     ('learning_rate', None)

@@ -46,7 +46,7 @@ class Explanation:
         return self.of.interval_of_ceiling(alpha)
 
     def p_unexplained(self, margin: float) -> float | None:
-        """One-sided p of "drift explains `margin` of what it could, or more": small where it explains less."""
+        """One-sided p of "drift explains `margin` of what it could, or more": small if it explains less."""
         return stats.p_above(self.of.log_error, self._threshold(margin))
 
     def p_explains(self, margin: float) -> float:

@@ -87,7 +87,7 @@ def grid(scores: pd.DataFrame, arm: str, task: str, decoding: str | None = None)
     evals", section 2.2; for clusters of equal size the two agree exactly, for others the error is
     the larger).
 
-    Raises DataError where an item has no score, or not for every seed.
+    Raises DataError if an item has no score, or not for every seed.
     """
     rows = where(scores, arm=arm, task=task)
     present = set(rows["decoding"])
@@ -119,7 +119,7 @@ def differences(
 ) -> Differences:
     """Score of `arm` minus score of `rival`, [seeds, clusters], for the seeds that both have.
 
-    A fixed arm's one row stands beside every seed. Empty where no seed is common.
+    A fixed arm's one row stands beside every seed. Empty if no seed is common.
     """
     mine, theirs = grid(scores, arm, task), grid(scores, rival, task)
     if not mine.seeds or not theirs.seeds:

@@ -99,7 +99,7 @@ class PolicyLM(TemplateLM):
 
     @property
     def prefix_token_id(self) -> int:
-        """What stands before a text without context: bos, or eos where there is none."""
+        """What stands before a text without context: bos, or eos if there is none."""
         return encoding.first_id(self.policy.tokenizer)
 
     def tok_encode(

@@ -37,7 +37,7 @@ class ItemResult:
     `cluster` depend on each other (`Task.cluster`); else it is the item's own id. `sample` counts
     the completions of an item in the sampled pass. `response` is the generated text, or the choice
     with the highest log-prob. `extraction_failed` (the filter found no answer) and `stopped` (the
-    text ended by itself and was not cut at its limit) are None where choices are scored.
+    text ended by itself and was not cut at its limit) are None if choices are scored.
     """
 
     task: str
@@ -226,7 +226,7 @@ def _filtered(answered: Answered) -> list[Any]:
 
 
 def _picked(answered: Answered) -> str:
-    """The choice with the highest log-prob; its number where the choices lie in the contexts."""
+    """The choice with the highest log-prob; its number if the choices lie in the contexts."""
     scores = [responses[0] for responses in answered.responses]
     if not isinstance(scores[0], tuple):
         return ""

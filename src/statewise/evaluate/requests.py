@@ -40,7 +40,7 @@ class Asked:
 
     @property
     def generates(self) -> bool:
-        """True where the model writes, False where it scores what is given."""
+        """True if the model writes, False if it scores what is given."""
         return self.leaf.OUTPUT_TYPE == "generate_until"
 
 

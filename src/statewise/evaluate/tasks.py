@@ -62,7 +62,7 @@ class Task:
     """Examples in the prompt; None = the task's own number."""
     limit: Rows | None = None
     label: str | None = None
-    """Name in rows and reports; None = `name`. Needed where one task is listed twice."""
+    """Name in rows and reports; None = `name`. Needed if one task is listed twice."""
     max_new_tokens: Tokens | None = None
     """Limit on generated tokens; None = the task's own, or 256."""
     sampled: bool = False
@@ -121,7 +121,7 @@ class Question:
     chooses: bool
 
     def __call__(self, document: Mapping[str, Any]) -> Any:
-        """The question of one document. Raises ConfigError where the template fails on it."""
+        """The question of one document. Raises ConfigError if the template fails on it."""
         if self.template.text in document:
             return document[self.template.text]
         text = self.template(document)
@@ -196,7 +196,7 @@ def filter_of(task: Task, leaf: ConfigurableTask) -> str:
 def _configure(leaf: ConfigurableTask, task: Task) -> None:
     """Set what the study overrides, and refuse what this task cannot give."""
     where = f"task {task.name!r}"
-    if leaf.get_config("unsafe_code"):  # set where no file of the task's own says it
+    if leaf.get_config("unsafe_code"):  # set if no file of the task's own says it
         raise ConfigError(RUNS_CODE.format(task.name))
     filter_of(task, leaf)
     metrics = leaf.get_config("metric_list") or []

@@ -4,7 +4,7 @@ The four choices of a question share the question, and the questions of a task t
 their few-shot examples. A row is a forest in depth-first order: a node sees itself and its ancestors,
 at the positions that they would have in a text of their own, so its hidden state is the one that
 it has there. For depth-first order an ancestor is an interval: node `i` is above node `j` (or is `j`)
-exactly where `i <= j < end[i]`.
+exactly if `i <= j < end[i]`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Tree:
 
     @property
     def is_chain(self) -> bool:
-        """True where every token sees all before it: plain causal attention."""
+        """True if every token sees all before it: plain causal attention."""
         return int(self.depth[-1]) == len(self.depth) - 1
 
 

@@ -19,7 +19,7 @@ _NUMBER = re.compile(r"-?[$0-9.,]{2,}|-?[0-9]+")
 def final_answer(text: str) -> str | None:
     r"""The number after the first `#### `, as lm-evaluation-harness's strict GSM8K filter reads it.
 
-    Thousands commas and a full stop at the end do not count. None where no digits follow the mark
+    Thousands commas and a full stop at the end do not count. None if no digits follow the mark
     at once: the strict filter reads nothing from `#### $42`.
 
     >>> final_answer("6*7=42\n#### 1,042."), final_answer("about 42")

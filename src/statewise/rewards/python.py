@@ -49,7 +49,7 @@ class PythonTokenReward:
             values = [number_of(self.function, value, f"a token of {where}") for value in found]
         if len(values) != tokens:
             raise ConfigError(
-                f"{self.function} must give {tokens} finite numbers, one a token, for {where}; found "
+                f"{self.function} must give {tokens} finite numbers, one per token, for {where}; found "
                 f"{len(values)}{defined(self.function)}"
             )
         return np.array(values, np.float32)

@@ -45,11 +45,11 @@ class PromptTemplate:
     place: str
 
     def check(self) -> None:
-        """Raises ConfigError where the text is no template."""
+        """Raises ConfigError if the text is no template."""
         _compiled(self.text, "prompt", self.place)
 
     def __call__(self, row: Mapping[str, Any]) -> str:
-        """The text for one row. Raises ConfigError where the template fails on it."""
+        """The text for one row. Raises ConfigError if the template fails on it."""
         return _rendered(self.text, "prompt", row, self.place)
 
 

@@ -95,7 +95,7 @@ def fits(characters: int) -> None:
 
 
 def narrow(width: Any, what: str) -> int:
-    """A width, an indent or a precision; refused where nobody needs it that wide."""
+    """A width, an indent or a precision; refused if nobody needs it that wide."""
     if not isinstance(width, int) or abs(width) > MAX_WIDTH:
         raise Refused(f"{what} must be a number up to {MAX_WIDTH:,}")
     return width

@@ -25,7 +25,7 @@ class Effect:
     """A difference between arms and the yardsticks of its error.
 
     An effect with several `scales` is judged by the least favourable: its interval is the widest
-    and its p value the largest. `scales` is empty where nothing is known of the error.
+    and its p value the largest. `scales` is empty if nothing is known of the error.
     `n_clusters` counts what is independent: items, or clusters of items that are not.
     """
 
@@ -56,7 +56,7 @@ def paired_effect(differences: Sequence[float] | np.ndarray, n_clusters: int) ->
 
 
 def least_item_variance(table: np.ndarray) -> float:
-    """A floor for the items' part of the variance of a mean: `(2/n)^2`, or 0 where none is needed.
+    """A floor for the items' part of the variance of a mean: `(2/n)^2`, or 0 if none is needed.
 
     Of n right-or-wrong items on which two arms never differ, the share that would differ can still
     be `-ln(alpha)/n` (the rule of three at alpha = 0.05), not 0; with one or two that differ, the
@@ -171,7 +171,7 @@ def item_effect(differences: Sequence[np.ndarray]) -> Effect:
 
 
 def interval(effect: Effect, alpha: float = 0.05) -> tuple[float, float] | None:
-    """Two one-sided bounds at `alpha` each, that is a `1 - 2 alpha` interval; None where unknown.
+    """Two one-sided bounds at `alpha` each, that is a `1 - 2 alpha` interval; None if unknown.
 
     >>> low, high = interval(paired_effect([0.1, 0.2, 0.3], 1000))  # t_{.95,2} = 2.920
     >>> round(low, 3), round(high, 3)
@@ -186,9 +186,9 @@ def interval(effect: Effect, alpha: float = 0.05) -> tuple[float, float] | None:
 
 
 def p_above(effect: Effect, margin: float = 0.0) -> float | None:
-    """One-sided p of "the effect is at most `margin`": small where it is above. None where unknown.
+    """One-sided p of "the effect is at most `margin`": small if it is above. None if unknown.
 
-    `P(t_df >= (value - margin) / stderr)`, the largest over the scales. Below `alpha` exactly where
+    `P(t_df >= (value - margin) / stderr)`, the largest over the scales. Below `alpha` exactly if
     the low end of `interval(effect, alpha)` is above `margin`.
 
     >>> round(p_above(paired_effect([0.1, 0.2, 0.3], 1000)), 4)  # t = 3.464 on 2 df
@@ -200,7 +200,7 @@ def p_above(effect: Effect, margin: float = 0.0) -> float | None:
 
 
 def p_below(effect: Effect, margin: float = 0.0) -> float | None:
-    """One-sided p of "the effect is at least `margin`": small where it is below.
+    """One-sided p of "the effect is at least `margin`": small if it is below.
 
     >>> round(p_below(paired_effect([-0.1, -0.2, -0.3], 1000)), 4)
     0.0371
@@ -219,7 +219,7 @@ def _tail(distance: float, scale: Scale) -> float:
 def p_equivalent(effect: Effect, margin: float) -> float | None:
     """Two one-sided tests (TOST) of `|effect| < margin`: the larger of the two p values.
 
-    Below `alpha` exactly where the `1 - 2 alpha` interval lies inside `(-margin, margin)`.
+    Below `alpha` exactly if the `1 - 2 alpha` interval lies inside `(-margin, margin)`.
 
     Source: Schuirmann (1987). By hand: value 0, stderr 0.01, df inf, margin 0.0196: z = 1.96 twice.
 

@@ -66,7 +66,7 @@ def log_interval(
     """Interval of a quantity that is above 0, symmetric on the logarithm, so that it stays above 0.
 
     `value * exp(+- t_{(1+level)/2, df} * stderr / value)`: the delta method for `log value`, whose standard error is
-    `stderr / value`. None where that is so large that the interval says nothing (a factor of 1e6 or more).
+    `stderr / value`. None if that is so large that the interval says nothing (a factor of 1e6 or more).
 
     Source: the logarithmic interval of a ratio (Katz et al., 1978). By hand: value 8, stderr 2, df inf: exp(1.96 / 4).
 

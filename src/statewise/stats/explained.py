@@ -43,8 +43,8 @@ class Explained:
     """`skill` is the share of a method's forgetting that a line through the other methods explains.
 
     `log_error` is `log(1 - skill)` with its error, `without_stress` the same where the stress doses are
-    left out (None where too few methods are left), and `p_permutation` the chance of so large an R^2 if
-    drifts belonged to other methods than their own. An error is unknown where `measured` says that nothing
+    left out (None if too few methods are left), and `p_permutation` the chance of so large an R^2 if
+    drifts belonged to other methods than their own. An error is unknown if `measured` says that nothing
     can be decided.
     """
 
@@ -74,13 +74,13 @@ class Explained:
         return self.skill / self.measured.ceiling if self.measured.ceiling > 0 else self.skill
 
     def interval_of_ceiling(self, alpha: float = 0.05) -> tuple[float, float] | None:
-        """The bounds of `of_ceiling`, the ceiling itself held fixed; None where unknown."""
+        """The bounds of `of_ceiling`, the ceiling itself held fixed; None if unknown."""
         found = self.interval(alpha)
         ceiling = self.measured.ceiling
         return None if found is None else (found[0] / ceiling, found[1] / ceiling)
 
     def interval(self, alpha: float = 0.05) -> tuple[float, float] | None:
-        """Two one-sided bounds of the skill at `alpha` each; None where its error is unknown."""
+        """Two one-sided bounds of the skill at `alpha` each; None if its error is unknown."""
         found = interval(self.log_error, alpha)
         return None if found is None else (1 - exp(found[1]), 1 - exp(found[0]))
 
@@ -111,7 +111,7 @@ def nothing_to_explain(
     forgetting: Mapping[str, Float[np.ndarray, "D S"]],
     stress: Mapping[str, Sequence[bool]] | None = None,
 ) -> str | None:
-    """Where forgetting is the same in every run of a part that `explained` looks at, in words; or None.
+    """If forgetting is the same in every run of a part that `explained` looks at, in words; or None.
 
     `forgetting` [doses, seeds] by method and `stress` as for `explained`. Parts are all methods and, for the
     jackknife, all but one; each with the stress doses, and without them where enough methods are left.
@@ -160,7 +160,7 @@ def explained(
     skill itself, linearised, a 95 % interval covers 0.79 to 0.92 at 6 methods, on the logarithm 0.94
     to 0.95 (docs/statistics.md). The in-sample R^2 is reported beside it, for comparison with papers, and its
     permutation p: which method's drifts go with which method's forgetting is shuffled, doses and seeds
-    staying in their order, all ways up to 6 methods, else 999 drawn; None where they are not asked for.
+    staying in their order, all ways up to 6 methods, else 999 drawn; None if they are not asked for.
 
     Noise cannot be explained, so a low skill alone says nothing against drift. A perfect line through points whose
     forgetting and drift have reliabilities r and q (`reliability`: seeds, and `item_variance`, the error that an
@@ -319,7 +319,7 @@ def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 def _log_error(x: np.ndarray, y: np.ndarray, kept: np.ndarray, measured: Measured) -> Effect:
-    """`log(sum e / sum b)` with its jackknife error over methods; unknown where too little was measured."""
+    """`log(sum e / sum b)` with its jackknife error over methods; unknown if too little was measured."""
 
     def ratio(methods: np.ndarray) -> float:
         errors, means = held_out_errors(x[methods], y[methods], kept[methods])

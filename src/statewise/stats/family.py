@@ -26,7 +26,7 @@ def holm(p_values: Sequence[float | None], alpha: float = 0.05) -> tuple[Adjuste
     In ascending order the k-th of m tests is compared with `alpha/(m-k+1)` until the first failure;
     that one and all after it fail. `p_adj_k = max_{j<=k} (m-j+1) p_j`. A rejected test's bound is
     drawn at its own `alpha/(m-k+1)`, every other one at the level of the first failure, so a bound
-    excludes the margin exactly where `p_adjusted <= alpha`. A test without a p value (None) counts
+    excludes the margin exactly if `p_adjusted <= alpha`. A test without a p value (None) counts
     as 1: what was planned stays in the family. Controls the chance of any false rejection at
     `alpha`.
 
@@ -54,7 +54,7 @@ def holm(p_values: Sequence[float | None], alpha: float = 0.05) -> tuple[Adjuste
 
 
 def intersection_union(p_values: Sequence[float | None]) -> float | None:
-    """The p value of "all of them": the largest. Needs no correction; None where one is unknown.
+    """The p value of "all of them": the largest. Needs no correction; None if one is unknown.
 
     Source: Berger (1982).
 
