@@ -9,7 +9,6 @@ normalisers are computed over the whole update, of every rank, before the first 
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -18,25 +17,22 @@ from jaxtyping import Float, Float32, Float64
 
 from statewise.arms import Stream, Term
 from statewise.arms.pairing import needs_density
-from statewise.cpu_shards import MOST_THREADS, deal_groups, one_a_core
+from statewise.cpu_shards import one_per_core
 from statewise.errors import DataError
 from statewise.lazy import no_grad, torch
 from statewise.objectives.policy_gradient import sampling_logprobs
 from statewise.objectives.rows import or_now, reads_rows, row_log_ratios
 from statewise.policy import Policy
+from statewise.policy.shards import ONE_AT_A_TIME, Shard, add_gradients, shards_of, views_of
 from statewise.ranks import over_ranks
 from statewise.signals import CACHE_ELEMENTS, CHUNK_ELEMENTS, FEWEST_STATES, Labels, Signal
 from statewise.trajectory import States, Trajectory, gather_states, pad, role
 from statewise.user_code import name_of
 
-ROWS_PER_THREAD = 16
-"""Fewest rows for which a core of its own pays: below, waiting for Python's lock eats the gain."""
-_ASKING = threading.Lock()
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rollout:
-    """The trajectories of one stream at one step, what its supervisions said of them, and figures worth logging."""
+    """The trajectories of one stream at one step, the labels of its supervisions, and metrics to log."""
 
     stream: Stream
     trajectories: Sequence[Trajectory]
@@ -45,7 +41,7 @@ class Rollout:
     figures: Mapping[str, float] = field(default_factory=dict)
 
     def select(self, indices: Sequence[int]) -> Rollout:
-        """The same rollout with these trajectories alone."""
+        """The same rollout, these trajectories only."""
         return replace(
             self,
             trajectories=[self.trajectories[i] for i in indices],
@@ -61,20 +57,20 @@ def accumulate_gradient(
 ) -> dict[str, float]:
     """Add the gradient of the loss over `minibatch` to the student; return the loss and the states.
 
-    In each micro-batch: teachers first (after the student where they are compared with what it gives
-    its actions), the student's trunk once, then head, signal and
-    objective chunk by chunk on detached hidden states with a backward per chunk, then the trunk's
-    backward once. Nothing is recomputed and no `[N, V]` tensor of a micro-batch exists.
+    In each micro-batch: teachers first (after the student if they are compared with its log-probs of
+    the actions), the student's decoder layers once, then head, signal and objective chunk by chunk on
+    detached hidden states with a backward pass per chunk, then one backward pass through the layers.
+    Nothing is recomputed, and a `[N, V]` tensor of a micro-batch never exists.
 
-    A small model on a CPU passes back through a share of the rows on each core (see `_hands`).
+    A small model on a CPU partitions the rows over cores (`policy/shards.py`).
 
-    Where torch.distributed runs, `minibatch` is this rank's share, of the same streams on every
-    rank (it may be empty of trajectories); loss and states are of all ranks, and the gradient is
-    this rank's part of a sum that `ranks.sum_gradients` takes. Labels are those of the rank's own rows:
-    whole groups a rank; rollout-wide baselines are the caller's.
+    If torch.distributed runs, `minibatch` is this rank's share, of the same streams on every
+    rank (it may have no trajectories); loss and states are summed over ranks, and the gradient is
+    this rank's part of the sum that `ranks.sum_gradients` takes. Labels belong to the rank's own rows:
+    each rank holds whole groups; rollout-wide baselines are the caller's task.
 
-    Where terms have importance weights, also what their caps removed. Raises DataError where a term needs
-    the log-prob of a token that was chosen greedily: there is none.
+    If terms have importance weights, the result also says what their caps removed. Raises DataError if a term
+    needs the log-prob of a token that was chosen greedily: it has none.
     """
     for rollout in minibatch:
         for term in rollout.stream.terms:
@@ -83,28 +79,29 @@ def accumulate_gradient(
         [state_factors(term, rollout.trajectories, student.device) for term in rollout.stream.terms]
         for rollout in minibatch
     ]
-    hands = _hands(student, minibatch)
-    tokens = max(1, tokens_per_microbatch // len(hands))
+    # Normalisers come before any forward pass. A loss divided by its own micro-batch's states would weigh
+    # a state by the company it happens to be batched with.
+    shards = shards_of(student, [rollout.trajectories for rollout in minibatch])
+    tokens = max(1, tokens_per_microbatch // len(shards))
 
-    def work(hand: tuple[Policy, list[list[int]]]) -> list[tuple[float, int, torch.Tensor]]:
-        policy, rows = hand
-        found = []
-        for rollout, own, weights in zip(minibatch, rows, factors, strict=True):
+    def work(shard: Shard) -> list[tuple[float, int, torch.Tensor]]:
+        results = []
+        for rollout, own, weights in zip(minibatch, shard.rows, factors, strict=True):
             trajectories = [rollout.trajectories[i] for i in own]
             for group in microbatches(trajectories, tokens):
                 indices = [own[i] for i in group]
                 part = rollout.select(indices)
                 states = gather_states(
-                    part.trajectories, old_logprobs=part.old_logprobs, device=policy.device
+                    part.trajectories, old_logprobs=part.old_logprobs, device=shard.policy.device
                 )
                 if len(states):
                     at_states = [_at(states, [w[i] for i in indices]) for w in weights]
-                    loss, weighed = _backward(policy, part, states, at_states)
-                    found.append((loss, len(states), weighed))
-        return found
+                    loss, weighed = _backward(shard.policy, part, states, at_states)
+                    results.append((loss, len(states), weighed))
+        return results
 
-    done = [part for parts in one_a_core(hands, work) for part in parts]
-    _gather(student, [policy for policy, _ in hands[1:]])
+    done = [result for results in one_per_core(shards, work) for result in results]
+    add_gradients(student, shards)
     weighed = sum((weighed for _, _, weighed in done), torch.zeros(4, dtype=torch.float64))
     loss, states, *weighed = over_ranks(
         [sum(d[0] for d in done), sum(d[1] for d in done), *weighed.tolist()], student.device
@@ -113,53 +110,11 @@ def accumulate_gradient(
 
 
 def _cap_figures(states: float, beyond: float, ratios: float, weights: float) -> dict[str, float]:
-    """What the caps of importance weights removed: a share of the states, and of the ratios' sum."""
+    """What the caps of importance weights removed: a share of the states, and of the sum of ratios."""
     if not states:
         return {}
     removed = 1.0 if math.isinf(ratios) else 1.0 - weights / ratios if ratios else 0.0
     return {"importance_capped_share": beyond / states, "importance_removed_share": removed}
-
-
-def _hands(student: Policy, rollouts: Sequence[Rollout]) -> list[tuple[Policy, list[list[int]]]]:
-    """Who passes back through which trajectories of each rollout; groups stay together.
-
-    One thread a core for a small model that `Decoder` reads on its own: the student, and twins whose
-    gradients are added to its own in a fixed order; else the student alone, with all cores.
-    """
-    everything = [list(range(len(rollout.trajectories))) for rollout in rollouts]
-    count = _threads(student, max(map(len, everything), default=0))
-    if count == 1:
-        return [(student, everything)]
-    dealt = [_deal(rollout.trajectories, count) for rollout in rollouts]
-    policies = [student, *(student.twin() for _ in range(count - 1))]
-    return [(policy, [hands[i] for hands in dealt]) for i, policy in enumerate(policies)]
-
-
-def _threads(student: Policy, rows: int) -> int:
-    """How many threads share the rows."""
-    count = min(torch.get_num_threads(), MOST_THREADS, rows // ROWS_PER_THREAD)
-    return count if count > 1 and student.splits else 1
-
-
-def _deal(trajectories: Sequence[Trajectory], count: int) -> list[list[int]]:
-    """Rows in `count` hands of near-equal tokens, the largest groups first."""
-    loads = [len(trajectory) for trajectory in trajectories]
-    groups: dict[str, list[int]] = {}
-    for i, trajectory in enumerate(trajectories):
-        groups.setdefault(trajectory.group_id, []).append(i)
-    largest = sorted(groups.values(), key=lambda group: -sum(loads[i] for i in group))
-    return deal_groups(largest, loads, count)
-
-
-def _gather(student: Policy, twins: Sequence[Policy]) -> None:
-    """Add the gradients and the counts of tokens of the twins to the student's, in their order."""
-    for twin in twins:
-        student.tokens_read += twin.tokens_read
-        theirs = dict(twin.trainable_parameters())
-        for name, mine in student.trainable_parameters():
-            grad = theirs[name].grad
-            if grad is not None:
-                mine.grad = grad if mine.grad is None else mine.grad.add_(grad)
 
 
 def _backward(
@@ -168,28 +123,37 @@ def _backward(
     """One micro-batch: its share of the loss, already normalised, and the tally of importance weights."""
     terms = part.stream.terms
     compared = any("logprobs" in getattr(term.supervision, "reads", ()) for term in terms)
+    # Teachers read before the student does: a teacher that is an adapter over the student's own base must
+    # not be active between the student's forward and backward pass.
     signals = [] if compared else _signals(part, states, factors)
     hidden = student.hidden_at(states.token_ids, states.lengths, states.row, states.column - 1)
+    # Cut the graph at the hidden states. With it intact, each chunk's backward would run through all layers,
+    # or the logits of all N states would have to wait in memory for a single backward pass.
     detached = hidden.detach().requires_grad_()
     if compared or any(term.importance or reads_rows(term.objective) for term in terms):
+        # A second pass of the head without gradient, over hidden states that exist anyway: keeping the
+        # logits of the first for it would be the `[N, V]` tensor that chunking avoids.
         states = replace(states, logprobs=_logprobs(student, detached.detach(), states))
     if compared:
         signals = _signals(part, states, factors)
     weighed = torch.zeros(4, dtype=torch.float64)
-    spoken = []
+    prepared = []
     for term, signal, factor in zip(terms, signals, factors, strict=True):
-        seen, weights, tally = _with_rows(term, _heard(states, factor), signal, factor)
-        spoken.append((seen, weights))
+        seen, weights, tally = _with_rows(term, _finite_logprobs(states, factor), signal, factor)
+        prepared.append((seen, weights))
         weighed += tally.cpu()
     total, head = 0.0, student.training_head()
     for chunk in chunks(len(states), student):
+        # One product with the head for all terms; a term that does not apply here has factor 0.
         logits = head(detached[chunk])
         loss = logits.new_zeros(())
-        for term, signal, (seen, factor) in zip(terms, signals, spoken, strict=True):
+        for term, signal, (seen, factor) in zip(terms, signals, prepared, strict=True):
             values = term.objective(logits, seen.at(chunk), signal.at(chunk))  # pyright: ignore[reportArgumentType]
             loss = loss + part.stream.share * term.coefficient * (values * factor[chunk]).sum()
+        # Frees this chunk's logits before the next chunk's are made; `detached.grad` adds up.
         loss.backward()
         total += loss.item()
+    # The layers once, with the gradient of all chunks and terms together.
     hidden.backward(detached.grad)
     return total, weighed
 
@@ -197,19 +161,20 @@ def _backward(
 def _signals(
     part: Rollout, states: States, factors: Sequence[Float[torch.Tensor, " N"]]
 ) -> list[Signal]:
-    """What each term's supervision says. Where a term does not speak its weight is 0: no signal need exist."""
-    # One thread at a time: a teacher counts what it reads, and what users write need not be reentrant.
-    with _ASKING:
+    """The signal of each term. A term's weight is 0 where it does not apply: it needs no signal there."""
+    with ONE_AT_A_TIME:
         return [
-            term.supervision.signal(replace(_heard(states, factor), weights=factor), label)
+            term.supervision.signal(
+                replace(_finite_logprobs(states, factor), weights=factor), label
+            )
             for term, label, factor in zip(part.stream.terms, part.labels, factors, strict=True)
         ]
 
 
-def _heard(states: States, factor: Float[torch.Tensor, " N"]) -> States:
-    """The states with temperature 1 where a term does not speak.
+def _finite_logprobs(states: States, factor: Float[torch.Tensor, " N"]) -> States:
+    """The states, at temperature 1 where the term does not apply.
 
-    A log-prob at temperature 0 is nan, and nan times a weight of 0 is nan.
+    A log-prob at temperature 0 is nan, and nan times a weight of 0 is still nan.
     """
     return replace(states, temperature=torch.where(factor != 0, states.temperature, 1.0))
 
@@ -217,8 +182,8 @@ def _heard(states: States, factor: Float[torch.Tensor, " N"]) -> States:
 def check_density(term: Term, trajectories: Sequence[Trajectory]) -> None:
     """Refuse tokens that were chosen greedily under a term that needs their log-prob: they have none.
 
-    Sources that say how they sample are refused as an arm is built; stored rows and those of a user's own
-    source are met here. Raises DataError.
+    A source that states how it samples is refused when the arm is built; stored rows and those of a user's own
+    source are only seen here. Raises DataError.
     """
     if not needs_density(term.supervision, term.importance):
         return
@@ -235,9 +200,9 @@ def check_density(term: Term, trajectories: Sequence[Trajectory]) -> None:
 def _with_rows(
     term: Term, states: States, signal: Signal, factor: Float[torch.Tensor, " N"]
 ) -> tuple[States, Float[torch.Tensor, " N"], Float64[torch.Tensor, " 4"]]:
-    """What a term needs to know of whole rows before it sees them by chunk, its weights, and their tally.
+    """What a term needs to know about whole rows before it sees them in chunks, its weights, and their tally.
 
-    A trajectory is never split over micro-batches, so its rows are whole here.
+    A trajectory is never split over micro-batches, so rows are complete here.
     """
     seen, weights, tally = states, factor, torch.zeros(4, dtype=torch.float64)
     if term.importance:
@@ -257,7 +222,7 @@ def state_factors(
 ) -> list[Float32[np.ndarray, " _"]]:
     """`w / normaliser` of every token of every trajectory, over the whole update of all ranks.
 
-    `device` is where ranks exchange their sums.
+    Ranks exchange their sums on `device`.
 
     >>> from statewise.objectives import CrossEntropy
     >>> from statewise.supervision import OwnActions
@@ -274,34 +239,36 @@ def state_factors(
     """
     weights = [_weights_on(term, trajectory) for trajectory in trajectories]
     sums = [float(w.sum()) for w in weights]
-    weight, taught, rows = over_ranks([sum(sums), sum(s > 0 for s in sums), len(sums)], device)
+    weight, supervised_rows, rows = over_ranks(
+        [sum(sums), sum(s > 0 for s in sums), len(sums)], device
+    )
     match term.normaliser:
         case "token":
             divisors = [weight] * len(weights)
         case "sequence":
-            divisors = [s * taught for s in sums]
+            divisors = [s * supervised_rows for s in sums]
         case "constant":
             divisors = [(term.constant_tokens or 0.0) * rows] * len(weights)
     return [w / np.float32(d) if d > 0 else w for w, d in zip(weights, divisors, strict=True)]
 
 
 def _weights_on(term: Term, trajectory: Trajectory) -> Float32[np.ndarray, " L"]:
-    """Supervision weights, 0 at tokens whose owner the term does not speak of.
+    """Supervision weights, 0 at tokens whose owner the term does not apply to.
 
-    Column 0 has no prefix, so it is no state (see `gather_states`) and must not be divided by.
+    Column 0 has no prefix, so it is not a state (see `gather_states`) and must not count in a denominator.
     """
     weights = trajectory.weights.copy()
     weights[:1] = 0.0
     if not term.on:
         return weights
-    spoken_of = np.array([role(owner) in term.on for owner in trajectory.owners])
-    return weights * spoken_of[trajectory.owner_codes].astype(np.float32)
+    applies = np.array([role(owner) in term.on for owner in trajectory.owners])
+    return weights * applies[trajectory.owner_codes].astype(np.float32)
 
 
 def microbatches(trajectories: Sequence[Trajectory], tokens: int) -> Iterator[list[int]]:
     """Indices in groups of at most `tokens` padded tokens, longest rows first; a row is never split.
 
-    Samples of one prompt stay together, at the place of the longest: what they share is read once
+    Samples of one prompt stay together, at the position of the longest: the prefix they share is read once
     (see `Policy.hidden_at`).
     """
     longest: dict[str, int] = {}
@@ -329,7 +296,7 @@ def microbatches(trajectories: Sequence[Trajectory], tokens: int) -> Iterator[li
 
 
 def chunks(states: int, student: Policy) -> Iterator[slice]:
-    """Slices of at most `CHUNK_ELEMENTS / V` states, and of fewer where they then stay in the cache."""
+    """Slices of at most `CHUNK_ELEMENTS / V` states, and of fewer if they then stay in the cache."""
     vocabulary = student.head_weight()[0].shape[0]
     small = max(FEWEST_STATES, CACHE_ELEMENTS // vocabulary)
     size = max(1, min(CHUNK_ELEMENTS // vocabulary, small))
@@ -342,13 +309,13 @@ def student_logprobs(
 ) -> list[Float32[np.ndarray, " _"]]:
     """Log-prob of each supervised action under the student and the sampling transform; nan elsewhere."""
     out = [np.full(len(t), np.nan, np.float32) for t in trajectories]
-    count = _threads(student, len(trajectories))
-    hands = [(student.view(student.name), rows) for rows in _deal(trajectories, count)]
+    shards = views_of(student, trajectories)
+    tokens = tokens_per_microbatch // len(shards)
 
-    @no_grad  # a thread has a mode of its own
-    def work(hand: tuple[Policy, list[int]]) -> None:
-        policy, own = hand
-        for group in microbatches([trajectories[i] for i in own], tokens_per_microbatch // count):
+    @no_grad  # the mode is per thread
+    def work(shard: Shard) -> None:
+        policy, (own,) = shard.policy, shard.rows
+        for group in microbatches([trajectories[i] for i in own], tokens):
             indices = [own[i] for i in group]
             states = gather_states([trajectories[i] for i in indices], device=policy.device)
             if len(states) == 0:
@@ -362,8 +329,8 @@ def student_logprobs(
                 out[indices[row]][column] = value
 
     with student.frozen():
-        one_a_core(hands, work)
-    student.tokens_read += sum(policy.tokens_read for policy, _ in hands)
+        one_per_core(shards, work)
+    student.tokens_read += sum(shard.policy.tokens_read for shard in shards)
     return out
 
 

@@ -347,7 +347,9 @@ def test_places_follow_the_longest_row_and_keep_what_they_hold():
 
 
 @pytest.mark.parametrize(("threads", "max_rows"), [(1, 40), (2, 40), (4, 40), (4, 3)])
-def test_rows_are_dealt_to_workers_and_the_thread_count_comes_back(threads, max_rows, monkeypatch):
+def test_rows_are_partitioned_over_workers_and_the_thread_count_comes_back(
+    threads, max_rows, monkeypatch
+):
     monkeypatch.setattr(fast, "ROWS_PER_WORKER", 4)
     real, places = fast.Batch, []
 
@@ -372,15 +374,15 @@ def test_rows_are_dealt_to_workers_and_the_thread_count_comes_back(threads, max_
     assert sum(places) <= max_rows
 
 
-def test_hands_are_near_equal_and_groups_stay_together():
+def test_shards_are_near_equal_and_groups_stay_together():
     prefixes = [ids(i % 3, i // 3 % 3, i // 9) for i in range(16) for _ in range(4)]
     asked = request(64)
-    hands = fast.deal(range(64), prefixes, asked, 2)
-    assert [len(hand) for hand in hands] == [32, 32]
-    assert sorted(hands[0] + hands[1]) == list(range(64))
-    groups = [{prefixes[i].tobytes() for i in hand} for hand in hands]
+    shards = fast.partition(range(64), prefixes, asked, 2)
+    assert [len(shard) for shard in shards] == [32, 32]
+    assert sorted(shards[0] + shards[1]) == list(range(64))
+    groups = [{prefixes[i].tobytes() for i in shard} for shard in shards]
     assert not groups[0] & groups[1]
-    assert [len(h) for h in fast.deal(range(64), [ids(A)] * 64, asked, 2)] == [32, 32]
+    assert [len(h) for h in fast.partition(range(64), [ids(A)] * 64, asked, 2)] == [32, 32]
 
 
 def test_workers_share_neither_large_weights_nor_more_places_than_there_are(monkeypatch):

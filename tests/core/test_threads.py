@@ -9,8 +9,9 @@ from enumerable import A, B, assert_same, gradient, ids, prompt, rollout, row, t
 from test_gradient import CASES, LEARNER, cases, sampled_rows, stream
 
 import statewise.gradient
+import statewise.policy.shards
 from statewise.arms import Term
-from statewise.cpu_shards import deal_groups, one_a_core
+from statewise.cpu_shards import one_per_core, partition_groups
 from statewise.errors import DataError
 from statewise.gradient import student_logprobs
 from statewise.objectives import CrossEntropy, KLStudentTeacher
@@ -25,7 +26,7 @@ OWN = stream(Dataset(), Term(OwnActions(), CrossEntropy()))
 @pytest.fixture(params=[2, 3])
 def threads(request, monkeypatch):
     """That many threads for all, however few the rows are."""
-    monkeypatch.setattr(statewise.gradient, "ROWS_PER_THREAD", 1)
+    monkeypatch.setattr(statewise.policy.shards, "ROWS_PER_THREAD", 1)
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
     yield request.param
@@ -52,7 +53,7 @@ def test_gradient_and_loss_do_not_depend_on_the_number_of_threads(
     student, minibatch = cases()[name]
     loss, found = gradient(student, *minibatch)
     assert len(twins) == threads - 1
-    monkeypatch.setattr(statewise.gradient, "MOST_THREADS", 1)
+    monkeypatch.setattr(statewise.policy.shards, "MOST_THREADS", 1)
     alone, expected = gradient(student, *minibatch)
     assert len(twins) == threads - 1
     assert loss == pytest.approx(alone, abs=1e-12)
@@ -99,7 +100,7 @@ def test_tokens_are_counted_as_by_one_thread(threads, monkeypatch):
         return student.tokens_read / tokens, teacher.tokens_read / tokens
 
     assert counted() == (2, 1)
-    monkeypatch.setattr(statewise.gradient, "MOST_THREADS", 1)
+    monkeypatch.setattr(statewise.policy.shards, "MOST_THREADS", 1)
     assert counted() == (2, 1)
 
 
@@ -107,7 +108,7 @@ def test_logprobs_do_not_depend_on_the_number_of_threads(threads, monkeypatch):
     student = tiny(1)
     rows = sampled_rows(student)
     found = student_logprobs(student, rows, tokens_per_microbatch=64)
-    monkeypatch.setattr(statewise.gradient, "MOST_THREADS", 1)
+    monkeypatch.setattr(statewise.policy.shards, "MOST_THREADS", 1)
     for mine, theirs in zip(
         found, student_logprobs(student, rows, tokens_per_microbatch=64), strict=True
     ):
@@ -121,7 +122,7 @@ def test_what_transformers_runs_itself_is_not_split(threads, twins):
     assert twins == []
 
 
-def test_groups_stay_together_and_hands_are_even():
+def test_groups_stay_together_and_shards_are_even():
     def rows(*sizes: tuple[str, int]) -> list[Trajectory]:
         return [
             row(prompt(A, B), Segment("dataset", ids(*[A] * n)), group=group) for group, n in sizes
@@ -129,14 +130,14 @@ def test_groups_stay_together_and_hands_are_even():
 
     # Tokens 2 + n: groups a 3 + 3, b 6, c 3 + 3 + 3.
     mixed = rows(("a", 1), ("b", 4), ("a", 1), ("c", 1), ("c", 1), ("c", 1))
-    assert statewise.gradient._deal(mixed, 2) == [[3, 4, 5], [0, 2, 1]]
+    assert statewise.policy.shards.partition(mixed, 2) == [[3, 4, 5], [0, 2, 1]]
     # One group of four, more than either's share of two.
-    assert statewise.gradient._deal(rows(*[("a", 1)] * 4), 2) == [[0, 1], [2, 3]]
-    assert statewise.gradient._deal(rows(("a", 1)), 2) == [[0], []]
+    assert statewise.policy.shards.partition(rows(*[("a", 1)] * 4), 2) == [[0, 1], [2, 3]]
+    assert statewise.policy.shards.partition(rows(("a", 1)), 2) == [[0], []]
 
 
 def test_threads_are_given_back_and_faults_are_raised(threads):
-    seen = one_a_core([0, 1], lambda _: torch.get_num_threads())
+    seen = one_per_core([0, 1], lambda _: torch.get_num_threads())
     assert seen == [max(1, threads // 2)] * 2
     assert torch.get_num_threads() == threads
 
@@ -146,6 +147,6 @@ def test_threads_are_given_back_and_faults_are_raised(threads):
         return hand
 
     with pytest.raises(DataError, match="no such row"):
-        one_a_core([0, 1], fails)
+        one_per_core([0, 1], fails)
     assert torch.get_num_threads() == threads
-    assert deal_groups([], [], 3) == [[], [], []]
+    assert partition_groups([], [], 3) == [[], [], []]

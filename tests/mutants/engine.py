@@ -1,4 +1,4 @@
-"""The fast engine: positions, masks, places that change hands, adapters."""
+"""The fast engine: positions, masks, places that change shards, adapters."""
 
 from tests.mutants.mutant import Mutant
 

@@ -17,8 +17,8 @@ MUTANTS = (
         "denominator",
         "prompt tokens are counted too",
         HOME,
-        "over_ranks([sum(sums), ",
-        "over_ranks([sum(map(len, weights)), ",
+        "        [sum(sums), ",
+        "        [sum(map(len, weights)), ",
         (f"{TEST}::test_the_normalisers_by_hand",),
     ),
     Mutant(
@@ -61,8 +61,8 @@ MUTANTS = (
         "normaliser",
         "sequence: a row is divided by its length, not its weight",
         HOME,
-        "divisors = [s * taught for s in sums]",
-        "divisors = [float((w != 0).sum()) * taught for w in weights]",
+        "divisors = [s * supervised_rows for s in sums]",
+        "divisors = [float((w != 0).sum()) * supervised_rows for w in weights]",
         (
             "core/test_gradient.py::test_the_normalisers_of_weights_that_differ_and_of_rows_without_a_state",
         ),
@@ -72,7 +72,7 @@ MUTANTS = (
         "constant: dropped trajectories are not divided by",
         HOME,
         "(term.constant_tokens or 0.0) * rows]",
-        "(term.constant_tokens or 0.0) * taught]",
+        "(term.constant_tokens or 0.0) * supervised_rows]",
         (
             "core/test_gradient.py::test_the_normalisers_of_weights_that_differ_and_of_rows_without_a_state",
         ),
@@ -89,8 +89,8 @@ MUTANTS = (
         "shift",
         "the student is read at the token's own position",
         HOME,
-        "states.column - 1)\n    detached",
-        "states.column)\n    detached",
+        "states.column - 1)\n    # Cut",
+        "states.column)\n    # Cut",
         (f"{TEST}::test_gradient_and_loss_equal_the_loss_written_out",),
     ),
     Mutant(
@@ -147,8 +147,8 @@ MUTANTS = (
         "mask",
         "a signal is asked for where its term does not speak",
         HOME,
-        "replace(_heard(states, factor), weights=factor), label",
-        "_heard(states, factor), label",
+        "replace(_finite_logprobs(states, factor), weights=factor), label",
+        "_finite_logprobs(states, factor), label",
         ("core/test_gradient.py::test_gradient_and_loss_equal_the_loss_written_out",),
     ),
     Mutant(

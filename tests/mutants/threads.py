@@ -1,4 +1,4 @@
-"""One thread a core: what every thread's share must add up to."""
+"""One thread per core: what every thread's share must add up to."""
 
 from tests.mutants.mutant import Mutant
 
@@ -10,14 +10,14 @@ MUTANTS = (
         "denominator",
         "threads: gradients of the other threads are dropped",
         "gradient.py",
-        "_gather(student, [policy for policy, _ in hands[1:]])",
-        "_gather(student, [])",
+        "    add_gradients(student, shards)",
+        "    add_gradients(student, shards[:1])",
         (SAME,),
     ),
     Mutant(
         "denominator",
         "threads: the last thread's gradient replaces the others'",
-        "gradient.py",
+        "policy/shards.py",
         "mine.grad = grad if mine.grad is None else mine.grad.add_(grad)",
         "mine.grad = grad",
         (SAME,),
@@ -25,8 +25,8 @@ MUTANTS = (
     Mutant(
         "accounts",
         "threads: what the others read is not counted",
-        "gradient.py",
-        "student.tokens_read += twin.tokens_read",
+        "policy/shards.py",
+        "student.tokens_read += shard.policy.tokens_read",
         "pass",
         (f"{TEST}::test_tokens_are_counted_as_by_one_thread",),
     ),
@@ -34,7 +34,7 @@ MUTANTS = (
         "accounts",
         "threads: what log-probs read is not counted",
         "gradient.py",
-        "student.tokens_read += sum(policy.tokens_read for policy, _ in hands)",
+        "student.tokens_read += sum(shard.policy.tokens_read for shard in shards)",
         "pass",
         (f"{TEST}::test_tokens_are_counted_as_by_one_thread",),
     ),
@@ -48,18 +48,18 @@ MUTANTS = (
     ),
     Mutant(
         "group",
-        "threads: a group is dealt row by row",
-        "gradient.py",
+        "threads: a group is split row by row",
+        "policy/shards.py",
         "groups.setdefault(trajectory.group_id, []).append(i)",
         "groups.setdefault(str(i), []).append(i)",
-        (f"{TEST}::test_groups_stay_together_and_hands_are_even",),
+        (f"{TEST}::test_groups_stay_together_and_shards_are_even",),
     ),
     Mutant(
         "order",
-        "threads: a hand's load is never added up",
+        "threads: a shard's load is never added up",
         "cpu_shards.py",
-        "totals[hand] += sum(loads[i] for i in part)",
-        "totals[hand] += 0",
-        (f"{TEST}::test_groups_stay_together_and_hands_are_even",),
+        "totals[lightest] += sum(loads[i] for i in rows)",
+        "totals[lightest] += 0",
+        (f"{TEST}::test_groups_stay_together_and_shards_are_even",),
     ),
 )

@@ -9,7 +9,13 @@ from itertools import chain, groupby
 
 import torch
 
-from statewise.cpu_shards import MOST_THREADS, SMALL_WEIGHT_BYTES, deal_groups, is_small, one_a_core
+from statewise.cpu_shards import (
+    MOST_THREADS,
+    SMALL_WEIGHT_BYTES,
+    is_small,
+    one_per_core,
+    partition_groups,
+)
 from statewise.rollout.batch import Batch
 from statewise.rollout.llama import Decoder, read_decoder, read_matrix
 from statewise.rollout.request import NOTHING, Completion, Prefix, Reader, Request, longest_first
@@ -42,8 +48,8 @@ def decode(reader: Reader, prefixes: Sequence[Prefix], request: Request) -> list
         with torch.inference_mode(), apart():  # the caller's modes reach this thread, and no worker
             return list(Batch(decoder, head, prefixes, rows, request, places).run())
 
-    hands = [order] if workers == 1 else deal(order, prefixes, request, workers)
-    done = one_a_core(hands, work)
+    shards = [order] if workers == 1 else partition(order, prefixes, request, workers)
+    done = one_per_core(shards, work)
     for row, completion in chain.from_iterable(done):
         completions[row] = completion
     return completions
@@ -66,9 +72,9 @@ def workers_for(decoder: Decoder, rows: int, threads: int) -> int:
     return max(1, min(threads, MOST_THREADS, rows // ROWS_PER_WORKER))
 
 
-def deal(
-    order: Sequence[int], prefixes: Sequence[Prefix], request: Request, hands: int
+def partition(
+    order: Sequence[int], prefixes: Sequence[Prefix], request: Request, count: int
 ) -> list[list[int]]:
-    """The rows in near-equal hands by tokens to write; rows with an equal prefix are a group."""
+    """The rows in near-equal parts by tokens to write; rows with an equal prefix are a group."""
     groups = [list(rows) for _, rows in groupby(order, key=lambda i: prefixes[i].tobytes())]
-    return [rows for rows in deal_groups(groups, request.max_new_tokens, hands) if rows]
+    return [rows for rows in partition_groups(groups, request.max_new_tokens, count) if rows]
