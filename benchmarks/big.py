@@ -156,7 +156,7 @@ def _our_step(
     method: Method, setting: dict[str, Any], tokens: list[int], places: list[str], seed: int
 ) -> tuple[float, list[int], int]:
     from statewise import arms
-    from statewise.arms import Budget
+    from statewise.arms import Arm, Budget
     from statewise.data import Prompts
     from statewise.policy import Lora
     from statewise.train import make_optimizer, train
@@ -174,12 +174,16 @@ def _our_step(
     )
     budget = Budget(1e-6, steps=2, tokens_per_microbatch=setting["microbatch"] * (sum(tokens) + 8))
     if method == "sft":
-        arm = arms.sft("sft", prompts, budget, prompts_per_step=ROWS)
+        arm = Arm.of("sft", arms.sft(), prompts, budget, prompts_per_step=ROWS)
     else:
         teacher = _policy(places[1], "teacher:other", setting)
         teacher.module.requires_grad_(False)
-        arm = arms.opd(
-            "opd", prompts, budget, teacher=teacher, max_new_tokens=tokens[1], prompts_per_step=ROWS
+        arm = Arm.of(
+            "opd",
+            arms.opd(teacher=teacher, max_new_tokens=tokens[1]),
+            prompts,
+            budget,
+            prompts_per_step=ROWS,
         )
     steps = train(arm, student, make_optimizer(student, budget), seed=seed)
     next(steps)

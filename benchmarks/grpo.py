@@ -41,12 +41,11 @@ def comparisons(options: Options) -> list[Comparison]:
 
 
 def _arm(student: Policy, size: on_policy.Size) -> Arm:
-    return arms.grpo(
+    return Arm.of(
         "grpo",
+        arms.grpo(max_new_tokens=size.new_tokens, samples_per_prompt=size.each),
         workload.problems(student, size.pool, max_new_tokens=size.new_tokens),
         Budget(peer_trl.LEARNING_RATE, steps=size.steps + 1),
-        max_new_tokens=size.new_tokens,
-        samples_per_prompt=size.each,
         prompts_per_step=size.prompts,
     )
 

@@ -38,12 +38,11 @@ def comparisons(options: Options) -> list[Comparison]:
 def _arm(student: Policy, size: on_policy.Size, options: Options) -> Arm:
     module = workload.perturbed(workload.model(options)).requires_grad_(False)
     teacher = Policy(module, student.tokenizer, name="teacher:noisy", precision=student.precision)
-    return arms.opd(
+    return Arm.of(
         "opd",
+        arms.opd(teacher=teacher, max_new_tokens=size.new_tokens),
         workload.problems(student, size.pool, max_new_tokens=size.new_tokens),
         Budget(peer_trl.LEARNING_RATE, steps=size.steps + 1),
-        teacher=teacher,
-        max_new_tokens=size.new_tokens,
         prompts_per_step=size.prompts,
     )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from benchmarks import peer_trl, workload
 from benchmarks.harness import OURS, Comparison, Contender, Options, Run, Setting, Target, Work, now
-from statewise.arms import Budget, sft
+from statewise.arms import Arm, Budget, sft
 from statewise.data import Prompts
 from statewise.train import make_optimizer, train
 
@@ -63,7 +63,7 @@ def _ours(prompts: Prompts, sizes: Sizes, options: Options) -> Contender:
     def opens(setting: Setting) -> Iterator[Run]:
         student = workload.policy(options, precision=setting["precision"])
         budget = Budget(peer_trl.LEARNING_RATE, steps=_steps(setting["rows"], options))
-        arm = sft("sft", prompts, budget, prompts_per_step=setting["rows"])
+        arm = Arm.of("sft", sft(), prompts, budget, prompts_per_step=setting["rows"])
 
         def run(seed: int) -> Work:
             steps = train(arm, student, make_optimizer(student, budget), seed=seed)

@@ -17,8 +17,7 @@ from typing import Any, get_args
 
 from docs.markdown import first_paragraph, table
 from statewise.arms import (
-    Arm,
-    Budget,
+    Method,
     Stream,
     Term,
     distillation,
@@ -41,10 +40,7 @@ AXES = {"Sources": Source, "Supervision": Supervision, "Objectives": Objective}
 SIZES = {"max_new_tokens": 1009, "branch_tokens": 1013, "samples_per_prompt": 1019}
 """Numbers that stand for nothing else, so that a value made of one can be called by its name."""
 EXAMPLES: dict[str, Any] = SIZES | {
-    "name": "example",
     "prompts": JsonLines("prompts.jsonl"),
-    "documents": JsonLines("documents.jsonl"),
-    "budget": Budget(1e-3, steps=1),
     "prompts_per_step": 4,
     "teacher": PolicyRef("teacher"),
     "context": "{question} {answer}",
@@ -82,21 +78,21 @@ BEGIN = """# Methods
 
 Written by `python -m docs.generate` (or `make docs`) out of the code; do not edit.
 
-Each method is a function that returns an `Arm`: one choice on each axis. Its row is read from the arm that
-it returns when it is called with its defaults, and with these for what has none: {names}.
-The methods that make an arm of another are shown on `sft`, or on `grpo` where they bring no data of their own.
-A line of a cell is a term of the loss; where two terms share a stream, its states stand on the first.
+Each method is a function that returns a `Method`: a source and the terms of a loss, one choice on each axis. Its row is read
+from what it returns for its defaults, and for these where it has none: {names}.
+Functions `with_...` make a method from another; they are shown on `sft` if they bring data of their own, else on `grpo`.
+A line in a cell is a term of the loss; where two terms share a stream, the first line has its states.
 
-States move with theta where the policy that is trained chooses the tokens that lead to them. It is read from
-who chooses tokens and who of them is supervised.
+States move with theta if the policy that is trained chooses the tokens that lead to them. This column is read from
+who chooses tokens and whose tokens are supervised.
 
-Keys of the term are written as in a [study file](study.md#term): `normaliser` is what the sum over states is
-divided by, the others are what it is multiplied by, and a factor of 1 is not written. `share` is a key of the stream.
+Keys of the term are written as in a [study file](study.md#term): `normaliser` names the divisor of the sum over states,
+the others are factors, and a factor of 1 is not written. `share` is a key of the stream.
 
 """
 
 
-def methods() -> list[Callable[..., Arm]]:
+def methods() -> list[Callable[..., Method]]:
     """Every public function of the modules, in the order they are written."""
     return [
         value
@@ -108,11 +104,11 @@ def methods() -> list[Callable[..., Arm]]:
     ]
 
 
-def example(function: Callable[..., Arm]) -> Arm:
-    """The arm that a method makes of the example arguments, and of its own defaults."""
+def example(function: Callable[..., Method]) -> Arm:
+    """What a method function makes of the example arguments and its own defaults."""
     given = {}
     for name, parameter in inspect.signature(function).parameters.items():
-        if name == "arm":
+        if name == "method":
             given[name] = example(
                 sft if "prompts" in inspect.signature(function).parameters else grpo
             )
@@ -207,7 +203,7 @@ def weight_words(stream: Stream, term: Term) -> str:
     return ", ".join(said)
 
 
-def papers(function: Callable[..., Arm]) -> str:
+def papers(function: Callable[..., Method]) -> str:
     """The sources that a method's docstring names, or that of the importance weights that it is about.
 
     A method without any stops this program unless `WITHOUT_PAPER` says why.
@@ -229,10 +225,11 @@ def papers(function: Callable[..., Arm]) -> str:
     return ", ".join([named or WITHOUT_PAPER[function.__name__], *left_out])
 
 
-def row(function: Callable[..., Arm]) -> tuple[str, ...]:
+def row(function: Callable[..., Method]) -> tuple[str, ...]:
     """One method's cells."""
-    arm = example(function)
-    pairs = [(stream, term) for stream in arm.streams for term in stream.terms]
+    method = example(function)
+    streams = method.streams(EXAMPLES["prompts"], prompts_per_step=4)
+    pairs = [(stream, term) for stream in streams for term in stream.terms]
 
     def lines(say: Callable[[Stream, Term], str]) -> str:
         said = [say(stream, term) for stream, term in pairs]

@@ -23,7 +23,7 @@ import pytest
 
 from docs import generate as generator
 from statewise import arms
-from statewise.arms import Budget, gkd, with_replay
+from statewise.arms import Arm, Budget, Method, gkd, with_replay
 from statewise.check import check_study
 from statewise.check.show import plain
 from statewise.claims.claim import Exceeds
@@ -203,17 +203,19 @@ def shown_of_probes(folder: Path) -> set[str]:
 
 def replaying(study: Study) -> Study:
     """An arm that trains on its own past beside a mixture, whose steps log ages and shares."""
-    prompts = study.arm("grpo").streams[0].prompts
-    fresh = gkd(
-        "stale",
-        prompts,
-        Budget(1e-2, steps=3),
-        teacher=PolicyRef("base"),
-        max_new_tokens=8,
-        prompts_per_step=4,
+    grpo = study.arm("grpo")
+    (stream,) = grpo.streams
+    mixed = gkd(teacher=PolicyRef("base"), max_new_tokens=8)
+
+    def stale(name: str, method: Method, budget: Budget, prompts_per_step: int) -> Arm:
+        method = with_replay(method, share=0.5, age_limit=2)
+        return Arm.of(name, method, stream.prompts, budget, prompts_per_step=prompts_per_step)
+
+    rewarded = Method(stream.source, stream.terms)
+    arms = (
+        stale("stale", mixed, Budget(1e-2, steps=3), 4),
+        stale("stale_rl", rewarded, grpo.budget, stream.prompts_per_step),
     )
-    rewarded = with_replay(study.arm("grpo"), share=0.5, age_limit=2)
-    arms = (with_replay(fresh, share=0.5, age_limit=2), replace(rewarded, name="stale_rl"))
     return replace(study, arms=arms, claims=(), doses={}, search=None)
 
 

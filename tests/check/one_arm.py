@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from statewise.arms import Budget, grpo, opd, sft
+from statewise.arms import Arm, Budget, grpo, opd, sft
 from statewise.check.finding import Line
 from statewise.check.subject import load_subject, read_prompts, walk
 from statewise.data import WorldProblems
@@ -24,17 +24,23 @@ LONG = " ".join(["and"] * 400)
 
 
 def supervised(prompts=DEMONSTRATIONS):
-    return sft("arm", prompts, BUDGET, prompts_per_step=4)
+    return Arm.of("arm", sft(), prompts, BUDGET, prompts_per_step=4)
 
 
 def rewarded(prompts=PROMPTS, **options):
-    sizes = {"max_new_tokens": 8, "samples_per_prompt": 2, "prompts_per_step": 4}
-    return grpo("arm", prompts, BUDGET, **(sizes | options))
+    sizes = {"max_new_tokens": 8, "samples_per_prompt": 2}
+    return Arm.of("arm", grpo(**(sizes | options)), prompts, BUDGET, prompts_per_step=4)
 
 
 def taught(teacher="base", **options):
-    sizes = {"max_new_tokens": 8, "prompts_per_step": 4}
-    return opd("arm", PROMPTS, BUDGET, teacher=PolicyRef(teacher), **(sizes | options))
+    sizes = {"max_new_tokens": 8}
+    return Arm.of(
+        "arm",
+        opd(teacher=PolicyRef(teacher), **(sizes | options)),
+        PROMPTS,
+        BUDGET,
+        prompts_per_step=4,
+    )
 
 
 def with_objective(arm, objective):

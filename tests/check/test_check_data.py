@@ -15,7 +15,7 @@ from one_arm import (
     supervised,
 )
 
-from statewise.arms import Term, self_distillation, sequence_kd
+from statewise.arms import Arm, Term, self_distillation, sequence_kd
 from statewise.check.data import context, reward
 from statewise.check.finding import Line
 from statewise.check.leakage import KEY_WORDS
@@ -52,12 +52,11 @@ def test_a_teacher_that_reads_less_than_the_longest_row_fails(one, report, line,
     said = line(
         report(
             one(
-                sequence_kd(
+                Arm.of(
                     "arm",
+                    sequence_kd(teacher=PolicyRef(short), max_new_tokens=8),
                     PROMPTS,
                     BUDGET,
-                    teacher=PolicyRef(short),
-                    max_new_tokens=8,
                     prompts_per_step=4,
                 )
             )
@@ -226,10 +225,18 @@ def test_a_row_is_as_long_as_its_prompt_and_what_stands_behind_it(one, rows):
 
 def test_a_teachers_own_prompt_that_leaves_no_room_fails(one, report, line, rows):
     data = rows([("1+1?", "#### 2"), ("2+2?", "#### 4")])
-    sizes = {"max_new_tokens": 8, "prompts_per_step": 2}
+    sizes = {"max_new_tokens": 8}
     said = line(
         report(
-            one(self_distillation("arm", data, BUDGET, context=f"{{question}} {LONG}", **sizes))
+            one(
+                Arm.of(
+                    "arm",
+                    self_distillation(context=f"{{question}} {LONG}", **sizes),
+                    data,
+                    BUDGET,
+                    prompts_per_step=2,
+                )
+            )
         ),
         "context",
     )

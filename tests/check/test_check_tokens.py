@@ -17,7 +17,7 @@ from one_arm import (
     weighted,
 )
 
-from statewise.arms import iterative_sft, with_rehearsal
+from statewise.arms import Arm, iterative_sft, sft, with_rehearsal
 from statewise.check.finding import Line, Skip
 from statewise.check.tokens import masks, stop_emitted, stop_trained
 from statewise.policy import PolicyRef
@@ -138,8 +138,12 @@ def test_masks_of_zeros_of_ones_and_over_the_prompt_fail(one):
 
 
 def test_a_filter_that_keeps_nothing_warns(one, report, line):
-    arm = iterative_sft(
-        "arm", PROMPTS, BUDGET, max_new_tokens=8, samples_per_prompt=2, prompts_per_step=4
+    arm = Arm.of(
+        "arm",
+        iterative_sft(max_new_tokens=8, samples_per_prompt=2),
+        PROMPTS,
+        BUDGET,
+        prompts_per_step=4,
     )
     found = report(one(arm))  # a random model never earns the reward
     assert line(found, "masks").status == "warn"
@@ -236,7 +240,8 @@ def test_where_nothing_is_sampled_nothing_need_stop_and_a_row_without_a_referenc
 
 def test_a_stream_that_never_ends_is_not_hidden_by_one_that_does(one, rows):
     cut = rows([("1+1?", f"{LONG} #### 2")], too_long="truncate")
-    arm = with_rehearsal(supervised(rows([("2+2?", "#### 4")])), cut, prompts_per_step=1)
+    method = with_rehearsal(sft(), cut, prompts_per_step=1)
+    arm = Arm.of("arm", method, rows([("2+2?", "#### 4")]), BUDGET, prompts_per_step=4)
     subject, fits, rollouts = opened(one(arm))
     said = stop_trained(subject, rollouts, fits)
     assert isinstance(said, Line)

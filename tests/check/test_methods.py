@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from statewise.arms import (
+    Arm,
     Budget,
     anchored_grpo,
     blended_opd,
@@ -41,39 +42,88 @@ LENGTH = "def score(prompt, completion):\n    return float(len(completion))\n"
 
 
 def methods(length: PythonReward):
-    ours = {"prompts_per_step": 4}
-    sampled = ours | {"max_new_tokens": 8}
+    sampled = {"max_new_tokens": 8}
     grouped = sampled | {"samples_per_prompt": 2, "reward": length}
-    learner = opd("opd", PROMPTS, BUDGET, teacher=BASE, **sampled)
+    learner = Arm.of("opd", opd(teacher=BASE, **sampled), PROMPTS, BUDGET, prompts_per_step=4)
     hot = replace(learner.streams[0].terms[0].supervision, temperature=2.0)
     term = replace(learner.streams[0].terms[0], supervision=hot)
     return {
-        "iw_sft": iw_sft("arm", PROMPTS, BUDGET, **ours),
-        "documents": sft("arm", WorldDocuments(limit=20), BUDGET, **ours),
-        "rehearsal": with_rehearsal(
-            sft("arm", PROMPTS, BUDGET, **ours), WorldDocuments(limit=20), prompts_per_step=2
+        "iw_sft": Arm.of("arm", iw_sft(), PROMPTS, BUDGET, prompts_per_step=4),
+        "documents": Arm.of("arm", sft(), WorldDocuments(limit=20), BUDGET, prompts_per_step=4),
+        "rehearsal": Arm.of(
+            "arm",
+            with_rehearsal(sft(), WorldDocuments(limit=20), prompts_per_step=2),
+            PROMPTS,
+            BUDGET,
+            prompts_per_step=4,
         ),
-        "rejection": rejection_sft(
-            "arm", PROMPTS, BUDGET, **(grouped | {"threshold": 1.0, "samples_per_prompt": 1})
+        "rejection": Arm.of(
+            "arm",
+            rejection_sft(**(grouped | {"threshold": 1.0, "samples_per_prompt": 1})),
+            PROMPTS,
+            BUDGET,
+            prompts_per_step=4,
         ),
         "teacher_at_temperature_2": replace(
             learner, streams=(replace(learner.streams[0], terms=(term,)),)
         ),
-        "ema": opd("arm", PROMPTS, BUDGET, teacher=Ema(0.9), objective=JSD(), **sampled),
-        "topk": topk_opd("arm", PROMPTS, BUDGET, teacher=BASE, top_k=4, support="union", **sampled),
-        "sampled_opd": sampled_opd("arm", PROMPTS, BUDGET, teacher=BASE, clip=1.0, **sampled),
-        "self": self_distillation("arm", PROMPTS, BUDGET, context="{question} {answer}", **sampled),
-        "continuation": continuation_opd(
-            "arm", PROMPTS, BUDGET, teacher=BASE, branch_tokens=4, **sampled
+        "ema": Arm.of(
+            "arm",
+            opd(teacher=Ema(0.9), objective=JSD(), **sampled),
+            PROMPTS,
+            BUDGET,
+            prompts_per_step=4,
         ),
-        "offline": offline_kd("arm", PROMPTS, ADAPTER, teacher=BASE, **sampled),
-        "gkd": gkd("arm", PROMPTS, BUDGET, teacher=BASE, **sampled),
-        "blended": blended_opd("arm", PROMPTS, BUDGET, teacher=BASE, epsilon=0.1, **sampled),
-        "replay": with_replay(learner, share=0.5, age_limit=2),
-        "anchored": anchored_grpo("arm", PROMPTS, BUDGET, **grouped),
-        "adapter_grpo": dr_grpo("arm", PROMPTS, ADAPTER, **grouped),
-        "gspo": gspo("arm", PROMPTS, BUDGET, **grouped),
-        "reset": prefix_reset_rl("arm", PROMPTS, BUDGET, **grouped),
+        "topk": Arm.of(
+            "arm",
+            topk_opd(teacher=BASE, top_k=4, support="union", **sampled),
+            PROMPTS,
+            BUDGET,
+            prompts_per_step=4,
+        ),
+        "sampled_opd": Arm.of(
+            "arm",
+            sampled_opd(teacher=BASE, clip=1.0, **sampled),
+            PROMPTS,
+            BUDGET,
+            prompts_per_step=4,
+        ),
+        "self": Arm.of(
+            "arm",
+            self_distillation(context="{question} {answer}", **sampled),
+            PROMPTS,
+            BUDGET,
+            prompts_per_step=4,
+        ),
+        "continuation": Arm.of(
+            "arm",
+            continuation_opd(teacher=BASE, branch_tokens=4, **sampled),
+            PROMPTS,
+            BUDGET,
+            prompts_per_step=4,
+        ),
+        "offline": Arm.of(
+            "arm", offline_kd(teacher=BASE, **sampled), PROMPTS, ADAPTER, prompts_per_step=4
+        ),
+        "gkd": Arm.of("arm", gkd(teacher=BASE, **sampled), PROMPTS, BUDGET, prompts_per_step=4),
+        "blended": Arm.of(
+            "arm",
+            blended_opd(teacher=BASE, epsilon=0.1, **sampled),
+            PROMPTS,
+            BUDGET,
+            prompts_per_step=4,
+        ),
+        "replay": Arm.of(
+            "arm",
+            with_replay(opd(teacher=BASE, **sampled), share=0.5, age_limit=2),
+            PROMPTS,
+            BUDGET,
+            prompts_per_step=4,
+        ),
+        "anchored": Arm.of("arm", anchored_grpo(**grouped), PROMPTS, BUDGET, prompts_per_step=4),
+        "adapter_grpo": Arm.of("arm", dr_grpo(**grouped), PROMPTS, ADAPTER, prompts_per_step=4),
+        "gspo": Arm.of("arm", gspo(**grouped), PROMPTS, BUDGET, prompts_per_step=4),
+        "reset": Arm.of("arm", prefix_reset_rl(**grouped), PROMPTS, BUDGET, prompts_per_step=4),
     }
 
 

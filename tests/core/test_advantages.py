@@ -25,7 +25,7 @@ from enumerable import (
 )
 from torch import Tensor
 
-from statewise.arms import Budget, Stream, Term, grpo, length_reward, negative_advantage
+from statewise.arms import Arm, Budget, Stream, Term, grpo, length_reward, negative_advantage
 from statewise.arms.expected import LAWS
 from statewise.data import Prompts
 from statewise.gradient import Rollout, state_factors
@@ -274,7 +274,7 @@ def test_a_pair_is_the_sum_of_its_rows(law, normaliser):
 
 # ---- the null and what was taken for one --------------------------------------------------------
 
-GIVEN = {"max_new_tokens": 4, "prompts_per_step": 1}
+GIVEN = {"max_new_tokens": 4}
 
 
 def direction(arm) -> Tensor:
@@ -291,9 +291,10 @@ def cosine(a: Tensor, b: Tensor) -> float:
 
 
 def test_the_null_pulls_nowhere_and_its_form_by_row_is_a_reward_for_length():
+    made = [make(**GIVEN) for make in (negative_advantage, length_reward)]
     arms = [
-        make("x", Prompts([START]), Budget(1e-3, steps=1), **GIVEN)
-        for make in (negative_advantage, length_reward)
+        Arm.of("x", method, Prompts([START]), Budget(1e-3, steps=1), prompts_per_step=1)
+        for method in made
     ]
     null, length = (direction(arm) for arm in arms)
     assert float(null.abs().max()) < 1e-15
@@ -304,7 +305,13 @@ def test_the_null_pulls_nowhere_and_its_form_by_row_is_a_reward_for_length():
 
 
 def test_grpos_division_by_length_has_the_length_term_of_the_null_times_the_expected_reward():
-    arm = grpo("g", Prompts([START]), Budget(1e-3, steps=1), samples_per_prompt=2, **GIVEN)
+    arm = Arm.of(
+        "g",
+        grpo(samples_per_prompt=2, **GIVEN),
+        Prompts([START]),
+        Budget(1e-3, steps=1),
+        prompts_per_step=1,
+    )
     (term,) = arm.streams[0].terms
     pulls = found(term.supervision, term.normaliser)
     parts = Q * grad_of(WORTH / LENGTHS), -Q * R * grad_of(1 / LENGTHS)

@@ -12,6 +12,7 @@ from statewise import arms
 from statewise.arms import (
     Arm,
     Budget,
+    Method,
     Stream,
     Term,
     bind,
@@ -407,7 +408,7 @@ def test_sources_and_teachers_that_mean_nothing_are_refused(make, says):
 
 def test_a_term_cannot_speak_of_owners_that_the_source_never_writes():
     for source, owner in ((Dataset(), "teacher"), (LEARNER, "dataset"), (BRANCH, "dataset")):
-        with pytest.raises(PairingError, match=f"`on` names {owner}.*speak of no state"):
+        with pytest.raises(PairingError, match=f"`on` names {owner}.*apply to no token"):
             stream(source, Term(TOLD, KLStudentTeacher(), on=(owner,)))
     stream(BRANCH, Term(OWN, CrossEntropy(), on=("teacher",)))
 
@@ -424,7 +425,7 @@ def test_dropout_and_ratios_do_not_go_together():
 
 
 def test_epochs_of_prompts_that_are_not_loaded_have_no_steps():
-    arm = sft("sft", DATA, Budget(1e-3, epochs=1.0), prompts_per_step=2)
+    arm = Arm.of("sft", sft(), DATA, Budget(1e-3, epochs=1.0), prompts_per_step=2)
     with pytest.raises(ConfigError, match="'sft' counts epochs over prompts that are not loaded"):
         arm.steps  # noqa: B018
 
@@ -437,52 +438,54 @@ def test_epochs_become_steps_rounded_up(epochs, prompts, per_step, steps):
     budget = Budget(1e-3, epochs=epochs)
     assert budget.rollouts(prompts, per_step) == steps
     loaded = Prompts([prompt(A, name=str(i)) for i in range(prompts)])
-    arm = sft("mild", loaded, budget, prompts_per_step=per_step)
+    arm = Arm.of("mild", sft(), loaded, budget, prompts_per_step=per_step)
     assert arm.steps == steps
 
 
 def test_steps_are_steps_whatever_the_prompts():
-    assert sft("mild", DATA, Budget(1e-3, steps=7), prompts_per_step=9).steps == 7
+    assert Arm.of("mild", sft(), DATA, Budget(1e-3, steps=7), prompts_per_step=9).steps == 7
 
 
 # ---- the methods --------------------------------------------------------------------------------
 
-GIVEN = {"prompts_per_step": 4}
-WALK = GIVEN | {"max_new_tokens": 8}
-GROUP = WALK | {"samples_per_prompt": 4}
+ROLLOUT = {"max_new_tokens": 8}
+GROUP = ROLLOUT | {"samples_per_prompt": 4}
 TAUGHT = {"teacher": MILD}
 OPTIONS = {
-    "sft": GIVEN,
-    "dft": GIVEN,
-    "iw_sft": GIVEN,
-    "pretraining": GIVEN,
-    "opd": WALK | TAUGHT,
-    "jsd_opd": WALK | TAUGHT,
-    "topk_opd": WALK | TAUGHT,
-    "entropy_gated_opd": WALK | TAUGHT,
-    "sampled_opd": WALK | TAUGHT,
-    "self_distillation": WALK | {"context": "{question} {answer}"},
-    "continuation_opd": WALK | TAUGHT | {"branch_tokens": 2},
+    "sft": {},
+    "dft": {},
+    "iw_sft": {},
+    "pretraining": {},
+    "opd": ROLLOUT | TAUGHT,
+    "jsd_opd": ROLLOUT | TAUGHT,
+    "topk_opd": ROLLOUT | TAUGHT,
+    "entropy_gated_opd": ROLLOUT | TAUGHT,
+    "sampled_opd": ROLLOUT | TAUGHT,
+    "self_distillation": ROLLOUT | {"context": "{question} {answer}"},
+    "continuation_opd": ROLLOUT | TAUGHT | {"branch_tokens": 2},
     "grpo": GROUP,
     "dr_grpo": GROUP,
     "dapo": GROUP,
     "gspo": GROUP,
     "cispo": GROUP,
     "rloo": GROUP,
-    "reinforce": WALK,
+    "reinforce": ROLLOUT,
     "anchored_grpo": GROUP,
     "rl_with_opd": GROUP | TAUGHT,
-    "negative_advantage": WALK,
-    "length_reward": WALK,
-    "sequence_kd": WALK | TAUGHT,
-    "offline_kd": WALK | TAUGHT,
-    "gkd": WALK | TAUGHT,
-    "blended_opd": WALK | TAUGHT | {"epsilon": 0.1},
+    "negative_advantage": ROLLOUT,
+    "length_reward": ROLLOUT,
+    "sequence_kd": ROLLOUT | TAUGHT,
+    "offline_kd": ROLLOUT | TAUGHT,
+    "gkd": ROLLOUT | TAUGHT,
+    "blended_opd": ROLLOUT | TAUGHT | {"epsilon": 0.1},
     "rejection_sft": GROUP,
     "iterative_sft": GROUP,
     "prefix_reset_rl": GROUP,
 }
-METHODS = {name: getattr(arms, name)("x", DATA, BUDGET, **o) for name, o in OPTIONS.items()}
+METHODS = {name: getattr(arms, name)(**options) for name, options in OPTIONS.items()}
+ARMS = {
+    name: Arm.of("x", method, DATA, BUDGET, prompts_per_step=4) for name, method in METHODS.items()
+}
 ROWS = {
     "sft": ("dataset", "own_actions", "cross_entropy", "token"),
     "dft": ("dataset", "own_actions", "dft", "token"),
@@ -520,6 +523,7 @@ def test_every_method_of_the_package_is_in_the_table():
     values = {
         "Arm",
         "Budget",
+        "Method",
         "Stream",
         "Term",
         "bind",
@@ -534,42 +538,43 @@ def test_every_method_of_the_package_is_in_the_table():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_is_one_choice_on_each_axis(name):
-    (only,) = METHODS[name].streams
-    term = only.terms[0]
+    method = METHODS[name]
+    term = method.terms[0]
     assert ROWS[name] == (
-        only.source.kind,
+        method.source.kind,
         term.supervision.kind,
         term.objective.kind,
         term.normaliser,
     )
-    assert len(only.terms) == 1 + (name in ("anchored_grpo", "rl_with_opd"))
+    assert method.further == ()
+    assert len(method.terms) == 1 + (name in ("anchored_grpo", "rl_with_opd"))
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_is_plain_data_and_back(name):
-    assert from_plain(Arm, to_plain(METHODS[name])) == METHODS[name]
+    assert from_plain(Arm, to_plain(ARMS[name])) == ARMS[name]
 
 
 def test_what_tells_two_methods_apart_that_share_their_kinds():
     def term(name: str) -> Term:
-        return METHODS[name].streams[0].terms[0]
+        return METHODS[name].terms[0]
 
     assert (term("grpo").supervision.scale, term("dr_grpo").supervision.scale) == ("std", "none")
     assert term("dr_grpo").constant_tokens == 8
     assert term("dapo").objective.clip_high > term("dapo").objective.clip_low
     assert term("rloo").constant_tokens == 1
     assert term("jsd_opd").objective.beta == 0.5
-    walks = METHODS["gkd"].streams[0].source
+    walks = METHODS["gkd"].source
     assert [source.kind for source in walks.sources] == ["learner", "dataset"]
     assert term("topk_opd").supervision.top_k == 32
     assert term("self_distillation").supervision.teacher.name == LIVE
     assert term("negative_advantage").supervision.value == -1
     assert term("negative_advantage").constant_tokens == 8
     assert term("length_reward").supervision == term("negative_advantage").supervision
-    reward, taught = METHODS["rl_with_opd"].streams[0].terms
+    reward, taught = METHODS["rl_with_opd"].terms
     assert (reward.coefficient, taught.coefficient) == (1.0, 0.1)
     assert taught.supervision == TeacherLogRatio(MILD, clip=1.0)
-    anchor = METHODS["anchored_grpo"].streams[0].terms[1]
+    anchor = METHODS["anchored_grpo"].terms[1]
     assert (anchor.supervision, anchor.objective) == (
         TeacherDistribution(PolicyRef("base")),
         KLStudentTeacher(),
@@ -577,52 +582,52 @@ def test_what_tells_two_methods_apart_that_share_their_kinds():
 
 
 def test_continuation_distillation_speaks_of_the_teachers_tokens_alone():
-    assert METHODS["continuation_opd"].streams[0].terms[0].on == ("teacher",)
+    assert METHODS["continuation_opd"].terms[0].on == ("teacher",)
 
 
 def test_rejection_samples_a_frozen_policy_and_iterative_fine_tuning_the_learner():
-    inner = [METHODS[name].streams[0].source.source for name in ("rejection_sft", "iterative_sft")]
+    inner = [METHODS[name].source.source for name in ("rejection_sft", "iterative_sft")]
     assert [source.kind for source in inner] == ["teacher", "learner"]
-    assert named(METHODS["rejection_sft"]) == ["base", "base"]
-    assert named(METHODS["iterative_sft"]) == ["base"]
+    assert named(ARMS["rejection_sft"]) == ["base", "base"]
+    assert named(ARMS["iterative_sft"]) == ["base"]
 
 
 def test_rehearsal_is_a_second_stream_and_replay_leaves_it_alone():
     other = JsonLines("retention.jsonl")
-    arm = arms.with_rehearsal(METHODS["sft"], other, prompts_per_step=2, share=0.3)
-    first, second = arm.streams
-    assert first == METHODS["sft"].streams[0]
+    method = arms.with_rehearsal(METHODS["sft"], other, prompts_per_step=2, share=0.3)
+    first, second = method.streams(DATA, prompts_per_step=4)
+    assert (first,) == ARMS["sft"].streams
     assert (second.prompts, second.prompts_per_step, second.share) == (other, 2, 0.3)
     assert (second.source, second.terms) == (Dataset(), first.terms)
     both = arms.with_replay(
         arms.with_rehearsal(METHODS["opd"], other, prompts_per_step=2), share=0.5, age_limit=1
     )
-    assert [s.source.kind for s in both.streams] == ["replay", "dataset"]
+    assert [s.source.kind for s in (both, *both.further)] == ["replay", "dataset"]
     assert arms.with_replay(both, share=0.1, age_limit=9) == both
 
 
 def test_gkd_flips_its_coin_by_sequence_or_by_step():
-    by_step = arms.gkd("x", DATA, BUDGET, **OPTIONS["gkd"], per="step")
-    assert METHODS["gkd"].streams[0].source == Mixture((Learner(8), Dataset()), (0.5,))
-    assert by_step.streams[0].source == Mixture((Learner(8), Dataset()), (0.5,), per="step")
+    by_step = arms.gkd(**OPTIONS["gkd"], per="step")
+    assert METHODS["gkd"].source == Mixture((Learner(8), Dataset()), (0.5,))
+    assert by_step.source == Mixture((Learner(8), Dataset()), (0.5,), per="step")
 
 
 def test_an_anchor_stands_beside_the_first_term_and_anchored_grpo_is_grpo_with_one():
     assert arms.with_anchor(METHODS["grpo"]) == METHODS["anchored_grpo"]
-    held = arms.with_anchor(METHODS["continuation_opd"], anchor=MILD, objective=JSD()).streams[0]
-    first, anchor = held.terms
-    assert first == METHODS["continuation_opd"].streams[0].terms[0]
+    anchored = arms.with_anchor(METHODS["continuation_opd"], anchor=MILD, objective=JSD())
+    first, anchor = anchored.terms
+    assert first == METHODS["continuation_opd"].terms[0]
     assert (anchor.supervision, anchor.objective) == (TOLD, JSD())
     assert (anchor.on, anchor.normaliser, anchor.coefficient) == (("teacher",), "token", 0.04)
-    fixed = arms.with_anchor(METHODS["dr_grpo"]).streams[0].terms[1]
+    fixed = arms.with_anchor(METHODS["dr_grpo"]).terms[1]
     assert (fixed.normaliser, fixed.constant_tokens) == ("constant", 8.0)
 
 
 def test_a_retention_anchor_is_a_second_stream_of_gold_states_and_no_gold_tokens():
     other = JsonLines("retention.jsonl")
-    arm = arms.with_retention_anchor(METHODS["sft"], other, prompts_per_step=2, coefficient=0.5)
-    first, second = arm.streams
-    assert first == METHODS["sft"].streams[0]
+    method = arms.with_retention_anchor(METHODS["sft"], other, prompts_per_step=2, coefficient=0.5)
+    first, second = method.streams(DATA, prompts_per_step=4)
+    assert (first,) == ARMS["sft"].streams
     assert (second.prompts, second.source, second.prompts_per_step) == (other, Dataset(), 2)
     base = TeacherDistribution(PolicyRef("base"))
     assert second.terms == (Term(base, KLStudentTeacher(), coefficient=0.5),)
@@ -631,8 +636,9 @@ def test_a_retention_anchor_is_a_second_stream_of_gold_states_and_no_gold_tokens
 def test_importance_weighs_what_the_student_sampled_and_nothing_else():
     cap = Importance(3.0)
 
-    def weighed(arm: Arm) -> list[list[Importance | None]]:
-        return [[t.importance for t in s.terms] for s in arms.with_importance(arm, cap).streams]
+    def weighed(method: Method) -> list[list[Importance | None]]:
+        made = arms.with_importance(method, cap)
+        return [[term.importance for term in part.terms] for part in (made, *made.further)]
 
     assert weighed(METHODS["rl_with_opd"]) == [[cap, cap]]
     assert weighed(METHODS["sft"]) == weighed(METHODS["gkd"]) == [[None]]
@@ -641,13 +647,13 @@ def test_importance_weighs_what_the_student_sampled_and_nothing_else():
     assert weighed(both) == [[cap], [None]]
     replayed = arms.with_replay(both, share=0.5, age_limit=2, importance=cap)
     assert replayed == arms.with_importance(arms.with_replay(both, share=0.5, age_limit=2), cap)
-    assert [t.importance for s in replayed.streams for t in s.terms] == [cap, None]
+    assert [t.importance for s in (replayed, *replayed.further) for t in s.terms] == [cap, None]
 
 
 def test_replay_corrects_policy_gradients_and_leaves_the_rest_as_it_is():
-    def weights(arm: Arm, **options) -> list[Importance | None]:
-        made = arms.with_replay(arm, share=0.5, age_limit=2, **options)
-        return [t.importance for s in made.streams for t in s.terms]
+    def weights(method: Method, **options) -> list[Importance | None]:
+        made = arms.with_replay(method, share=0.5, age_limit=2, **options)
+        return [term.importance for term in made.terms]
 
     assert weights(METHODS["grpo"]) == [Importance()]
     assert weights(METHODS["gspo"]) == [Importance(level="sequence")]
@@ -667,9 +673,9 @@ def named(arm: Arm) -> list[str]:
 
 def test_references_find_every_policy_that_an_arm_names():
     base = ["base"]
-    assert named(METHODS["sft"]) == base
-    assert named(METHODS["opd"]) == ["mild", *base]
-    assert named(METHODS["continuation_opd"]) == ["mild", *base]
+    assert named(ARMS["sft"]) == base
+    assert named(ARMS["opd"]) == ["mild", *base]
+    assert named(ARMS["continuation_opd"]) == ["mild", *base]
     deep = Arm(
         "both",
         (
@@ -708,11 +714,8 @@ def test_bind_puts_policies_and_prompts_in_place_and_leaves_the_start_to_the_cal
 
 def test_bind_asks_for_averages_too_and_gives_stores_of_their_own():
     average, asked = tiny(1, name="teacher:ema"), []
-    arm = arms.with_replay(
-        arms.opd("x", DATA, BUDGET, teacher=Ema(0.9), max_new_tokens=8, **GIVEN),
-        share=0.5,
-        age_limit=1,
-    )
+    method = arms.with_replay(arms.opd(teacher=Ema(0.9), max_new_tokens=8), share=0.5, age_limit=1)
+    arm = Arm.of("x", method, DATA, BUDGET, prompts_per_step=4)
 
     def find(ref):
         asked.append(ref)
@@ -729,7 +732,7 @@ def test_bind_asks_for_averages_too_and_gives_stores_of_their_own():
 
 def test_bind_does_not_load_prompts_twice():
     loaded = Prompts([prompt(A)])
-    arm = sft("x", loaded, BUDGET, prompts_per_step=1)
+    arm = Arm.of("x", sft(), loaded, BUDGET, prompts_per_step=1)
 
     def refuse(_):
         raise AssertionError("loaded again")

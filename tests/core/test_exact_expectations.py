@@ -33,7 +33,7 @@ from enumerable import (
 )
 from torch import Tensor
 
-from statewise.arms import Budget, Stream, Term, grpo, with_replay
+from statewise.arms import Stream, Term, grpo, with_replay
 from statewise.data import Prompts
 from statewise.gradient import Rollout, accumulate_gradient
 from statewise.objectives import (
@@ -517,15 +517,9 @@ def test_what_replay_does_to_a_policy_gradient_and_what_its_weights_correct(name
         "grpo, default": {},
         "grpo, sequence": {"importance": Importance(free, level="sequence")},
     }
-    arm = grpo(
-        "g",
-        Prompts([START]),
-        Budget(1e-3, steps=1),
-        max_new_tokens=4,
-        samples_per_prompt=2,
-        prompts_per_step=1,
-    )
-    (stale,) = with_replay(arm, share=0.5, age_limit=2, **options[name]).streams
+    method = grpo(max_new_tokens=4, samples_per_prompt=2)
+    method = with_replay(method, share=0.5, age_limit=2, **options[name])
+    (stale,) = method.streams(Prompts([START]), prompts_per_step=1)
     (term,) = stale.terms
     term = replace(term, normaliser="constant", constant_tokens=1.0)
     student = tabular(0)

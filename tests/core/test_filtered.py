@@ -90,11 +90,11 @@ def test_the_gradient_is_that_of_the_kept_alone():
 @pytest.mark.parametrize("frozen", [True, False])
 def test_a_step_that_keeps_nothing_is_counted_says_so_and_moves_nothing(frozen):
     budget = Budget(1e-2, steps=2)
-    given = {"max_new_tokens": 5, "samples_per_prompt": 3, "prompts_per_step": 2}
+    given = {"max_new_tokens": 5, "samples_per_prompt": 3}
     arm = (
-        rejection_sft("r", HOPELESS, budget, sampler=TEACHER, **given)
+        Arm.of("r", rejection_sft(sampler=TEACHER, **given), HOPELESS, budget, prompts_per_step=2)
         if frozen
-        else iterative_sft("i", HOPELESS, budget, **given)
+        else Arm.of("i", iterative_sft(**given), HOPELESS, budget, prompts_per_step=2)
     )
     policy = tiny(0, dtype=torch.float32)
     before = [p.detach().clone() for p in policy.module.parameters()]
@@ -107,12 +107,11 @@ def test_a_step_that_keeps_nothing_is_counted_says_so_and_moves_nothing(frozen):
 
 
 def test_iterative_fine_tuning_raises_the_share_that_is_kept():
-    arm = iterative_sft(
+    arm = Arm.of(
         "i",
+        iterative_sft(max_new_tokens=5, samples_per_prompt=8),
         PROMPTS,
         Budget(1e-2, steps=12, passes=2, minibatches=2),
-        max_new_tokens=5,
-        samples_per_prompt=8,
         prompts_per_step=3,
     )
     rows = run(arm, tiny(6, dtype=torch.float32))
@@ -121,7 +120,7 @@ def test_iterative_fine_tuning_raises_the_share_that_is_kept():
 
 
 def test_every_other_arm_teaches_with_all_that_it_walks():
-    arm = sft("plain", PROMPTS, Budget(1e-3, steps=2), prompts_per_step=2)
+    arm = Arm.of("plain", sft(), PROMPTS, Budget(1e-3, steps=2), prompts_per_step=2)
     policy = tiny(0, dtype=torch.float32)
     loop = train(arm, policy, make_optimizer(policy, arm.budget), seed=0)
     assert [r.figures["taught_share"] for r in itertools.islice(loop, 2)] == [1.0, 1.0]

@@ -44,10 +44,10 @@ PROMPTS = Prompts(
 )
 TEACHER = tiny(9, name="teacher:mild", dtype=torch.float32)
 BUDGET = Budget(1e-2, steps=8, weight_decay=0.01, passes=2, minibatches=2)
-OPD = {"max_new_tokens": 5, "prompts_per_step": 4}
+OPD = {"max_new_tokens": 5}
 RL = OPD | {"samples_per_prompt": 4}
 ARMS = {
-    "ema": opd("ema", PROMPTS, BUDGET, teacher=Ema(0.7), **OPD),
+    "ema": Arm.of("ema", opd(teacher=Ema(0.7), **OPD), PROMPTS, BUDGET, prompts_per_step=4),
     "two averages": Arm(
         "two",
         (
@@ -63,18 +63,32 @@ ARMS = {
         ),
         BUDGET,
     ),
-    "replay": with_replay(
-        opd("r", PROMPTS, BUDGET, teacher=TEACHER, **OPD), share=0.5, age_limit=3
+    "replay": Arm.of(
+        "r",
+        with_replay(opd(teacher=TEACHER, **OPD), share=0.5, age_limit=3),
+        PROMPTS,
+        BUDGET,
+        prompts_per_step=4,
     ),
-    "replayed rl": with_replay(grpo("g", PROMPTS, BUDGET, **RL), share=0.5, capacity=5),
-    "replayed filter": with_replay(
-        iterative_sft("i", PROMPTS, BUDGET, **RL), share=Schedule(0.0, 1.0), age_limit=4
+    "replayed rl": Arm.of(
+        "g", with_replay(grpo(**RL), share=0.5, capacity=5), PROMPTS, BUDGET, prompts_per_step=4
     ),
-    "replayed resets": with_replay(
-        prefix_reset_rl("p", PROMPTS, BUDGET, teacher=TEACHER, **RL), share=0.5, age_limit=2
+    "replayed filter": Arm.of(
+        "i",
+        with_replay(iterative_sft(**RL), share=Schedule(0.0, 1.0), age_limit=4),
+        PROMPTS,
+        BUDGET,
+        prompts_per_step=4,
     ),
-    "blend with an average": blended_opd(
-        "b", PROMPTS, BUDGET, teacher=Ema(0.8), epsilon=0.1, **OPD
+    "replayed resets": Arm.of(
+        "p",
+        with_replay(prefix_reset_rl(teacher=TEACHER, **RL), share=0.5, age_limit=2),
+        PROMPTS,
+        BUDGET,
+        prompts_per_step=4,
+    ),
+    "blend with an average": Arm.of(
+        "b", blended_opd(teacher=Ema(0.8), epsilon=0.1, **OPD), PROMPTS, BUDGET, prompts_per_step=4
     ),
 }
 
@@ -221,7 +235,7 @@ def test_an_average_stays_where_a_minibatch_moved_nobody():
     policy = student()
     begun = weights(policy)
     spend = replace(BUDGET, steps=1, passes=1, minibatches=2)
-    arm = opd("ema", PROMPTS, spend, teacher=Ema(0.7), **(OPD | {"prompts_per_step": 1}))
+    arm = Arm.of("ema", opd(teacher=Ema(0.7), **OPD), PROMPTS, spend, prompts_per_step=1)
     arm = bound(arm, policy)
     run(arm, policy)
     average = arm.streams[0].terms[0].supervision.teacher
@@ -232,7 +246,9 @@ def test_an_average_stays_where_a_minibatch_moved_nobody():
 
 def test_a_frozen_teacher_neither_moves_nor_leaves_anything_in_a_checkpoint(tmp_path):
     policy, before = student(), weights(TEACHER)
-    arm = bound(opd("plain", PROMPTS, BUDGET, teacher=TEACHER, **OPD), policy)
+    arm = bound(
+        Arm.of("plain", opd(teacher=TEACHER, **OPD), PROMPTS, BUDGET, prompts_per_step=4), policy
+    )
     run(arm, policy)
     assert all(map(torch.equal, before, weights(TEACHER)))
     for part, memory in memories(arm).items():

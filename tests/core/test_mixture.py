@@ -11,7 +11,7 @@ import pytest
 from enumerable import A, prompt, tiny
 from scipy.stats import binom
 
-from statewise.arms import Budget, gkd
+from statewise.arms import Arm, Budget, gkd
 from statewise.data import Prompts
 from statewise.errors import ConfigError
 from statewise.seeding import seed_for
@@ -89,14 +89,12 @@ def test_the_expectation_of_every_count_is_its_share(count, shares):
 def test_a_small_share_of_few_prompts_is_visited_and_said():
     """0.1 of 4 prompts, which rounded alike would be 0 at every step: 0.4 a step, and the log has each step's."""
     source = Mixture(GKD, (0.1,))
-    arm = gkd(
+    arm = Arm.of(
         "g",
+        gkd(teacher=TEACHER, max_new_tokens=3, learner_share=0.1),
         Prompts(prompts(8)),
         Budget(1e-3, steps=30),
-        teacher=TEACHER,
-        max_new_tokens=3,
         prompts_per_step=4,
-        learner_share=0.1,
     )
     student = tiny(0)
     rows = list(train(arm, student, make_optimizer(student, arm.budget), seed=0))

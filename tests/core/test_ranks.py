@@ -15,7 +15,7 @@ from test_gradient import CASES, cases
 from two_ranks import SHARES
 
 import statewise
-from statewise.arms import Budget, sft
+from statewise.arms import Arm, Budget, sft
 from statewise.data import JsonLines
 from statewise.errors import ConfigError
 from statewise.train import train
@@ -64,7 +64,9 @@ def test_train_refuses_several_ranks(monkeypatch):
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
     monkeypatch.setattr(dist, "get_world_size", lambda: 2)
     student, _ = cases()["sft, token"]
-    arm = sft("arm", JsonLines("never-read.jsonl"), Budget(0.1, steps=1), prompts_per_step=1)
+    arm = Arm.of(
+        "arm", sft(), JsonLines("never-read.jsonl"), Budget(0.1, steps=1), prompts_per_step=1
+    )
     optimizer = torch.optim.SGD([p for _, p in student.trainable_parameters()], lr=0.1)
     with pytest.raises(ConfigError, match="train runs in one process, found 2 ranks"):
         next(train(arm, student, optimizer, seed=0))

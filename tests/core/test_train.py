@@ -65,34 +65,81 @@ def budget(**options) -> Budget:
 
 
 def methods(**options) -> dict[str, Arm]:
-    spend, each = budget(**options), {"prompts_per_step": 2}
+    spend = budget(**options)
     twice = budget(**({"passes": 2, "minibatches": 2} | options))
     return {
-        "sft": sft("sft", PROMPTS, spend, **each),
-        "opd": opd("opd", PROMPTS, spend, teacher=TEACHER, max_new_tokens=5, **each),
-        "continuation": continuation_opd(
-            "continuation",
+        "sft": Arm.of("sft", sft(), PROMPTS, spend, prompts_per_step=2),
+        "opd": Arm.of(
+            "opd",
+            opd(
+                teacher=TEACHER,
+                max_new_tokens=5,
+            ),
             PROMPTS,
             spend,
-            teacher=TEACHER,
-            max_new_tokens=5,
-            branch_tokens=3,
-            **each,
+            prompts_per_step=2,
         ),
-        "grpo": grpo("grpo", PROMPTS, twice, max_new_tokens=5, samples_per_prompt=4, **each),
-        "iw_sft": iw_sft("iw_sft", PROMPTS, spend, reference=TEACHER, **each),
-        "sampled_opd": sampled_opd(
-            "sampled", PROMPTS, spend, teacher=TEACHER, max_new_tokens=5, clip=1.0, **each
+        "continuation": Arm.of(
+            "continuation",
+            continuation_opd(
+                teacher=TEACHER,
+                max_new_tokens=5,
+                branch_tokens=3,
+            ),
+            PROMPTS,
+            spend,
+            prompts_per_step=2,
         ),
-        "gspo": gspo("gspo", PROMPTS, twice, max_new_tokens=5, samples_per_prompt=4, **each),
-        "anchored_grpo": anchored_grpo(
-            "anchored",
+        "grpo": Arm.of(
+            "grpo",
+            grpo(
+                max_new_tokens=5,
+                samples_per_prompt=4,
+            ),
             PROMPTS,
             twice,
-            max_new_tokens=5,
-            samples_per_prompt=4,
-            anchor=TEACHER,
-            **each,
+            prompts_per_step=2,
+        ),
+        "iw_sft": Arm.of(
+            "iw_sft",
+            iw_sft(
+                reference=TEACHER,
+            ),
+            PROMPTS,
+            spend,
+            prompts_per_step=2,
+        ),
+        "sampled_opd": Arm.of(
+            "sampled",
+            sampled_opd(
+                teacher=TEACHER,
+                max_new_tokens=5,
+                clip=1.0,
+            ),
+            PROMPTS,
+            spend,
+            prompts_per_step=2,
+        ),
+        "gspo": Arm.of(
+            "gspo",
+            gspo(
+                max_new_tokens=5,
+                samples_per_prompt=4,
+            ),
+            PROMPTS,
+            twice,
+            prompts_per_step=2,
+        ),
+        "anchored_grpo": Arm.of(
+            "anchored",
+            anchored_grpo(
+                max_new_tokens=5,
+                samples_per_prompt=4,
+                anchor=TEACHER,
+            ),
+            PROMPTS,
+            twice,
+            prompts_per_step=2,
         ),
         "two streams": Arm(
             "both",
@@ -304,7 +351,7 @@ def test_updates_are_counted_and_a_minibatch_without_rows_is_none():
     (figures,) = run(arm, student())
     assert figures["updates"] == 6
     assert figures["tokens_trained"] == 3 * figures["tokens_sampled"]
-    lone = sft("lone", PROMPTS, budget(steps=1, minibatches=3), prompts_per_step=2)
+    lone = Arm.of("lone", sft(), PROMPTS, budget(steps=1, minibatches=3), prompts_per_step=2)
     (figures,) = run(lone, student())
     assert figures["updates"] == 2
 
@@ -388,13 +435,11 @@ def test_old_logprobs_are_taken_only_where_a_term_needs_them():
 
 def own_teacher(policy: Policy, context: str, **options) -> Arm:
     teacher = policy.view("teacher:student")
-    return self_distillation(
+    return Arm.of(
         "self",
+        self_distillation(context=context, teacher=teacher, max_new_tokens=5),
         PROMPTS,
         budget(**options),
-        context=context,
-        teacher=teacher,
-        max_new_tokens=5,
         prompts_per_step=2,
     )
 
@@ -437,8 +482,12 @@ def test_the_figures_of_a_step_count_what_was_done():
 
 
 def test_a_teachers_own_tokens_and_a_second_pass_are_counted_too():
-    arm = sequence_kd(
-        "kd", PROMPTS, budget(steps=1), teacher=TEACHER, max_new_tokens=5, prompts_per_step=2
+    arm = Arm.of(
+        "kd",
+        sequence_kd(teacher=TEACHER, max_new_tokens=5),
+        PROMPTS,
+        budget(steps=1),
+        prompts_per_step=2,
     )
     (figures,) = run(arm, student())
     rows = roll_out(arm.streams[0], student(), seed=0, step=0, place=0).trajectories
@@ -460,8 +509,9 @@ def test_every_step_draws_other_prompts_and_other_tokens():
 
 
 def test_dropout_is_on_in_training_and_another_one_at_every_step():
-    arm = sft(
+    arm = Arm.of(
         "sft",
+        sft(),
         Prompts([PROMPTS.items[2]]),
         budget(steps=3, learning_rate=1e-30, weight_decay=0.0),
         prompts_per_step=1,
@@ -568,12 +618,11 @@ def test_two_streams_log_their_rewards_apart():
 
 
 def test_an_arm_that_is_not_bound_says_so():
-    arm = opd(
+    arm = Arm.of(
         "opd",
+        opd(teacher=TEACHER, max_new_tokens=4),
         WorldProblems("prompts"),
         budget(steps=1),
-        teacher=TEACHER,
-        max_new_tokens=4,
         prompts_per_step=1,
     )
     with pytest.raises(ConfigError, match="bind the arm first"):

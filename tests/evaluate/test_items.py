@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from statewise.arms import Budget, opd
+from statewise.arms import Arm, Budget, opd
 from statewise.data import Prompts
 from statewise.errors import ConfigError, RunError
 from statewise.evaluate import ItemResult, Task, evaluate, read_items, write_items
@@ -328,12 +328,11 @@ def test_training_is_the_same_whether_its_caller_evaluates_between_steps_or_not(
         policy = tiny_policy(["Question Answer"] * 4, dtype=torch.float32)
         policy = policy.with_adapter(Lora(rank=2, dropout=0.2), seed=1)
         prompts = Prompts([Prompt(f"p{i}", "", policy.to_ids(f"Question {i}")) for i in range(4)])
-        arm = opd(
+        arm = Arm.of(
             "opd",
+            opd(teacher=teacher, max_new_tokens=6),
             prompts,
             Budget(1e-2, steps=3, adapter=Lora(rank=2, dropout=0.2)),
-            teacher=teacher,
-            max_new_tokens=6,
             prompts_per_step=2,
         )
         rows = []

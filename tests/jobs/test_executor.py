@@ -14,7 +14,9 @@ import pytest
 from safetensors.torch import load_file
 
 from statewise.arms import (
+    Arm,
     Budget,
+    Method,
     blended_opd,
     gkd,
     opd,
@@ -260,23 +262,20 @@ def test_a_job_that_fails_ends_the_others_at_once(tiny_study, tmp_path):
 def remembering(tiny_study):
     """Arms that carry a state: averaged teachers, stores, a filter, resets, a blend."""
     prompts = tiny_study.arm("grpo").streams[0].prompts
-    spend = Budget(1e-2, steps=6)
-    each = {"max_new_tokens": 8, "prompts_per_step": 4}
-    ema = opd("ema", prompts, spend, teacher=Ema(0.8), **each)
-    frozen = opd("stale", prompts, spend, teacher=PolicyRef("base"), **each)
-    mixed = gkd("mixed", prompts, spend, teacher=Ema(0.9), learner_share=Schedule(0.0, 1.0), **each)
-    blend = blended_opd("blend", prompts, spend, teacher=Ema(0.5), epsilon=0.05, **each)
+    each = {"max_new_tokens": 8}
+    frozen = opd(teacher=PolicyRef("base"), **each)
+    mixed = gkd(teacher=Ema(0.9), learner_share=Schedule(0.0, 1.0), **each)
+    distilled = sequence_kd(teacher=PolicyRef("base"), **each)
+
+    def made(name: str, method: Method) -> Arm:
+        return Arm.of(name, method, prompts, Budget(1e-2, steps=6), prompts_per_step=4)
+
     arms = (
-        ema,
-        with_replay(frozen, share=0.5, age_limit=3),
-        with_replay(mixed, share=0.5, capacity=6),
-        blend,
-        with_rehearsal(
-            sequence_kd("kd", prompts, spend, teacher=PolicyRef("base"), **each),
-            prompts,
-            prompts_per_step=2,
-            share=0.5,
-        ),
+        made("ema", opd(teacher=Ema(0.8), **each)),
+        made("stale", with_replay(frozen, share=0.5, age_limit=3)),
+        made("mixed", with_replay(mixed, share=0.5, capacity=6)),
+        made("blend", blended_opd(teacher=Ema(0.5), epsilon=0.05, **each)),
+        made("kd", with_rehearsal(distilled, prompts, prompts_per_step=2, share=0.5)),
     )
     return replace(
         tiny_study,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tokenizers.normalizers import Lowercase
 
-from statewise.arms import Budget, opd
+from statewise.arms import Arm, Budget, opd
 from statewise.data import WorldProblems
 from statewise.errors import ModelError, RunError
 from statewise.jobs import folder as folder_module
@@ -106,9 +106,15 @@ def test_a_teacher_of_another_beginning_passes_the_preflight_with_a_context_of_i
         "special_tokens": {name: {"id": name, "ids": ids, "tokens": [name]}},
     }
     (folder / "tokenizer.json").write_text(json.dumps(words))
-    sizes = {"max_new_tokens": 8, "prompts_per_step": 4}
+    sizes = {"max_new_tokens": 8}
     prompts = WorldProblems("prompts", limit=8)
-    arm = opd("arm", prompts, Budget(0.01, steps=1), teacher=PolicyRef(str(folder)), **sizes)
+    arm = Arm.of(
+        "arm",
+        opd(teacher=PolicyRef(str(folder)), **sizes),
+        prompts,
+        Budget(0.01, steps=1),
+        prompts_per_step=4,
+    )
     (stream,) = arm.streams
     (term,) = stream.terms
     term = replace(term, supervision=replace(term.supervision, context=context))
@@ -143,10 +149,16 @@ def outside(tiny_study, tiny_base, tmp_path):
     places = [str(tmp_path / owner / "mine") for owner in ("a", "b")]
     for place in places:
         shutil.copytree(tiny_base, place)
-    sizes = {"max_new_tokens": 8, "prompts_per_step": 4}
+    sizes = {"max_new_tokens": 8}
     prompts = WorldProblems("prompts", limit=8)
     taught = tuple(
-        opd(f"arm{i}", prompts, Budget(0.01, steps=1), teacher=PolicyRef(place), **sizes)
+        Arm.of(
+            f"arm{i}",
+            opd(teacher=PolicyRef(place), **sizes),
+            prompts,
+            Budget(0.01, steps=1),
+            prompts_per_step=4,
+        )
         for i, place in enumerate(places)
     )
     bare = {"claims": (), "doses": {}, "dev": None, "drift": None}

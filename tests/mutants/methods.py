@@ -64,8 +64,8 @@ MUTANTS = (
         "coefficient",
         "a teacher's advantage counts as much as the reward's",
         RL,
-        'Term(taught, bounded, coefficient=coefficient, normaliser="sequence")',
-        'Term(taught, bounded, normaliser="sequence")',
+        'Term(log_ratio, surrogate, coefficient=coefficient, normaliser="sequence")',
+        'Term(log_ratio, surrogate, normaliser="sequence")',
         ("core/test_arms.py::test_what_tells_two_methods_apart_that_share_their_kinds",),
     ),
     Mutant(

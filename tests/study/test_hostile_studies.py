@@ -297,4 +297,4 @@ def test_rows_of_a_step_have_a_bound_together() -> None:
     many = ["arms.grpo.streams.0.source.samples_per_prompt=65536"]
     line = refused(lambda: read_study("pocket", [*many, "arms.grpo.streams.0.prompts_per_step=17"]))
     assert line is not None
-    assert "are 1,114,112 rows a step; at most 1,048,576 are taken" in line
+    assert "are 1,114,112 rows per step; at most 1,048,576 are allowed" in line

@@ -75,12 +75,11 @@ def file(tmp_path):
 
 def test_a_live_self_teacher_is_bound_to_the_student(tiny_study, tmp_path):
     prompts = tiny_study.arm("grpo").streams[0].prompts
-    arm = self_distillation(
+    arm = Arm.of(
         "mirror",
+        self_distillation(context="{question} ({answer})", max_new_tokens=8),
         prompts,
         Budget(0.01, steps=2),
-        context="{question} ({answer})",
-        max_new_tokens=8,
         prompts_per_step=2,
     )
     study, run = with_arms(tiny_study, arm), RunFolder(tmp_path / "run")
@@ -95,12 +94,11 @@ def test_a_live_self_teacher_is_bound_to_the_student(tiny_study, tmp_path):
 @pytest.mark.parametrize("words", [1, 400])
 def test_preflight_reads_the_teachers_own_prompts(tiny_study, tmp_path, words):
     prompts = tiny_study.arm("grpo").streams[0].prompts
-    arm = self_distillation(
+    arm = Arm.of(
         "mirror",
+        self_distillation(context="{question} ({answer})" + " more" * words, max_new_tokens=8),
         prompts,
         Budget(0.01, steps=2),
-        context="{question} ({answer})" + " more" * words,
-        max_new_tokens=8,
         prompts_per_step=2,
     )
     study, run = with_arms(tiny_study, arm), RunFolder(tmp_path / "run")
@@ -147,14 +145,12 @@ def test_the_live_policy_is_no_start_and_no_arm(tiny_study):
 
 def test_a_users_reward_trains_and_changed_code_is_another_study(tiny_study, tmp_path, file):
     prompts = tiny_study.arm("grpo").streams[0].prompts
-    arm = gspo(
+    arm = Arm.of(
         "mine",
+        gspo(max_new_tokens=8, samples_per_prompt=4, reward=PythonReward(f"{file}:score")),
         prompts,
         Budget(0.01, steps=1, minibatches=2),
-        max_new_tokens=8,
-        samples_per_prompt=4,
         prompts_per_step=2,
-        reward=PythonReward(f"{file}:score"),
     )
     written = tmp_path / "study.yaml"
     written.write_text(dump_yaml(to_plain(with_arms(tiny_study, arm))))
@@ -218,11 +214,17 @@ def test_a_users_supervision_is_given_the_teacher_that_it_names(
     """To the bit what our own kind does, tokens of the teacher included; and a study like any other."""
     prompts = tiny_study.arm("grpo").streams[0].prompts
     spend = Budget(0.01, steps=3)
-    walk = {"max_new_tokens": 8, "prompts_per_step": 2}
+    walk = {"max_new_tokens": 8}
     if context:
-        ours = self_distillation("ours", prompts, spend, context=context.template, **walk)
+        ours = Arm.of(
+            "ours",
+            self_distillation(context=context.template, **walk),
+            prompts,
+            spend,
+            prompts_per_step=2,
+        )
     else:
-        ours = opd("ours", prompts, spend, teacher=teacher, **walk)
+        ours = Arm.of("ours", opd(teacher=teacher, **walk), prompts, spend, prompts_per_step=2)
     mild = tiny_study.arm("mild_sft")
     mine = told_by(tiny_study, file, teacher, context=context)
     study = as_file(with_arms(tiny_study, mild, ours, mine), tmp_path / "study.yaml")
@@ -269,8 +271,12 @@ def test_every_axis_may_be_the_users_own(tiny_study, tmp_path, file):
     """Source, supervision and objective from one file; the loss is that of the kinds that they imitate."""
     prompts = tiny_study.arm("grpo").streams[0].prompts
     spend = Budget(0.01, steps=2)
-    ours = opd(
-        "ours", prompts, spend, teacher=PolicyRef("mild_sft"), max_new_tokens=8, prompts_per_step=2
+    ours = Arm.of(
+        "ours",
+        opd(teacher=PolicyRef("mild_sft"), max_new_tokens=8),
+        prompts,
+        spend,
+        prompts_per_step=2,
     )
     stream = Stream(
         prompts,

@@ -40,11 +40,11 @@ def test_the_controls_are_held_against_the_pocket_studys_own_student():
     assert rates["kd_from_stress"] == rates["opd_from_stress"]
     assert rates["negative_advantage"] == rates["grpo"]
     (walked,) = controls.arm("negative_advantage").streams
-    made = negative_advantage(
+    made = Arm.of(
         "negative_advantage",
+        negative_advantage(max_new_tokens=walked.source.max_new_tokens),
         walked.prompts,
         controls.arm("negative_advantage").budget,
-        max_new_tokens=walked.source.max_new_tokens,
         prompts_per_step=walked.prompts_per_step,
     )
     assert controls.arm("negative_advantage") == made, "the null is not the method of its name"

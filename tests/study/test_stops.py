@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from statewise.arms import Budget, opd
+from statewise.arms import Arm, Budget, opd
 from statewise.claims.controls import Interpolation
 from statewise.data import JsonLines, WorldProblems
 from statewise.errors import DataError, ModelError
@@ -196,9 +196,15 @@ def tuned(tiny_base, tmp_path):
 
 @pytest.fixture
 def study(tiny_study, tuned):
-    sizes = {"max_new_tokens": 8, "prompts_per_step": 4}
+    sizes = {"max_new_tokens": 8}
     prompts = WorldProblems("prompts", limit=8)
-    arm = opd("arm", prompts, Budget(0.01, steps=1), teacher=PolicyRef(tuned), **sizes)
+    arm = Arm.of(
+        "arm",
+        opd(teacher=PolicyRef(tuned), **sizes),
+        prompts,
+        Budget(0.01, steps=1),
+        prompts_per_step=4,
+    )
     bare = {"arms": (arm,), "claims": (), "doses": {}, "dev": None, "drift": None}
     return replace(tiny_study, **bare)
 

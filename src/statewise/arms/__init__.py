@@ -1,11 +1,11 @@
-"""A method is one choice on each axis, and a budget.
+"""A method is one choice on each axis; an arm trains by a method, on prompts, within a budget.
 
 There is no `if method ==` anywhere in the package. The functions of `supervised`, `distillation`
-and `reinforcement` are the methods: each is a line or two that says which value stands on which axis.
-Those of `variants` make an arm of another. docs/methods.md is their table, made by calling them.
+and `reinforcement` are the methods: each returns a `Method`, the source and the terms of a loss. Those of
+`variants` make a method from another. docs/methods.md is their table, made by calling them.
 """
 
-from statewise.arms.arm import Arm, Budget, Stream, Term
+from statewise.arms.arm import Arm, Budget, Method, Stream, Term
 from statewise.arms.binding import bind, only_in_contexts, parts, policies, references
 from statewise.arms.distillation import (
     blended_opd,
@@ -53,6 +53,7 @@ from statewise.arms.variants import (
 __all__ = [
     "Arm",
     "Budget",
+    "Method",
     "Stream",
     "Term",
     "anchored_grpo",

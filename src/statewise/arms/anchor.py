@@ -1,4 +1,4 @@
-"""A second term that holds the student near another policy."""
+"""A second term that keeps the student near another policy."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def anchor_term(first: Term, anchor: PolicyLike, objective: Objective, coefficie
     >>> from statewise.policy import PolicyRef
     >>> from statewise.supervision import OwnActions
     >>> first = Term(OwnActions(), CrossEntropy(), normaliser="sequence", on=("student",))
-    >>> held = anchor_term(first, PolicyRef("base"), KLStudentTeacher(), 0.04)
-    >>> held.normaliser, held.on, held.coefficient
+    >>> anchored = anchor_term(first, PolicyRef("base"), KLStudentTeacher(), 0.04)
+    >>> anchored.normaliser, anchored.on, anchored.coefficient
     ('sequence', ('student',), 0.04)
     """
     return Term(

@@ -1,4 +1,4 @@
-"""One choice on each axis, and a budget: Term, Stream, Budget, Arm."""
+"""One choice on each axis, and a budget: Term, Stream, Method, Budget, Arm."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from statewise.supervision import Supervision
 
 @dataclass(frozen=True)
 class Term:
-    """What is said, how it moves the student, and what the sum is divided by.
+    """What is said at a state, how it moves the student, and what the sum is divided by.
 
     `normaliser` is global: over every micro-batch of an update.
         token      the sum of weights of all states (each token counts the same)
         sequence   each trajectory's states by their own weight, then the number of trajectories
         constant   the number of trajectories times `constant_tokens` (Dr.GRPO)
     `on` limits the term to states whose action one of these roles chose; empty = all. `importance`
-    weighs states that another policy sampled.
+    weights states that another policy sampled.
 
-    Raises PairingError where the objective does not take the signal that the supervision gives.
+    Raises PairingError if the objective does not take the signal that the supervision gives.
 
     >>> from statewise.objectives import JSD
     >>> from statewise.supervision import OwnActions
@@ -62,7 +62,7 @@ class Term:
         token_level = self.importance is not None and self.importance.level == "token"
         if token_level and isinstance(self.objective, SequenceRatio):
             raise PairingError(
-                "sequence_ratio has one ratio a row: weights by token would give its states unequal shares of "
+                "sequence_ratio has one ratio per row: weights by token would give its states unequal shares of "
                 "the row's gradient; set importance.level to sequence"
             )
         if (self.normaliser == "constant") != (self.constant_tokens is not None):
@@ -75,9 +75,9 @@ class Term:
 
 @dataclass(frozen=True)
 class Stream:
-    """Prompts, the source that turns them into trajectories, and what is said at their states.
+    """Prompts, the source that turns them into trajectories, and the terms of the loss at their states.
 
-    Raises ConfigError without terms or prompts, and PairingError where source and term mean nothing together.
+    Raises ConfigError without terms or prompts, and PairingError if source and term mean nothing together.
 
     >>> from statewise.data import JsonLines
     >>> from statewise.objectives import CrossEntropy
@@ -87,7 +87,7 @@ class Stream:
     >>> Stream(JsonLines("train.jsonl"), Dataset(), (term,), prompts_per_step=4)
     Traceback (most recent call last):
     statewise.errors.PairingError: `on` names teacher, but the tokens of source 'dataset' are \
-chosen by dataset: the term would speak of no state
+chosen by dataset: the term would apply to no token
     """
 
     prompts: Data | Prompts
@@ -95,30 +95,61 @@ chosen by dataset: the term would speak of no state
     terms: tuple[Term, ...]
     prompts_per_step: PromptCount
     share: Number = 1.0
-    """Factor on the loss of this stream beside the others."""
+    """Factor on the loss of this stream."""
 
     def __post_init__(self) -> None:
         if self.prompts_per_step < 1:
             raise ConfigError(f"prompts_per_step must be 1 or more, found {self.prompts_per_step}")
         if (rows := self.prompts_per_step * self.source.samples_per_prompt) > MOST_ROWS:
             raise ConfigError(
-                f"prompts_per_step times samples_per_prompt are {rows:,} rows a step; "
-                f"at most {MOST_ROWS:,} are taken"
+                f"prompts_per_step times samples_per_prompt are {rows:,} rows per step; "
+                f"at most {MOST_ROWS:,} are allowed"
             )
-        if not self.terms:
-            raise ConfigError(
-                "a stream needs at least one term: nothing would be said at its states"
-            )
-        for term in self.terms:
-            check_source(self.source, term.supervision, term.importance, term.on)
+        _check_terms(self.source, self.terms, "a stream")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A choice on each axis: a source, and the terms of the loss at its states.
+
+    Prompts and budget are other choices (`Arm.of`). `further` holds streams over data of their own, which
+    a rehearsal or a retention anchor adds.
+
+    Raises ConfigError without terms, and PairingError if source and term mean nothing together.
+
+    >>> from statewise.arms import dft, sft
+    >>> sft().source == dft().source, [term.objective.kind for term in dft().terms]
+    (True, ['dft'])
+    """
+
+    source: Source
+    terms: tuple[Term, ...]
+    further: tuple[Stream, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_terms(self.source, self.terms, "a method")
+
+    def streams(
+        self, prompts: Data | Prompts, prompts_per_step: PromptCount, share: Number = 1.0
+    ) -> tuple[Stream, ...]:
+        """The method's own stream over `prompts`, then the further ones."""
+        own = Stream(prompts, self.source, self.terms, prompts_per_step, share)
+        return (own, *self.further)
+
+
+def _check_terms(source: Source, terms: tuple[Term, ...], whose: str) -> None:
+    if not terms:
+        raise ConfigError(f"{whose} needs at least one term: nothing would be said at its states")
+    for term in terms:
+        check_source(source, term.supervision, term.importance, term.on)
 
 
 @dataclass(frozen=True)
 class Budget:
     """How far the student may move, and in what steps.
 
-    Exactly one of `steps` (rollouts) and `epochs` (over the first stream's prompts) is given. A
-    rollout is used for `passes` passes of `minibatches` updates each.
+    Give exactly one of `steps` (rollouts) and `epochs` (over the first stream's prompts). A rollout is
+    used for `passes` passes of `minibatches` updates each.
     """
 
     learning_rate: LearningRate
@@ -168,17 +199,32 @@ class Arm:
     """A name, streams and a budget. `start` is the policy that the student begins as.
 
     Raises ConfigError without streams, and for dropout under an objective with a ratio.
-
-    >>> from statewise.arms import sft
-    >>> from statewise.data import JsonLines
-    >>> sft("mild", JsonLines("train.jsonl"), Budget(1e-3, steps=7), prompts_per_step=4).steps
-    7
     """
 
     name: str
     streams: tuple[Stream, ...]
     budget: Budget
     start: PolicyRef = PolicyRef("base")
+
+    @staticmethod
+    def of(
+        name: str,
+        method: Method,
+        prompts: Data | Prompts,
+        budget: Budget,
+        *,
+        prompts_per_step: PromptCount,
+        start: PolicyRef = PolicyRef("base"),
+    ) -> Arm:
+        """The arm that trains by `method` on `prompts`. Raises as Arm and Stream do.
+
+        >>> from statewise.arms import sft
+        >>> from statewise.data import JsonLines
+        >>> budget = Budget(1e-3, steps=7)
+        >>> Arm.of("mild", sft(), JsonLines("train.jsonl"), budget, prompts_per_step=4).steps
+        7
+        """
+        return Arm(name, method.streams(prompts, prompts_per_step), budget, start)
 
     def __post_init__(self) -> None:
         if not self.streams:

@@ -82,12 +82,12 @@ def check_source(
     >>> check_source(Dataset(), OwnActions(), None, on=("student",))
     Traceback (most recent call last):
     statewise.errors.PairingError: `on` names student, but the tokens of source 'dataset' are \
-chosen by dataset: the term would speak of no state
+chosen by dataset: the term would apply to no token
     """
     if strangers := [owner for owner in on if owner not in source.owners]:
         raise PairingError(
             f"`on` names {', '.join(strangers)}, but the tokens of source {name_of(source)!r} are "
-            f"chosen by {' and '.join(source.owners)}: the term would speak of no state"
+            f"chosen by {' and '.join(source.owners)}: the term would apply to no token"
         )
     _check_teacher(supervision)
     for part in _parts(source):

@@ -70,7 +70,9 @@ class Recipe:
             tokens_per_microbatch=2048,
             precision="bf16",
         )
-        return pretraining("base", documents, budget, prompts_per_step=self.documents_per_step)
+        return Arm.of(
+            "base", pretraining(), documents, budget, prompts_per_step=self.documents_per_step
+        )
 
 
 def pretrain(

@@ -50,7 +50,7 @@ _SPEND, _READ, _MADE, _CONCAT, _CUT = " spend", " read", " made", " concat", " c
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
+class BoundMethod:
     """A method of a value, ready to be called."""
 
     name: str
@@ -143,7 +143,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def getattr(self, obj: Any, attribute: str) -> Any:
         """`value.attribute`: a listed method, a key of a mapping, a name of a loop or a namespace."""
         if (function := METHODS.get(type(obj), {}).get(attribute)) is not None:
-            return Method(attribute, function, obj)
+            return BoundMethod(attribute, function, obj)
         if isinstance(obj, Undefined):
             _complain(obj)
         if isinstance(obj, dict) and attribute in obj:
@@ -157,7 +157,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if attribute in _names(obj):
             return getattr(obj, attribute)
         if isinstance(obj, LoopContext) and attribute in ("cycle", "changed"):
-            return Method(attribute, getattr(LoopContext, attribute), obj)
+            return BoundMethod(attribute, getattr(LoopContext, attribute), obj)
         if hasattr(type(obj), attribute):
             return self.unsafe_undefined(obj, attribute)
         return self.undefined(obj=obj, name=attribute)
@@ -175,7 +175,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def is_safe_callable(self, obj: Any) -> bool:
         """Only what was made here can be called: methods, macros, recursive loops, the global functions."""
-        return isinstance(obj, Method | Macro | LoopContext) or id(obj) in self._helpers
+        return isinstance(obj, BoundMethod | Macro | LoopContext) or id(obj) in self._helpers
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
         """Call what can be called; arguments and result are paid for."""
