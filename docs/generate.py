@@ -104,7 +104,7 @@ def methods() -> list[Callable[..., Method]]:
     ]
 
 
-def example(function: Callable[..., Method]) -> Arm:
+def example(function: Callable[..., Method]) -> Method:
     """What a method function makes of the example arguments and its own defaults."""
     given = {}
     for name, parameter in inspect.signature(function).parameters.items():
