@@ -78,9 +78,10 @@ BEGIN = """# Methods
 
 Written by `python -m docs.generate` (or `make docs`) out of the code; do not edit.
 
-Each method is a function that returns a `Method`: a source and the terms of a loss, a choice on each axis. Its row is read
-from what it returns for its defaults, and for these where it has none: {names}.
-Functions `with_...` make a method from another; those that bring data of their own are shown on `sft`, the rest on `grpo`.
+Each method is a function that returns a `Method`: a source and the terms of a loss, a choice on each axis. Its row is
+read from what it returns for its defaults, and for these where it has none: {names}.
+Functions `with_...` make a method from another; those that bring data of their own are shown on `sft`, the rest on
+`grpo`.
 A line in a cell is a term of the loss; where two terms share a stream, the first line has its states.
 
 States move with theta if the policy that is trained chooses the tokens that lead to them. This column is read from
