@@ -25,7 +25,7 @@ from statewise.objectives import CrossEntropy
 from statewise.policy import Policy
 from statewise.random_model import Shape, make_random_model
 from statewise.sources import Dataset
-from statewise.study.arm_run import world_base
+from statewise.study.models import world_base
 from statewise.supervision import OwnActions
 from statewise.train import make_optimizer
 from statewise.trajectory import Prompt, Sampling, Segment, Trajectory, assemble

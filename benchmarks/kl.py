@@ -141,7 +141,7 @@ def _policy(name: str, vocabulary: int, width: int, precision: str, *, seed: int
     from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
     from statewise.policy import Policy
-    from statewise.study.arm_run import world_base
+    from statewise.study.models import world_base
 
     torch.manual_seed(seed)
     config = Qwen3Config(

@@ -15,7 +15,7 @@ from benchmarks.harness import Options, say
 from statewise.data import Prompts, WorldProblems, load
 from statewise.policy import Policy
 from statewise.random_model import QWEN3_06B, make_random_model
-from statewise.study.arm_run import world_base
+from statewise.study.models import world_base
 from statewise.trajectory import Prompt
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -93,7 +93,7 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A randomly initialised Qwen3 directory with 6 thousand weights, and a tokenizer like the base's."""
     from statewise.random_model import Shape, make_random_model
     from statewise.store import write_json
-    from statewise.study.arm_run import MARKER
+    from statewise.study.models import MARKER
     from statewise.world import World, train_tokenizer
 
     folder = tmp_path_factory.mktemp("tiny-base")

@@ -44,6 +44,7 @@ from statewise.results.summary import summarise, write_results
 from statewise.rewards import Judged, MathVerify
 from statewise.sources import Source
 from statewise.store import RunFolder
+from statewise.study.arm_run import ArmRun
 from statewise.study.spec import Search, Study, read_study
 from statewise.supervision import Supervision
 from statewise.supervision.advantage import score
@@ -260,7 +261,7 @@ def found(tiny_study, tiny_run, probed_run, tmp_path_factory) -> dict[str, set[s
     search(replace(tiny_study, search=Search((100,), task, trials)), searched, workers=0)
     replayed = tmp_path_factory.mktemp("replay")
     for arm in ("stale", "stale_rl"):
-        train_arm(replaying(tiny_study), RunFolder(replayed), arm, 0, lambda *_: None)
+        train_arm(ArmRun(replaying(tiny_study), RunFolder(replayed), arm, 0), lambda *_: None)
     nulls = run_study(matched(tiny_study), tmp_path_factory.mktemp("nulls") / "run", workers=0)
     columns |= shown(nulls.root)
     keys = written(tiny_run.root, probed_run.root, searched, replayed, nulls.root)

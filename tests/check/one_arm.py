@@ -11,6 +11,7 @@ from statewise.data import WorldProblems
 from statewise.objectives import PythonObjective
 from statewise.policy import PolicyRef
 from statewise.rewards import PythonReward
+from statewise.study.arm_run import ArmRun
 
 BUDGET = Budget(0.01, steps=2)
 DEMONSTRATIONS, PROMPTS = (
@@ -51,7 +52,7 @@ def with_objective(arm, objective):
 
 def opened(study):
     """The only arm of a study with its prompts read, and a few rows."""
-    subject, fits = read_prompts(load_subject(study, study.arms[0], None, 0))
+    subject, fits = read_prompts(load_subject(ArmRun(study, None, study.arms[0].name, 0)))
     return subject, fits, walk(subject, 4, 0)
 
 

@@ -23,6 +23,7 @@ from statewise.check.subject import load_subject, read_prompts
 from statewise.objectives import Reinforce
 from statewise.policy import PolicyRef
 from statewise.rewards import PythonTokenReward
+from statewise.study.arm_run import ArmRun
 from statewise.supervision import ProcessReward
 from statewise.world import World
 
@@ -154,7 +155,9 @@ def test_a_reward_that_rejects_the_gold_answer_or_pays_for_anything(
     one, tmp_path, body, status, words
 ):
     subject, fits = read_prompts(
-        load_subject(s := one(rewarded(reward=scored(tmp_path, body))), s.arms[0], None, 0)
+        load_subject(
+            ArmRun(s := one(rewarded(reward=scored(tmp_path, body))), None, s.arms[0].name, 0)
+        )
     )
     said = reward(subject, fits)
     assert isinstance(said, Line)
@@ -170,7 +173,7 @@ def test_a_reference_without_an_answer_is_a_fail_that_names_the_prompt(one, repo
 
 
 def judged(study):
-    subject, fits = read_prompts(load_subject(study, study.arms[0], None, 0))
+    subject, fits = read_prompts(load_subject(ArmRun(study, None, study.arms[0].name, 0)))
     said = reward(subject, fits)
     assert isinstance(said, Line)
     return said
@@ -212,12 +215,14 @@ def test_the_control_of_a_reward_is_an_answer_that_differs(one, rows, answers, p
 def test_a_row_is_as_long_as_its_prompt_and_what_stands_behind_it(one, rows):
     pairs = [("1+1?", "so it is #### 2"), ("2+2?", "#### 4")]
     _, fits, rollouts = opened(one(supervised(rows(pairs))))
-    subject = load_subject(study := one(supervised(rows(pairs))), study.arms[0], None, 0)
+    subject = load_subject(
+        ArmRun(study := one(supervised(rows(pairs))), None, study.arms[0].name, 0)
+    )
     subject, fits = read_prompts(subject)
     longest = max(len(t) for r in rollouts for t in r.trajectories)
     assert context(subject, fits, study).values["longest"] == longest
     subject, fits = read_prompts(
-        load_subject(study := one(rewarded(rows(pairs))), study.arms[0], None, 0)
+        load_subject(ArmRun(study := one(rewarded(rows(pairs))), None, study.arms[0].name, 0))
     )
     prompt = max(len(p.token_ids) for p in fits[0].prompts.items)
     assert context(subject, fits, study).values["longest"] == prompt + 8

@@ -8,10 +8,11 @@ from one_arm import rewarded, scored, supervised
 from statewise.check.forms import FORMS, answer_forms
 from statewise.check.subject import load_subject, read_prompts
 from statewise.rewards import ExactAnswer, lenient_answer
+from statewise.study.arm_run import ArmRun
 
 
 def forms(study):
-    subject, fits = read_prompts(load_subject(study, study.arms[0], None, 0))
+    subject, fits = read_prompts(load_subject(ArmRun(study, None, study.arms[0].name, 0)))
     return answer_forms(subject, fits)
 
 

@@ -39,7 +39,7 @@ def test_a_teacher_with_a_permuted_vocabulary_of_the_same_width_fails(one, repor
     assert line(report(one(taught())), "encoding").status == "pass"
 
 
-def test_a_stand_in_reads_the_tokens_of_what_the_missing_teacher_starts_from(
+def test_an_untrained_teacher_is_checked_with_the_tokens_of_its_initial_checkpoint(
     tiny_study, one, report, line, copy_of
 ):
     def swap(tokenizer):
@@ -54,7 +54,9 @@ def test_a_stand_in_reads_the_tokens_of_what_the_missing_teacher_starts_from(
     )
     found = report(study, "arm")
     assert line(found, "encoding").status == "fail"
-    assert "arm teacher is not trained yet; what it starts from" in found.notes[0]
+    assert (
+        "arm teacher is not trained yet; it is replaced by its initial checkpoint" in found.notes[0]
+    )
 
 
 def test_trained_teachers_of_a_run_folder_are_used(tiny_study, tiny_run, report):
@@ -66,7 +68,7 @@ def test_trained_teachers_of_a_run_folder_are_used(tiny_study, tiny_run, report)
         tiny_study, "one_step_opd_from_stress", run=RunFolder(tiny_run.root / "not-there")
     )
     assert rest.notes == (
-        "teacher:stress_sft: arm stress_sft is not trained yet; what it starts from (base) stands in for it",
+        "teacher:stress_sft: arm stress_sft is not trained yet; it is replaced by its initial checkpoint (base)",
     )
 
 

@@ -24,7 +24,6 @@ from statewise.jobs.costs import (
     Seconds,
     _curve,
     _elapsed,
-    _standing,
     measure_costs,
     sizes,
 )
@@ -354,12 +353,6 @@ def test_time_on_workers_by_hand(tiny_study):
     }
     known = _elapsed(study, arms, Seconds(1.0, 1.0), 1, jobs)
     assert known == Seconds(51.0 + 3 + 2 - 7, 96.0 + 3 + 2 - 17)
-
-
-def test_untrained_teachers_are_stood_in_for_by_what_they_come_from(tiny_study):
-    stood = _standing(tiny_study, tiny_study.arm("opd_from_mild"))
-    assert stood.streams[0].source.teacher.name == "base"
-    assert stood.budget == tiny_study.arm("opd_from_mild").budget
 
 
 def test_a_probe_measures_and_writes_nothing(tiny_study, tmp_path, monkeypatch):

@@ -31,7 +31,7 @@ from statewise.rollout.forward import prefill, step
 from statewise.rollout.llama import Decoder, UnlikeError, read_decoder
 from statewise.rollout.slots import Slots
 from statewise.seeding import uniforms
-from statewise.study.arm_run import world_base
+from statewise.study.models import world_base
 from statewise.trajectory import Sampling
 
 SHAPE = {

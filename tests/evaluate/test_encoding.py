@@ -20,7 +20,7 @@ from statewise.policy import Policy
 from statewise.policy.encoding import completion_text, encode, prefix_ids
 from statewise.probing import sample_file as samples
 from statewise.sources import Dataset, PrefixReset
-from statewise.study.arm_run import world_base
+from statewise.study.models import world_base
 from statewise.supervision import Context
 from statewise.templates import Template
 from statewise.trajectory import Prompt

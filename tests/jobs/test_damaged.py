@@ -23,6 +23,7 @@ from statewise.report.server.progress import status
 from statewise.results.summary import summarise
 from statewise.store import RunFolder, held, read_json, read_rows, seal, write_json
 from statewise.store.finished import fail, standing
+from statewise.study.arm_run import ArmRun
 from statewise.study.probes import Probing
 from tests.study.test_executor import Killed, nobody
 
@@ -428,14 +429,14 @@ def test_more_columns_and_keys_than_we_know_change_nothing(run, whole):
 def killed(small_study, tmp_path):
     """The arm, killed one step behind its checkpoint of step 4."""
     run = RunFolder(tmp_path / "killed")
-    measure_arm(small_study, run, "base", 0, nobody)
+    measure_arm(ArmRun(small_study, run, "base", 0), nobody)
 
     def kill(phase: str, done: int, total: int, *_: object) -> None:
         if done == 5:
             raise Killed
 
     with pytest.raises(Killed):
-        train_arm(small_study, run, ARM, 0, kill)
+        train_arm(ArmRun(small_study, run, ARM, 0), kill)
     assert read_json(run.root / HERE / "checkpoint" / "state.json")["step"] == 4
     return run
 
@@ -443,7 +444,7 @@ def killed(small_study, tmp_path):
 def steps_of(study, run) -> list[int]:
     """Train on, and say which steps were done."""
     seen: list[int] = []
-    train_arm(study, run, ARM, 0, lambda phase, done, *_: seen.append(done))
+    train_arm(ArmRun(study, run, ARM, 0), lambda phase, done, *_: seen.append(done))
     return seen
 
 
@@ -476,7 +477,7 @@ def test_a_torn_line_among_the_seconds_is_left_out(run, small_study):
     before = read_json(run.root / HERE / "budget.json")["wall_seconds"]
     assert summarise(run.root).complete
     (run.root / HERE / "budget.json").unlink()
-    measure_arm(small_study, run, ARM, 0, nobody)
+    measure_arm(ArmRun(small_study, run, ARM, 0), nobody)
     assert read_json(run.root / HERE / "budget.json")["wall_seconds"] == before
 
 
@@ -516,7 +517,7 @@ def test_another_policy_is_measured_and_probed_anew(run, small_study):
     assert standing(run, ARM, 0, "train") == "yes"
     assert {job.task for job in plan(small_study, run)} == {"measure", "probe"}
     before = (folder / "items.parquet").stat().st_mtime_ns
-    measure_arm(small_study, run, ARM, 0, nobody)
+    measure_arm(ArmRun(small_study, run, ARM, 0), nobody)
     assert (folder / "items.parquet").stat().st_mtime_ns > before
 
 

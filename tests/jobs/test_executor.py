@@ -39,6 +39,7 @@ from statewise.results.summary import RANDOM_BASE, write_results
 from statewise.rewards import ExactAnswer
 from statewise.sources import Schedule
 from statewise.store import RunFolder, exclusive, read_json, read_rows
+from statewise.study.arm_run import ArmRun
 from statewise.study.spec import Study
 from statewise.train import Row
 from statewise.trajectory_store import read_states
@@ -91,7 +92,7 @@ def test_a_student_waits_for_the_teacher_of_its_own_seed_and_every_measure_for_t
 
 def test_the_null_of_drift_is_of_two_samples_of_the_base(tiny_study, tmp_path):
     run = RunFolder(tmp_path)
-    measure_arm(tiny_study, run, "base", 0, nobody)
+    measure_arm(ArmRun(tiny_study, run, "base", 0), nobody)
     folder = run.arm("base", 0)
     one, two = (
         [t.token_ids.tolist() for t in read_states(folder / "states.parquet", name)]
@@ -157,11 +158,11 @@ def test_an_arm_that_is_killed_and_continued_ends_as_if_it_never_was(
             raise Killed
 
     with pytest.raises(Killed):
-        train_arm(study, killed, name, 0, kill_one_step_after_the_checkpoint)
+        train_arm(ArmRun(study, killed, name, 0), kill_one_step_after_the_checkpoint)
     seen: list[int] = []
-    train_arm(study, killed, name, 0, lambda phase, done, *_: seen.append(done))
+    train_arm(ArmRun(study, killed, name, 0), lambda phase, done, *_: seen.append(done))
     assert seen == [2, 3, 4, 5]  # step 3 was lost with the process, 1 and 2 were not
-    train_arm(study, whole, name, 0, nobody)
+    train_arm(ArmRun(study, whole, name, 0), nobody)
     mine, theirs = (run.arm(name, 0) for run in runs)
     assert (mine / "metrics.jsonl").read_text() == (theirs / "metrics.jsonl").read_text()
     assert (mine / "dev.jsonl").read_text() == (theirs / "dev.jsonl").read_text()
@@ -293,19 +294,19 @@ def test_an_arm_that_remembers_is_killed_and_continued_to_the_bit(remembering, t
     study = from_plain(Study, to_plain(remembering))
     assert study == remembering
     whole, run = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
-    train_arm(study, whole, name, 0, nobody)
+    train_arm(ArmRun(study, whole, name, 0), nobody)
 
     def kill_after_five_steps(phase: str, done: int, total: int, *_: object) -> None:
         if done == 5:
             raise Killed
 
     with pytest.raises(Killed):
-        train_arm(study, run, name, 0, kill_after_five_steps)
+        train_arm(ArmRun(study, run, name, 0), kill_after_five_steps)
     saved = {p.name for p in (run.arm(name, 0) / "checkpoint").glob("state-*/*")}
     kept = {"ema": "average", "stale": "replay", "mixed": "both", "blend": "average", "kd": ""}
     both = {"average.safetensors", "replay.parquet"}
     assert saved == {file for file in both if kept[name] in ("both", file.split(".")[0])}
-    train_arm(study, run, name, 0, nobody)
+    train_arm(ArmRun(study, run, name, 0), nobody)
     mine, theirs = run.arm(name, 0), whole.arm(name, 0)
     assert (mine / "metrics.jsonl").read_text() == (theirs / "metrics.jsonl").read_text()
     a, b = (load_file(f / "policy" / "model.safetensors") for f in (mine, theirs))

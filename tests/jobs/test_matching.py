@@ -26,7 +26,8 @@ from statewise.report.figures.catalogue import matched
 from statewise.report.page.markdown import markdown
 from statewise.results.summary import summarise
 from statewise.store import RunFolder, append_rows, read_json, read_rows, write_json
-from statewise.study.arm_run import MARKER, check_ends, load_role
+from statewise.study.arm_run import ArmRun
+from statewise.study.models import MARKER, check_ends
 from statewise.study.spec import Study, read_study
 
 
@@ -65,7 +66,7 @@ def test_an_arm_stops_at_the_first_step_that_reaches_the_target(tiny, tiny_run, 
     for target, steps in ((three, 3), (three - 1, 3), (three + 1, 4)):
         run = RunFolder(tmp_path / str(target))
         study = only(tiny, "mild_sft", match=Match("tokens_trained", float(target)))
-        train_arm(study, run, "mild_sft", 0, nobody)
+        train_arm(ArmRun(study, run, "mild_sft", 0), nobody)
         folder = run.arm("mild_sft", 0)
         assert read_rows(folder / "metrics.jsonl") == rows[:steps]
         assert read_json(folder / "policy" / MARKER)["steps"] == steps
@@ -85,8 +86,8 @@ def test_a_killed_arm_has_spent_what_it_spent(tiny, tiny_run, tmp_path):
             raise Killed
 
     with pytest.raises(Killed):
-        train_arm(study, run, "mild_sft", 0, kill)
-    train_arm(study, run, "mild_sft", 0, nobody)
+        train_arm(ArmRun(study, run, "mild_sft", 0), kill)
+    train_arm(ArmRun(study, run, "mild_sft", 0), nobody)
     assert read_rows(run.arm("mild_sft", 0) / "metrics.jsonl") == rows[:4]
     assert read_json(run.arm("mild_sft", 0) / "match.json")["spent"] == four
 
@@ -122,9 +123,9 @@ def test_a_target_arm_that_spent_nothing_is_no_budget(tiny, tmp_path):
     spent = {"tokens_sampled": 0, "tokens_trained": 0, "teacher_tokens": 0, "updates": 1}
     rows = [{"step": step, "loss": 0.0} | spent for step in (1, 2)]
     append_rows(run.arm("grpo", 0) / "metrics.jsonl", rows)
-    assert target_of(tiny, run, Match("updates", "grpo"), 0) == 2.0
+    assert target_of(ArmRun(tiny, run, "mild_sft", 0), Match("updates", "grpo")) == 2.0
     with pytest.raises(RunError, match=r"match\.target: grpo spent no tokens_sampled; match by"):
-        target_of(tiny, run, Match("tokens_sampled", "grpo"), 0)
+        target_of(ArmRun(tiny, run, "mild_sft", 0), Match("tokens_sampled", "grpo"))
 
 
 def test_an_arm_that_ends_before_the_target_is_taken_at_its_end_and_said(tiny, tmp_path):
@@ -161,7 +162,7 @@ def by_kl(tiny) -> Study:
 @pytest.fixture(scope="module")
 def asked(by_kl, tmp_path_factory) -> RunFolder:
     run = RunFolder(tmp_path_factory.mktemp("by-kl"))
-    train_arm(by_kl, run, "stress_sft", 0, nobody)
+    train_arm(ArmRun(by_kl, run, "stress_sft", 0), nobody)
     return run
 
 
@@ -176,7 +177,7 @@ def test_the_nearest_checkpoint_is_the_policy(by_kl, asked, tmp_path):
     for step in (2, 4):
         run = RunFolder(tmp_path / str(step))
         study = replace(by_kl, match=replace(by_kl.match, target=values[step] * 1.0001))
-        train_arm(study, run, "stress_sft", 0, nobody)
+        train_arm(ArmRun(study, run, "stress_sft", 0), nobody)
         assert read_json(run.arm("stress_sft", 0) / "match.json")["step"] == step
         # An arm of as many steps that is matched to nothing ends with the same weights.
         short = replace(
@@ -184,7 +185,7 @@ def test_the_nearest_checkpoint_is_the_policy(by_kl, asked, tmp_path):
             name="short",
             budget=replace(study.arm("stress_sft").budget, steps=step),
         )
-        train_arm(replace(study, arms=(short,), match=None), run, "short", 0, nobody)
+        train_arm(ArmRun(replace(study, arms=(short,), match=None), run, "short", 0), nobody)
         assert same(weights(run, "stress_sft"), weights(run, "short"))
         assert not (run.arm("stress_sft", 0) / "nearest").exists()
         card = read_json(run.arm("stress_sft", 0) / "policy" / MARKER)
@@ -199,15 +200,15 @@ def test_a_matched_arm_is_killed_and_continued_to_the_bit(
     values = {r["step"]: r["value"] for r in read_rows(asked.arm("stress_sft", 0) / "match.jsonl")}
     study = replace(by_kl, match=replace(by_kl.match, target=values[wanted]))
     whole, run = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
-    train_arm(study, whole, "stress_sft", 0, nobody)
+    train_arm(ArmRun(study, whole, "stress_sft", 0), nobody)
 
     def kill(phase: str, done: int, total: int, *_: object) -> None:
         if done == killed_at:
             raise Killed
 
     with pytest.raises(Killed):
-        train_arm(study, run, "stress_sft", 0, kill)
-    train_arm(study, run, "stress_sft", 0, nobody)
+        train_arm(ArmRun(study, run, "stress_sft", 0), kill)
+    train_arm(ArmRun(study, run, "stress_sft", 0), nobody)
     mine, theirs = (r.arm("stress_sft", 0) for r in (run, whole))
     for file in ("metrics.jsonl", "match.jsonl", "match.json"):
         assert (mine / file).read_text() == (theirs / file).read_text()
@@ -231,13 +232,13 @@ def test_update_norm_and_gain_are_of_the_arm_against_its_start_and_the_base(
     moved = read_json(tiny_run.arm("mild_sft", 0) / "budget.json")["update_norm"]
     study = only(tiny, "mild_sft", match=Match("update_norm", 1e9, every_steps=2))
     run = RunFolder(tmp_path)
-    train_arm(study, run, "mild_sft", 0, nobody)
+    train_arm(ArmRun(study, run, "mild_sft", 0), nobody)
     rows = read_rows(run.arm("mild_sft", 0) / "match.jsonl")
     assert [row["step"] for row in rows] == [2, 4, 5]  # the end is a candidate
     assert rows[-1]["value"] == pytest.approx(moved, rel=1e-6)
     assert rows[-1]["stderr"] is None
     gain = only(tiny, "grpo", match=Match("target_gain", 0.0, every_steps=3))
-    train_arm(gain, run, "grpo", 0, nobody)
+    train_arm(ArmRun(gain, run, "grpo", 0), nobody)
     found = read_json(run.arm("grpo", 0) / "match.json")
     # A random base is never right, and GRPO without a reward stays put: no gain, the first of equals.
     assert (found["spent"], found["step"]) == (0.0, 3)
@@ -249,16 +250,16 @@ def test_an_arms_own_distance_is_the_target_of_another(tiny, tiny_run, tmp_path)
     match = Match("kl_to_base", "mild_sft", arms=("stress_sft",), every_steps=2, prompts_limit=4)
     study = only(tiny, "mild_sft", "stress_sft", match=match, dev=None)
     run = RunFolder(tmp_path)
-    train_arm(study, run, "mild_sft", 0, nobody)
+    train_arm(ArmRun(study, run, "mild_sft", 0), nobody)
     assert not (run.arm("mild_sft", 0) / "match.json").exists()
-    train_arm(study, run, "stress_sft", 0, nobody)
+    train_arm(ArmRun(study, run, "stress_sft", 0), nobody)
     found = read_json(run.arm("stress_sft", 0) / "match.json")
     assert found["target_arm"] == "mild_sft"
     # At a checkpoint with the target's own weights the miss would be 0: the same prompts, the same draws.
     again = replace(
         study, match=replace(match, arms=("mild_sft",), target=found["target"], every_steps=5)
     )
-    train_arm(again, RunFolder(tmp_path / "again"), "mild_sft", 0, nobody)
+    train_arm(ArmRun(again, RunFolder(tmp_path / "again"), "mild_sft", 0), nobody)
     assert read_rows(tmp_path / "again/arms/mild_sft/seed-0/match.jsonl")[-1][
         "value"
     ] == pytest.approx(found["target"], rel=1e-9)
@@ -298,7 +299,7 @@ def test_an_interpolation_lies_where_its_distance_is_the_arms(with_nulls, null_r
     share = found["share"]
     assert 0 < share < 1
     assert found["spent"] == pytest.approx(found["target"], rel=0.02)
-    base = load_role("base", PolicyRef("base"), with_nulls, null_run, seed=0)
+    base = ArmRun(with_nulls, null_run, "base", 0).policy(role="base")
     start, end = dict(base.module.named_parameters()), weights(null_run, "stress_sft")
     mine = weights(null_run, "between")
     for name, p in mine.items():
@@ -429,7 +430,7 @@ def test_a_killed_interpolation_is_made_again(with_nulls, null_run, tmp_path):
     run = RunFolder(tmp_path / "run")
     before = weights(run, "between")
     shutil.rmtree(run.arm("between", 0) / "policy")
-    make_interpolation(with_nulls, run, "between", 0, nobody)
+    make_interpolation(ArmRun(with_nulls, run, "between", 0), nobody)
     assert same(weights(run, "between"), before)
 
 

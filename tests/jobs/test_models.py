@@ -19,16 +19,14 @@ from statewise.errors import ModelError, RunError
 from statewise.jobs import folder as folder_module
 from statewise.jobs.folder import claim_folder
 from statewise.jobs.preflight import preflight
-from statewise.jobs.train import load_arm
 from statewise.policy import Policy, PolicyRef
 from statewise.store import RunFolder
-from statewise.study.arm_run import (
+from statewise.study.arm_run import ArmRun
+from statewise.study.models import (
     check_same_encoding,
     exchanged,
     fingerprint,
     fingerprints,
-    location_of,
-    world_base,
 )
 from statewise.supervision import Context
 from statewise.trajectory_store import same_fingerprint
@@ -40,15 +38,6 @@ TEXTS = ["abab"] * 20
 
 def widths(*policies: Policy) -> set[int]:
     return {policy.head_weight()[0].shape[0] for policy in policies}
-
-
-def test_an_arm_is_read_from_the_folder_of_its_seed(tiny_study, tmp_path):
-    study, run = replace(tiny_study, seeds=(0, 1)), RunFolder(tmp_path)
-    places = [location_of(PolicyRef("mild_sft"), study, run, seed) for seed in (0, 1)]
-    assert places == [str(run.arm("mild_sft", seed) / "policy") for seed in (0, 1)]
-    assert location_of(PolicyRef("base"), study, run, 1) == study.base
-    assert location_of(PolicyRef("base"), replace(study, base="world"), run, 1) == world_base()
-    assert location_of(PolicyRef("./mine"), study, run, 1) == "./mine"
 
 
 def test_as_many_tokens_are_not_the_same_tokens():
@@ -123,9 +112,9 @@ def test_a_teacher_of_another_beginning_passes_the_preflight_with_a_context_of_i
     study, run = replace(tiny_study, **bare), RunFolder(tmp_path / "run")
     if context:
         preflight(study, run)
-        load_arm(study, run, "arm", 0)
+        ArmRun(study, run, "arm", 0).loaded()
         return
-    for refused in (lambda: preflight(study, run), lambda: load_arm(study, run, "arm", 0)):
+    for refused in (lambda: preflight(study, run), lambda: ArmRun(study, run, "arm", 0).loaded()):
         with pytest.raises(ModelError, match="begins every text with"):
             refused()
 

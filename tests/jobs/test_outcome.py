@@ -20,6 +20,7 @@ from statewise.jobs.outcome import (
     why_wrecked,
     wrecked,
 )
+from statewise.study.arm_run import ArmRun
 from statewise.trajectory import Segment
 
 
@@ -199,7 +200,11 @@ def test_a_sound_arm_leaves_no_rows_behind_and_no_path_of_this_machine(
 
 # ---- whose fault it is, and which weights are looked at -------------------------------------------
 
-QUIET = ("stress_sft", 0, lambda *_: None)
+ARM = ("stress_sft", 0)
+
+
+def quiet(*_):
+    """Progress that nobody watches."""
 
 
 def patched_train(monkeypatch, at, do):
@@ -242,10 +247,10 @@ def test_numbers_of_another_model_are_no_failure_of_the_arm(two_arms, monkeypatc
     with monkeypatch.context() as patch:
         patched_train(patch, 3, raising("base@0"))
         with pytest.raises(NotFiniteError, match="base@0"):
-            train_arm(two_arms, run, *QUIET)
+            train_arm(ArmRun(two_arms, run, *ARM), quiet)
     assert failure(run.arm("stress_sft", 0)) is None
     patched_train(monkeypatch, 4, raising("student@3"))
-    train_arm(two_arms, run, *QUIET)
+    train_arm(ArmRun(two_arms, run, *ARM), quiet)
     assert "student@3" in (failure(run.arm("stress_sft", 0)) or "")
 
 
@@ -258,12 +263,12 @@ def test_an_arm_that_cannot_be_measured_has_failed_and_the_run_goes_on(
     from statewise.store.finished import failure
 
     run = RunFolder(tmp_path)
-    jobs.train_arm(two_arms, run, *QUIET)
+    jobs.train_arm(ArmRun(two_arms, run, *ARM), quiet)
     monkeypatch.setattr(jobs, "evaluate", lambda *_, **__: raising("student@5")(None))
-    jobs.measure_arm(two_arms, run, *QUIET)
+    jobs.measure_arm(ArmRun(two_arms, run, *ARM), quiet)
     assert "student@5" in (failure(run.arm("stress_sft", 0)) or "")
     with pytest.raises(NotFiniteError):  # the base did not train: no arm is at fault
-        jobs.measure_arm(two_arms, run, "base", 0, lambda *_: None)
+        jobs.measure_arm(ArmRun(two_arms, run, "base", 0), quiet)
 
 
 @pytest.mark.parametrize("rows_are", ["in the checkpoint", "lost"])
@@ -282,7 +287,7 @@ def test_a_resumed_arm_is_judged_by_the_rows_of_its_first_step(
     with monkeypatch.context() as patch:
         patched_train(patch, 3, killed)
         with pytest.raises(KeyboardInterrupt):
-            jobs.train_arm(two_arms, run, *QUIET)
+            jobs.train_arm(ArmRun(two_arms, run, *ARM), quiet)
     assert (checkpoint / "first-step.parquet").is_file()
     if rows_are == "lost":  # a checkpoint of before has none
         unseal(checkpoint, "checkpoint")
@@ -291,9 +296,9 @@ def test_a_resumed_arm_is_judged_by_the_rows_of_its_first_step(
     real = jobs.why_wrecked
     monkeypatch.setattr(jobs, "why_wrecked", lambda *a, **k: drawn.append(a[2]) or real(*a, **k))
     patched_train(monkeypatch, 5, wreck)
-    jobs.train_arm(two_arms, run, *QUIET)
+    jobs.train_arm(ArmRun(two_arms, run, *ARM), quiet)
     assert "rose from" in (failure(run.arm("stress_sft", 0)) or "")
-    fresh = jobs.judging_rows(jobs._first_rows(two_arms, run, "stress_sft", 0))
+    fresh = jobs.judging_rows(jobs._first_rows(ArmRun(two_arms, run, *ARM)))
     assert [t.token_ids.tolist() for t in drawn[0]] == [t.token_ids.tolist() for t in fresh]
 
 
@@ -316,7 +321,7 @@ def test_of_an_arm_that_is_matched_the_weights_that_are_kept_are_judged(
 
     monkeypatch.setattr(jobs, "goal_of", goal)
     patched_train(monkeypatch, 5, wreck)
-    jobs.train_arm(two_arms, run, *QUIET)
+    jobs.train_arm(ArmRun(two_arms, run, *ARM), quiet)
     assert failure(folder) is None
     assert is_trained(run, "stress_sft", 0)
     assert read_json(folder / "policy" / "statewise.json")["steps"] == 3

@@ -140,7 +140,7 @@ MUTANTS = (
     Mutant(
         "stop tokens",
         "merging reaches the teacher and not the student",
-        "jobs/train.py",
+        "study/arm_run.py",
         "merge_stops([student, *teachers.values()])",
         "merge_stops([*teachers.values()])",
         (f"{STOPS}::test_merge_ends_student_and_teacher_of_the_arm_and_student_changes_nothing",),
@@ -156,7 +156,7 @@ MUTANTS = (
     Mutant(
         "prefix",
         "a teacher that begins every text otherwise passes",
-        "study/arm_run.py",
+        "study/models.py",
         "if begun[0] != begun[1] and not own_prompts:",
         "if len(begun) != 2:",
         ("jobs/test_models.py::test_a_teacher_that_begins_every_text_otherwise_is_refused",),
@@ -174,7 +174,7 @@ MUTANTS = (
     Mutant(
         "fingerprint",
         "a fingerprint does not see where a model stops",
-        "study/arm_run.py",
+        "study/models.py",
         'STOPPING = ("generation_config.json", "tokenizer_config.json")',
         "STOPPING = ()",
         ("jobs/test_models.py::test_a_fingerprint_sees_where_a_model_stops",),
@@ -182,7 +182,7 @@ MUTANTS = (
     Mutant(
         "fingerprint",
         "models from outside are called by their paths",
-        "study/arm_run.py",
+        "study/models.py",
         "names = {location: public_name(location) for location in refs}",
         "names = {location: location for location in refs}",
         (
@@ -192,7 +192,7 @@ MUTANTS = (
     Mutant(
         "fingerprint",
         "names of models in runs of before are not known",
-        "study/arm_run.py",
+        "study/models.py",
         "begun.get(name, begun.get(places[name], print_))",
         "begun.get(name, print_)",
         ("jobs/test_models.py::test_a_run_of_before_goes_on_and_still_refuses_an_exchanged_model",),

@@ -41,8 +41,8 @@ MUTANTS = (
         "budget",
         "each checkpoint is asked with draws of its own",
         "jobs/budget_match.py",
-        'seed=seed_for("match", seed)',
-        'seed=seed_for("match", seed, policy.version)',
+        'seed=seed_for("match", arm_run.seed)',
+        'seed=seed_for("match", arm_run.seed, policy.version)',
         ("jobs/test_matching.py::test_an_arms_own_distance_is_the_target_of_another",),
     ),
     Mutant(

@@ -175,7 +175,7 @@ MUTANTS = (
         "whose states",
         "a sample is known by the arm's name alone",
         "probing/samples.py",
-        "        fingerprint=fingerprint(location_of(PolicyRef(name), study, run, seed)),\n",
+        "        fingerprint=fingerprint(ArmRun(study, run, name, seed).location()),\n",
         "",
         (f"{JOBS}::test_statewise_probe_asks_the_states_that_a_study_stored",),
     ),

@@ -18,7 +18,7 @@ from statewise.probing.samples import LEARNER
 from statewise.rewards import ExactAnswer, final_answer
 from statewise.seeding import seed_for
 from statewise.store import read_json
-from statewise.study.arm_run import base_location
+from statewise.study.models import base_location
 
 ARMS = ("base", "mild_sft", "opd_from_mild", "grpo")
 

@@ -47,7 +47,8 @@ from statewise.sources import (
     Teacher,
 )
 from statewise.store import RunFolder, read_json, read_rows, write_json, write_text
-from statewise.study.arm_run import fingerprint, load_role
+from statewise.study.arm_run import ArmRun
+from statewise.study.models import fingerprint
 from statewise.study.probes import CHEAP, KINDS, Probing
 from statewise.study.spec import Study, read_study
 from statewise.trajectory_store import read_about, read_states
@@ -295,7 +296,7 @@ def drawn(probed_study, probed_run):
         return read_states(probed_run.arm(arm, 0) / "probe_states.parquet", sample)
 
     def policy(arm: str):
-        return load_role(arm, PolicyRef(arm), probed_study, probed_run, seed=0)
+        return ArmRun(probed_study, probed_run, arm, 0).policy(role=arm)
 
     return of, policy
 
@@ -397,7 +398,7 @@ def test_every_sample_says_who_drew_it_and_how_long_it_may_be(
         '"teacher": "mild_sft"', json.dumps({"teacher": teacher})[1:-1]
     )
     study = from_plain(Study, json.loads(plain))
-    student = load_role("student", PolicyRef("opd_from_mild"), study, run, seed=0)
+    student = ArmRun(study, run, "opd_from_mild", 0).policy()
     prompts = probe_samples.probe_prompts(study, student)
     probe_samples.drawn(study, run, student, prompts, "opd_from_mild", 0)
     found = read_about(path)
@@ -588,13 +589,13 @@ def test_looks_that_a_kill_undid_are_cut_and_made_again(probed_study, probed_run
             raise Killed
 
     with pytest.raises(Killed):
-        train_arm(study, run, "mild_sft", 0, kill)
+        train_arm(ArmRun(study, run, "mild_sft", 0), kill)
     folder = run.arm("mild_sft", 0)
     assert [r["step"] for r in read_rows(folder / "metrics.jsonl")] == [1, 2, 3, 4]
     assert {r["step"] for r in read_rows(folder / "probes.jsonl")} == {1, 2, 3}
-    train_arm(study, run, "mild_sft", 0, nobody)
+    train_arm(ArmRun(study, run, "mild_sft", 0), nobody)
     whole = RunFolder(tmp_path / "whole")
-    train_arm(study, whole, "mild_sft", 0, nobody)
+    train_arm(ArmRun(study, whole, "mild_sft", 0), nobody)
     theirs = (whole.arm("mild_sft", 0) / "probes.jsonl").read_text()
     assert (folder / "probes.jsonl").read_text() == theirs
     assert {json.loads(line)["step"] for line in theirs.splitlines()} == {1, 2, 3, 4, 5}
@@ -638,7 +639,7 @@ def test_of_a_single_prompt_no_error_is_known(probe, lone):
 def test_a_splice_is_of_200_prompts_at_3_depths_without_further_words(tiny_base, monkeypatch):
     """Drift's prompts, all of them, each with its gold answer."""
     study = read_study("pocket", [f"base={tiny_base}", "probes={after: [splice]}"])
-    base = load_role("base", PolicyRef("base"), study, RunFolder(tiny_base), seed=0)
+    base = ArmRun(study, None, "base", 0).policy(role="base")
     samples = {"dataset": probe_samples.gold(probe_samples.probe_prompts(study, base), base)}
     seen = []
 

@@ -15,7 +15,7 @@ from statewise.cli.main import main
 from statewise.probing.catalogue import PROBES
 from statewise.probing.inputs import Asked
 from statewise.sources import Stored
-from statewise.study.arm_run import fingerprint
+from statewise.study.models import fingerprint
 from statewise.trajectory import origins
 from statewise.trajectory_store import (
     SCHEMA,

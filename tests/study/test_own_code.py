@@ -18,6 +18,7 @@ from statewise.policy import Ema, Policy, PolicyRef
 from statewise.rewards import PythonReward
 from statewise.sources import Dataset, Learner, PythonSource
 from statewise.store import RunFolder, read_json, read_rows
+from statewise.study.arm_run import ArmRun
 from statewise.study.spec import Study, read_study
 from statewise.supervision import Context, PythonSupervision, TeacherDistribution
 from statewise.user_code import source_hash
@@ -85,7 +86,7 @@ def test_a_live_self_teacher_is_bound_to_the_student(tiny_study, tmp_path):
     study, run = with_arms(tiny_study, arm), RunFolder(tmp_path / "run")
     assert study.order() == ["mirror"]
     assert study.parents(arm) == []
-    train_arm(study, run, "mirror", 0, quiet)
+    train_arm(ArmRun(study, run, "mirror", 0), quiet)
     folder = run.arm("mirror", 0)
     assert read_json(folder / "policy" / "statewise.json")["teachers"] == ["teacher:student"]
     assert all(row["loss"] > 0 for row in read_rows(folder / "metrics.jsonl"))
@@ -159,7 +160,7 @@ def test_a_users_reward_trains_and_changed_code_is_another_study(tiny_study, tmp
     study, run = read_study(str(written), trust_code=True), RunFolder(tmp_path / "run")
     claim_folder(study, run)
     # As a worker process does, from plain data.
-    train_arm(from_plain(Study, load_yaml(run.study)), run, "mine", 0, quiet)
+    train_arm(ArmRun(from_plain(Study, load_yaml(run.study)), run, "mine", 0), quiet)
     (row,) = read_rows(run.arm("mine", 0) / "metrics.jsonl")
     assert row["reward_mean"] > 1
     stored = study.arm("mine").streams[0].terms[0].supervision.reward.sha256
@@ -194,7 +195,7 @@ def as_file(study: Study, path) -> Study:
 
 
 def trained(study: Study, run: RunFolder, name: str) -> tuple[list[dict], dict]:
-    train_arm(study, run, name, 0, quiet)
+    train_arm(ArmRun(study, run, name, 0), quiet)
     folder = run.arm(name, 0)
     return read_rows(folder / "metrics.jsonl"), read_json(folder / "policy" / "statewise.json")
 
@@ -234,7 +235,7 @@ def test_a_users_supervision_is_given_the_teacher_that_it_names(
     )
     run = RunFolder(tmp_path / "run")
     preflight(study, run)
-    train_arm(study, run, "mild_sft", 0, quiet)
+    train_arm(ArmRun(study, run, "mild_sft", 0), quiet)
     (theirs, _), (rows, card) = (trained(study, run, name) for name in ("ours", "mine"))
     assert card["teachers"] == [called]
     assert rows == theirs
@@ -242,7 +243,7 @@ def test_a_users_supervision_is_given_the_teacher_that_it_names(
 
 
 def test_a_users_teacher_must_read_the_students_tokens(tiny_study, tmp_path, file):
-    from statewise.study.arm_run import world_base
+    from statewise.study.models import world_base
 
     run = RunFolder(tmp_path / "run")
     arm = told_by(tiny_study, file, PolicyRef(world_base()))
@@ -297,7 +298,7 @@ def test_every_axis_may_be_the_users_own(tiny_study, tmp_path, file):
     assert {part.sha256 for part in parts} == {source_hash(f"{file}:walk")}
     run = RunFolder(tmp_path / "run")
     preflight(study, run)
-    train_arm(study, run, "mild_sft", 0, quiet)
+    train_arm(ArmRun(study, run, "mild_sft", 0), quiet)
     (theirs, _), (rows, _) = (trained(study, run, name) for name in ("ours", "mine"))
     assert [r["tokens_sampled"] for r in rows] == [r["tokens_sampled"] for r in theirs]
     for one, other in zip(rows, theirs, strict=True):

@@ -18,10 +18,10 @@ from statewise.jobs import interpolate as nulls
 from statewise.jobs.folder import claim_folder, differing
 from statewise.jobs.preflight import preflight
 from statewise.jobs.special_tokens import marks
-from statewise.jobs.train import load_arm
 from statewise.policy import Lora, Policy, PolicyRef
 from statewise.results.notes import stop_notes
 from statewise.store import RunFolder, write_json
+from statewise.study.arm_run import ArmRun
 from statewise.study.stops import check_stops, merge_stops
 from statewise.templates import Template
 from statewise.trajectory import Prompt, Sampling
@@ -214,18 +214,18 @@ def test_a_study_that_did_not_choose_is_refused_before_its_folder_is_begun(study
     with pytest.raises(ModelError, match=r"arms\.arm: .* ends its texts at .*\(id 5\)"):
         preflight(study, run)
     with pytest.raises(ModelError, match="ends its texts at"):
-        load_arm(study, run, "arm", 0)
+        ArmRun(study, run, "arm", 0).loaded()
     assert not run.root.exists()
 
 
 def test_merge_ends_student_and_teacher_of_the_arm_and_student_changes_nothing(study, tmp_path):
     run = RunFolder(tmp_path / "run")
-    student, _, arm = load_arm(replace(study, stop_tokens="merge"), run, "arm", 0)
+    student, arm = ArmRun(replace(study, stop_tokens="merge"), run, "arm", 0).loaded()
     teacher = arm.streams[0].terms[0].supervision.teacher
     assert student.stop_token_ids == teacher.stop_token_ids == {1, 5}
     student.save(tmp_path / "saved")
     assert Policy.load(tmp_path / "saved", name="s").stop_token_ids == {1, 5}
-    alone, _, _ = load_arm(replace(study, stop_tokens="student"), run, "arm", 0)
+    alone, _ = ArmRun(replace(study, stop_tokens="student"), run, "arm", 0).loaded()
     assert alone.stop_token_ids == {1}
 
 
@@ -256,7 +256,7 @@ def test_an_interpolation_stops_where_either_of_its_ends_stops(
         shutil.copytree(tuned, run.arm("arm", 0) / "policy")
         run.arm("between", 0).mkdir(parents=True)
         mixed = replace(study, drift=tiny_study.drift, nulls=(null,), stop_tokens="merge")
-        nulls.make_interpolation(mixed, run, "between", 0, lambda *_: None)
+        nulls.make_interpolation(ArmRun(mixed, run, "between", 0), lambda *_: None)
         made = Policy.load(run.arm("between", 0) / "policy", name="made")
         assert made.stop_token_ids == {1, 5}
 

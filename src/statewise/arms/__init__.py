@@ -6,7 +6,7 @@ and `reinforcement` are the methods: each returns a `Method`, the source and the
 """
 
 from statewise.arms.arm import Arm, Budget, Method, Stream, Term
-from statewise.arms.binding import bind, only_in_contexts, parts, policies, references
+from statewise.arms.binding import bind, bind_arm, only_in_contexts, parts, policies, references
 from statewise.arms.distillation import (
     blended_opd,
     continuation_opd,
@@ -58,6 +58,7 @@ __all__ = [
     "Term",
     "anchored_grpo",
     "bind",
+    "bind_arm",
     "blended_opd",
     "cispo",
     "continuation_opd",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 from statewise.arms.arm import Arm, Stream
 from statewise.data import Prompts
-from statewise.policy import Ema, Policy, PolicyRef
+from statewise.policy import LIVE, Ema, Policy, PolicyRef
 
 Part = TypeVar("Part")
 
@@ -106,3 +106,28 @@ def bind(
         }
         return replace(value, **changed)
     return value
+
+
+def bind_arm(
+    arm: Arm,
+    student: Policy,
+    teachers: Mapping[PolicyRef, Policy],
+    prompts: Callable[[Stream], Prompts],
+    *,
+    average: Callable[[Policy, Ema], Policy] = Policy.average,
+) -> Arm:
+    """The arm with its student, its loaded teachers and its prompts in place.
+
+    A teacher that is the live student becomes one view of it, and each average of its past one policy, which
+    `average` makes of the student.
+    """
+    own: dict[PolicyRef | Ema, Policy] = {PolicyRef(LIVE): student.view(f"teacher:{LIVE}")}
+
+    def policy(ref: PolicyRef | Ema) -> Policy:
+        if isinstance(ref, PolicyRef) and ref in teachers:
+            return teachers[ref]
+        if isinstance(ref, Ema) and ref not in own:
+            own[ref] = average(student, ref)
+        return own[ref]
+
+    return bind(arm, policy, prompts)

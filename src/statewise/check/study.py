@@ -36,7 +36,7 @@ from statewise.errors import ConfigError, ModelError, StatewiseError, nearest
 from statewise.gradient import Rollout
 from statewise.jobs.folder import differing, few_words
 from statewise.store import RunFolder
-from statewise.store.finished import is_trained
+from statewise.study.arm_run import ArmRun
 from statewise.study.spec import Study
 from statewise.study.worlds import check_worlds
 
@@ -192,7 +192,7 @@ def _check_arm(
 ) -> ArmReport:
     began = time.perf_counter()
     try:
-        subject = load_subject(study, arm, run, study.seeds[0], lost)
+        subject = load_subject(ArmRun(study, run, arm.name, study.seeds[0]), lost)
     except ModelError as error:
         # One model that is not there must not silence the other arms.
         skips = wanted.skips((*READ, *WALKED), "a model cannot be loaded")
@@ -212,7 +212,7 @@ def _stale(study: Study, arm: Arm, run: RunFolder | None) -> Iterator[Line]:
     used = [
         other.name
         for other in study.arms
-        if other.name in wanted and is_trained(run, other.name, study.seeds[0])
+        if other.name in wanted and ArmRun(study, run, other.name, study.seeds[0]).is_trained
     ]
     if used and (changed := differing(study, run)):
         yield Line(

@@ -8,19 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from statewise.arms import Arm, Stream, bind, parts, policies
+from statewise.arms import Arm, Stream, parts, policies
 from statewise.data import Prompts, WorldDocuments
 from statewise.errors import DataError, StatewiseError
 from statewise.gradient import Rollout, state_factors
-from statewise.jobs.preflight import load_prompts
-from statewise.policy import LIVE, Ema, Policy, PolicyRef
+from statewise.policy import Policy, PolicyRef
 from statewise.seeding import seed_for
 from statewise.sources import Stored
-from statewise.store import RunFolder
-from statewise.store.finished import failure, is_trained
-from statewise.study.arm_run import base_location, best_device, marker, root_of
-from statewise.study.spec import BASE, Study
-from statewise.study.stops import merge_stops
+from statewise.study.arm_run import ArmRun
+from statewise.study.models import root_of
+from statewise.study.prompts import load_prompts
 from statewise.train import roll_out, with_old_logprobs
 
 
@@ -46,44 +43,29 @@ class Subject:
     notes: tuple[str, ...]
 
 
-def load_subject(
-    study: Study,
-    arm: Arm,
-    run: RunFolder | None,
-    seed: int,
-    lost: dict[str, StatewiseError] | None = None,
-) -> Subject:
+def load_subject(arm_run: ArmRun, lost: dict[str, StatewiseError] | None = None) -> Subject:
     """The arm with every policy in place; its prompts are not read yet.
 
-    What an arm of the study has not made yet is replaced by what that arm starts from: encodings
-    and invariances do not depend on the weights. `lost` keeps what could not be loaded from where, so that
+    An arm of the study that is not trained yet is replaced by its initial checkpoint: encodings and
+    invariances do not depend on the weights. `lost` keeps what could not be loaded, by location, so that
     a hub that does not answer is waited for once. Raises ModelError, naming the arm.
     """
-    notes: list[str] = []
+    arm, notes = arm_run.arm, list[str]()
+    assert arm is not None
     lost = {} if lost is None else lost
-    student = _load("student", arm.start.name, study, arm, run, seed, notes, lost)
+
+    def load(ref: PolicyRef, role: str) -> Policy:
+        return _load(arm_run, arm, ref, role, notes, lost)
+
+    student = load(arm.start, "student")
     student.version = 0
-    teachers: dict[PolicyRef | Ema, Policy] = {}
-
-    def teacher(ref: PolicyRef | Ema) -> Policy:
-        if ref not in teachers:
-            if isinstance(ref, Ema):
-                teachers[ref] = student.average(ref)
-            elif ref.name == LIVE:
-                teachers[ref] = student.view(f"teacher:{LIVE}")
-            else:
-                role = f"teacher:{ref.name}"
-                teachers[ref] = _load(role, ref.name, study, arm, run, seed, notes, lost)
-        return teachers[ref]
-
-    if arm.budget.adapter:
-        student = student.with_adapter(arm.budget.adapter, seed=seed_for("adapter", seed))
-    # Prompts stay as written: reading them may fail, and is a check of its own.
-    bound = replace(arm, streams=tuple(bind(stream, teacher, _unread) for stream in arm.streams))
-    found = tuple(policies(bound.streams))
-    if study.stop_tokens == "merge":
-        merge_stops([student, *found])
-    return Subject(bound, student, found, tuple(notes))
+    student = arm_run.adapted(student)
+    bound = arm_run.bound(
+        student,
+        teacher=lambda ref: load(ref, f"teacher:{ref.name}"),
+        prompts=_unread,  # reading them may fail, and is a check of its own
+    )
+    return Subject(bound, student, tuple(policies(bound.streams)), tuple(notes))
 
 
 def read_prompts(subject: Subject) -> tuple[Subject, list[Fit]]:
@@ -141,44 +123,40 @@ def _unread(stream: Stream) -> Any:
 
 
 def _load(
-    role: str,
-    name: str,
-    study: Study,
+    arm_run: ArmRun,
     arm: Arm,
-    run: RunFolder | None,
-    seed: int,
+    ref: PolicyRef,
+    role: str,
     notes: list[str],
     lost: dict[str, StatewiseError],
 ) -> Policy:
-    """A named policy, or what stands in for it until its arm has been trained."""
-    location = base_location(study) if name == BASE else name
-    other = next((a for a in study.arms if a.name == name), None)
-    why = failure(run.arm(name, seed)) if other is not None and run is not None else None
-    is_there = other is not None and run is not None and why is None and is_trained(run, name, seed)
-    if is_there:
-        assert run is not None
-        location = str(run.arm(name, seed) / "policy")
-        notes.append(f"{role}: arm {name} as trained in {location}")
-    elif other is not None:
-        root = root_of(study, other)
-        location = base_location(study) if root == BASE else root
-        state = f"has failed ({why})" if why else "is not trained yet"
-        notes.append(f"{role}: arm {name} {state}; what it starts from ({root}) stands in for it")
+    """A named policy, or the initial checkpoint of one that is not trained yet."""
+    source, is_replaced = arm_run, False
+    if ref.name in arm_run.study.names:
+        other = arm_run.other(ref.name)
+        why = other.failure
+        is_replaced = why is not None or not other.is_trained
+        if is_replaced:
+            source = replace(arm_run, run=None)
+            root = root_of(arm_run.study, ref.name)
+            state = f"has failed ({why})" if why else "is not trained yet"
+            notes.append(
+                f"{role}: arm {ref.name} {state}; it is replaced by its initial checkpoint ({root})"
+            )
+        else:
+            notes.append(f"{role}: arm {ref.name} as trained in {other.location()}")
+    location = source.location(ref)
     try:
         if location in lost:
             raise lost[location]
-        policy = Policy.load(
-            location,
-            name=role,
-            precision=arm.budget.precision,
-            device=best_device(),
-            trainable=role == "student",
+        policy = source.policy(
+            ref, role, precision=arm.budget.precision, trainable=role == "student"
         )
     except StatewiseError as error:
         lost[location] = error
         raise type(error)(f"arms.{arm.name}: {error}") from error
-    stands_in = other is not None and not is_there
-    policy.version = 0 if stands_in else int(marker(location).get("steps", 0))
+    if is_replaced:
+        policy.version = 0
     return policy
 
 

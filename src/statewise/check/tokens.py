@@ -15,7 +15,7 @@ from statewise.gradient import Rollout, state_factors
 from statewise.policy import Policy
 from statewise.sandbox import render_chat
 from statewise.sources import Filtered, Mixture
-from statewise.study.arm_run import check_same_encoding
+from statewise.study.models import check_same_encoding
 from statewise.trajectory import DATASET, Trajectory, role
 
 TEXTS = 64

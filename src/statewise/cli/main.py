@@ -602,7 +602,7 @@ def _eval(options: argparse.Namespace) -> None:
     from statewise.policy import Policy
     from statewise.stats import item_mean
     from statewise.store import check_file
-    from statewise.study.arm_run import best_device, fingerprint, world_base
+    from statewise.study.models import best_device, fingerprint, world_base
     from statewise.study.worlds import WORLD_TASKS, check_tasks_of
 
     if options.out:
@@ -752,7 +752,7 @@ def _random_model(options: argparse.Namespace) -> None:
     from statewise.config import from_plain, override, to_plain
     from statewise.random_model import QWEN3_06B, Shape, make_random_model
     from statewise.store import check_folder, whole_directory, write_json
-    from statewise.study.arm_run import MARKER, refuse_foreign, world_base
+    from statewise.study.models import MARKER, refuse_foreign, world_base
 
     check_folder(options.directory, "directory")
     refuse_foreign(options.directory, "randomly_initialised")
@@ -769,7 +769,7 @@ def _random_model(options: argparse.Namespace) -> None:
 
 def _workers(options: argparse.Namespace, study) -> int:
     """One worker a core where the model is small and there is no accelerator to share."""
-    from statewise.study.arm_run import is_small
+    from statewise.study.models import is_small
 
     if options.workers is not None:
         return options.workers

@@ -20,13 +20,11 @@ import numpy as np
 from statewise.claims.controls import SPENT, Match
 from statewise.errors import RunError
 from statewise.evaluate import evaluate
-from statewise.jobs.preflight import drift_prompts
-from statewise.policy import Policy, PolicyRef
+from statewise.policy import Policy
 from statewise.probes import mean_kl, update_norm
 from statewise.seeding import seed_for
 from statewise.stats import item_effect
 from statewise.store import (
-    RunFolder,
     append_rows,
     artefacts,
     cut_rows,
@@ -37,8 +35,10 @@ from statewise.store import (
     whole_directory,
     write_json,
 )
-from statewise.study.arm_run import load_role, marker
-from statewise.study.spec import BASE, Study
+from statewise.study.arm_run import ArmRun
+from statewise.study.models import marker
+from statewise.study.prompts import drift_prompts
+from statewise.study.spec import BASE
 from statewise.train import Row
 from statewise.trajectory import Sampling
 
@@ -120,23 +120,23 @@ class Goal:
         return {int(p.name[5:]): p for p in self.nearest.glob("step-*") if p.name[5:].isdecimal()}
 
 
-def goal_of(study: Study, run: RunFolder, name: str, seed: int) -> Goal | None:
-    """What an arm or null is to reach under a seed; None where the study matches it to nothing.
+def goal_of(arm_run: ArmRun) -> Goal | None:
+    """What an arm or null is to reach under a seed; None if the study does not match it.
 
     The target is looked up once and stays: a killed arm goes on towards the same number.
     """
-    match = study.goal(name)
+    match = arm_run.study.goal(arm_run.name)
     if match is None:
         return None
-    folder = run.arm(name, seed)
+    folder = arm_run.folder
     path = folder / "match.json"
     if is_there(path):
         target = float(read_json(path, artefacts.MATCH)["target"])
     else:
-        target = target_of(study, run, match, seed)
+        target = target_of(arm_run, match)
         begin_record(path, match.by, match.target, target, match.tolerance)
     spent = match.by in SPENT
-    return Goal(match, target, folder, None if spent else measure_of(study, run, match, name, seed))
+    return Goal(match, target, folder, None if spent else measure_of(arm_run, match))
 
 
 def begin_record(
@@ -150,22 +150,23 @@ def begin_record(
     )
 
 
-def target_of(study: Study, run: RunFolder, match: Match, seed: int) -> float:
+def target_of(arm_run: ArmRun, match: Match) -> float:
     """The number itself, or the total of the arm that the rule names, under the same seed.
 
-    Raises RunError where that arm spent nothing of the quantity.
+    Raises RunError if that arm spent nothing of the quantity.
     """
     if not isinstance(match.target, str):
         return float(match.target)
-    name = match.target
+    target = arm_run.other(match.target)
     if match.by in SPENT:
-        steps = marker(str(run.arm(name, seed) / "policy"))["steps"]
-        spent = total(run.arm(name, seed), match.by, steps)
+        spent = total(target.folder, match.by, marker(target.location())["steps"])
         if spent <= 0:  # every arm would end with its first step
-            raise RunError(f"match.target: {name} spent no {match.by}; match by another quantity")
+            raise RunError(
+                f"match.target: {target.name} spent no {match.by}; match by another quantity"
+            )
         return spent
-    policy = load_role("student", PolicyRef(name), study, run, seed=seed)
-    return measure_of(study, run, match, name, seed)(policy)[0]
+    policy = target.policy()
+    return measure_of(target, match)(policy)[0]
 
 
 def until(
@@ -204,28 +205,28 @@ def nearest_step(rows: Sequence[Mapping[str, Any]], target: float) -> int:
 # ---- the measured quantities ------------------------------------------------------------------------
 
 
-def measure_of(study: Study, run: RunFolder, match: Match, name: str, seed: int) -> Measure:
-    """How the rule's quantity is asked of a checkpoint of this arm."""
+def measure_of(arm_run: ArmRun, match: Match) -> Measure:
+    """How the rule's quantity is measured on a checkpoint of this arm."""
     match match.by:
         case "kl_to_base":
-            return kl_to_base(study, run, seed, match.prompts_limit)
+            return kl_to_base(arm_run, match.prompts_limit)
         case "update_norm":
-            start = load_role("start", study.start(name), study, run, seed=seed)
+            start = arm_run.policy(arm_run.start, "start")
             return lambda policy: (update_norm(policy, start), None)
         case "target_gain":
-            return _target_gain(study, run, seed)
+            return _target_gain(arm_run)
     raise AssertionError(match.by)
 
 
-def kl_to_base(study: Study, run: RunFolder, seed: int, prompts_limit: int) -> Measure:
+def kl_to_base(arm_run: ArmRun, prompts_limit: int) -> Measure:
     """Mean over states of kl(student||base), nats, on the student's own rollouts of a few dev prompts.
 
     A prompt draws the same uniform numbers for every policy: what differs between two checkpoints is
     then what they do, and less of the luck of sampling.
     """
-    drift = study.drift
+    drift = arm_run.study.drift
     assert drift is not None
-    base = load_role(BASE, PolicyRef(BASE), study, run, seed=seed)
+    base = arm_run.base.policy(role=BASE)
     prompts = drift_prompts(drift, base)[:prompts_limit]
 
     def measure(policy: Policy) -> tuple[float, float | None]:
@@ -233,24 +234,24 @@ def kl_to_base(study: Study, run: RunFolder, seed: int, prompts_limit: int) -> M
             prompts,
             sampling=Sampling(drift.temperature),
             max_new_tokens=drift.max_new_tokens,
-            seed=seed_for("match", seed),
+            seed=seed_for("match", arm_run.seed),
         )
-        found = mean_kl(policy, base, states)
-        return found.value, found.stderr or None  # no rollout differs: unknown, not 0
+        kl = mean_kl(policy, base, states)
+        return kl.value, kl.stderr or None  # no rollout differs: unknown, not 0
 
     return measure
 
 
-def _target_gain(study: Study, run: RunFolder, seed: int) -> Measure:
-    """Dev accuracy minus the base's, paired by item; where no item differs the error has a floor of 2/n."""
-    dev = study.dev
+def _target_gain(arm_run: ArmRun) -> Measure:
+    """Dev accuracy minus the base's, paired by item; if no item differs the error has a floor of 2/n."""
+    dev = arm_run.study.dev
     assert dev is not None
 
     def scores(policy: Policy) -> np.ndarray:
-        items = evaluate(policy, [dev.task], arm="dev", seed=seed, sampled=False)
+        items = evaluate(policy, [dev.task], arm="dev", seed=arm_run.seed, sampled=False)
         return np.array([item.score for item in items])
 
-    before = scores(load_role(BASE, PolicyRef(BASE), study, run, seed=seed))
+    before = scores(arm_run.base.policy(role=BASE))
 
     def measure(policy: Policy) -> tuple[float, float | None]:
         gain = item_effect([scores(policy) - before])

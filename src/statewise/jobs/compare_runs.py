@@ -11,7 +11,7 @@ from statewise.config import differences, to_plain
 from statewise.jobs.folder import few_words
 from statewise.results.stored_study import stored_study
 from statewise.store import RunFolder, artefacts, is_there, read_json
-from statewise.study.arm_run import exchanged, fingerprints
+from statewise.study.models import exchanged, fingerprints
 from statewise.study.spec import BASE, Study
 
 HARDWARE = ("processor", "cores", "accelerators", "workers", "threads")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from typing import Any
 
 import torch
 
-from statewise.arms import Arm, bind
+from statewise.arms import Arm
 from statewise.claims.controls import Interpolation
 from statewise.claims.power import Size
 from statewise.config import differences, to_plain
@@ -24,15 +23,14 @@ from statewise.evaluate import Task, evaluate
 from statewise.evaluate.tasks import load as load_task
 from statewise.jobs.compare_runs import Seen, other_hardware
 from statewise.jobs.folder import hardware, threads
-from statewise.jobs.train import load_arm
-from statewise.policy import Ema, Policy, PolicyRef
-from statewise.results.probes import asked_at_the_end
+from statewise.policy import Policy
 from statewise.seeding import seed_for
-from statewise.store import RunFolder, read_seconds
 from statewise.store import environment as machine_here
-from statewise.study.arm_run import base_location, best_device, root_of
+from statewise.store import read_seconds
+from statewise.study.arm_run import ArmRun
+from statewise.study.models import base_location, best_device
 from statewise.study.spec import BASE, Study
-from statewise.train import train
+from statewise.train import make_optimizer, train
 
 FEW, MORE = 16, 64
 """Items of a task that are evaluated to learn what an item costs."""
@@ -112,9 +110,9 @@ def measure_costs(
 ) -> Costs:
     """Measure, with the threads that a worker has.
 
-    An arm takes `steps` steps behind one that does not count; a teacher that is not trained yet is stood in
-    for by what its arm starts from, of the same size. Arms that a run holds just so (`seen`) are read from
-    its timing instead, and so are its measuring and probing. Nothing is written beside a temporary folder.
+    An arm takes `steps` steps after one that does not count; a teacher that the study trains is replaced by its
+    initial checkpoint, of the same size. Arms that a run (`seen`) holds unchanged are read from its timing
+    instead, and so are its measuring and probing. Nothing is written.
 
     Raises:
         ConfigError: an arm, its data or a task that cannot be loaded as the study says.
@@ -166,7 +164,7 @@ def _left_out(study: Study, jobs: Jobs, workers: int) -> Iterator[str]:
         yield "drift"
     if study.probes and study.probes.during and untimed["train"]:
         yield "probes while arms train"
-    if asked_at_the_end(to_plain(study)) and untimed["probe"]:
+    if study.probes_at_end and untimed["probe"]:
         yield "probes at the end"
     if any(study.goal(name) for name in untimed["train"]):
         yield "checkpoints that matching asks"
@@ -188,42 +186,18 @@ def peak_gib() -> float:
 
 def _measured(study: Study, arm: Arm, steps: int, dev: Seconds | None) -> ArmCost:
     """Steps of an arm on its own, timed; the first one warms up and does not count."""
-    alone = replace(
-        study,
-        arms=(_standing(study, arm),),
-        seeds=study.seeds[:1],
-        claims=(),
-        doses={},
-        search=None,
-        match=None,
-        nulls=(),
-        dev=None,
-        probes=None,
-    )
-    with tempfile.TemporaryDirectory() as place:
-        student, optimizer, bound = load_arm(
-            alone, RunFolder(Path(place)), arm.name, study.seeds[0]
-        )
-        seconds = []
-        for row in train(bound, student, optimizer, seed=seed_for("train", study.seeds[0])):
-            seconds.append(row.seconds)
-            if len(seconds) > steps:
-                break
+    seed = study.seeds[0]
+    student, bound = ArmRun(study, None, arm.name, seed).loaded()
+    optimizer = make_optimizer(student, bound.budget)
+    seconds = []
+    for row in train(bound, student, optimizer, seed=seed_for("train", seed)):
+        seconds.append(row.seconds)
+        if len(seconds) > steps:
+            break
     counted = seconds[1:] or seconds
     span = Seconds(min(counted), max(counted)) * float(bound.steps)
     span = span + _curve(study, bound.steps, dev)
     return ArmCost(arm.name, bound.steps, span, f"{len(counted)} steps measured here")
-
-
-def _standing(study: Study, arm: Arm) -> Arm:
-    """The arm with every arm that it needs replaced by the model which that one comes from."""
-    roots = {other.name: root_of(study, other) for other in study.arms}
-
-    def root(ref: PolicyRef | Ema) -> Any:
-        return ref if isinstance(ref, Ema) else PolicyRef(roots.get(ref.name, ref.name))
-
-    stood: Arm = bind(arm, root, lambda stream: stream.prompts)  # pyright: ignore[reportArgumentType]
-    return replace(stood, start=PolicyRef(roots.get(arm.start.name, arm.start.name)))
 
 
 SAME_FOR: Mapping[str, tuple[str, ...]] = {

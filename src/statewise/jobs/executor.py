@@ -17,7 +17,6 @@ from typing import Literal
 
 import torch
 
-from statewise.claims.controls import Interpolation
 from statewise.config import from_plain, to_plain
 from statewise.errors import RunError
 from statewise.jobs.folder import claimed, threads
@@ -25,10 +24,10 @@ from statewise.jobs.interpolate import make_interpolation
 from statewise.jobs.probe import probe_arm
 from statewise.jobs.row_files import refuse_changed_rows
 from statewise.jobs.train import measure_arm, train_arm
-from statewise.results.probes import asked_at_the_end
 from statewise.store import RunFolder, append_rows
 from statewise.store.finished import failure, lost, standing
-from statewise.study.arm_run import BASE_SEED
+from statewise.study.arm_run import ArmRun
+from statewise.study.models import BASE_SEED
 from statewise.study.spec import BASE, Study
 
 
@@ -73,7 +72,7 @@ def plan(study: Study, run: RunFolder) -> dict[Job, set[Job]]:
     for name, seed in product(study.order(), study.seeds):
         needs |= _training(study, name, seed)
         needs[Job("measure", name, seed)] = {Job("train", name, seed), base}
-    if asked_at_the_end(to_plain(study)):
+    if study.probes_at_end:
         needs |= _probing(study)
     return _unfinished(needs, run)
 
@@ -281,13 +280,18 @@ def _do_in_worker(job: Job, plain: object, root: str) -> None:
 
 
 def _do(job: Job, study: Study, run: RunFolder, progress: Callable[..., None]) -> None:
-    is_between = isinstance(study.null(job.arm), Interpolation)
-    train = make_interpolation if is_between else train_arm
-    work = {"train": train, "measure": measure_arm, "probe": probe_arm}[job.task]
+    arm_run = ArmRun(study, run, job.arm, job.seed)
     began = time.perf_counter()
-    work(study, run, job.arm, job.seed, progress)
+    match job.task:
+        case "train":
+            make = train_arm if arm_run.arm else make_interpolation
+            make(arm_run, progress)
+        case "measure":
+            measure_arm(arm_run, progress)
+        case "probe":
+            probe_arm(study, run, job.arm, job.seed, progress)
     spent = {"job": job.task, "seconds": time.perf_counter() - began}
-    append_rows(run.arm(job.arm, job.seed) / "jobs.timing.jsonl", [spent])
+    append_rows(arm_run.folder / "jobs.timing.jsonl", [spent])
 
 
 def _is_finished(run: RunFolder, job: Job) -> bool:

@@ -40,7 +40,8 @@ from statewise.store.finished import (
     is_probed,
     is_trained,
 )
-from statewise.study.arm_run import (
+from statewise.study.model_card import public_name
+from statewise.study.models import (
     BASE_SEED,
     WORLD_BASE,
     base_location,
@@ -49,7 +50,6 @@ from statewise.study.arm_run import (
     marker,
     outside_models,
 )
-from statewise.study.model_card import public_name
 from statewise.study.spec import BASE, Study
 from statewise.world import WORLD_VERSION
 from statewise.yaml12 import dump_yaml, load_yaml

@@ -14,9 +14,8 @@ from statewise.claims.controls import Interpolation
 from statewise.jobs.budget_match import begin_record, kl_to_base
 from statewise.jobs.preflight import placed
 from statewise.jobs.train import Progress, finish_training
-from statewise.policy import Policy, PolicyRef
+from statewise.policy import Policy
 from statewise.store import (
-    RunFolder,
     artefacts,
     exclusive,
     read_json,
@@ -25,36 +24,31 @@ from statewise.store import (
     write_json,
     write_text,
 )
-from statewise.store.finished import MARKER, is_trained, reopen_job, was_cut_short
-from statewise.study.arm_run import base_location, check_ends, load_role
+from statewise.store.finished import MARKER, reopen_job, was_cut_short
+from statewise.study.arm_run import ArmRun
 from statewise.study.model_card import model_card
-from statewise.study.spec import Study
+from statewise.study.models import base_location, check_ends
 from statewise.study.stops import merge_stops
 
 MOST = 12
 """Bisections at most: the share is known to 1/4096 then."""
 
 
-def make_interpolation(
-    study: Study, run: RunFolder, name: str, seed: int, progress: Progress
-) -> None:
+def make_interpolation(arm_run: ArmRun, progress: Progress) -> None:
     """Find the share, write the policy. A kill costs the whole search, which is short."""
+    study, name, folder = arm_run.study, arm_run.name, arm_run.folder
     null = study.null(name)
     assert isinstance(null, Interpolation)
-    folder = run.arm(name, seed)
     with exclusive(folder / ".lock"):
         tidy(folder)
-        if is_trained(run, name, seed) or was_cut_short(folder, "train"):
+        if arm_run.is_trained or was_cut_short(folder, "train"):
             finish_training(folder)
             return
         reopen_job(folder, "train")
-        measure = kl_to_base(study, run, seed, null.prompts_limit)
-        target, _ = measure(load_role("student", PolicyRef(null.matched_to), study, run, seed=seed))
+        measure = kl_to_base(arm_run, null.prompts_limit)
+        target, _ = measure(arm_run.other(null.matched_to).policy())
         begin_record(folder / "match.json", "kl_to_base", null.matched_to, target, null.tolerance)
-        first, second = (
-            load_role("student", PolicyRef(end), study, run, seed=seed).merged()
-            for end in null.between
-        )
+        first, second = (arm_run.other(end).policy().merged() for end in null.between)
         with placed(f"nulls.{name}.between"):
             check_ends(first, second)
         # What lies between stops wherever either end was trained to.
@@ -77,7 +71,7 @@ def make_interpolation(
         facts = {
             "study": study.name,
             "arm": name,
-            "seed": seed,
+            "seed": arm_run.seed,
             "steps": 0,
             "teachers": [],
             "prompts": [],

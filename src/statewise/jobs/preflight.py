@@ -7,24 +7,23 @@ What is not tried: whether everything fits into memory, and whether the hub stay
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from statewise.arms import Stream, Term, only_in_contexts, parts, references
 from statewise.claims.controls import Interpolation
-from statewise.data import Prompts, WorldDocuments, load
+from statewise.data import Prompts, WorldDocuments
 from statewise.errors import ConfigError, DataError, StatewiseError, nearest
 from statewise.evaluate import Task
 from statewise.evaluate.tasks import load as load_task
 from statewise.jobs.special_tokens import marks
 from statewise.policy import LIVE, Ema, Policy, PolicyRef
-from statewise.probes import Drift
 from statewise.probing.samples import probe_prompts
 from statewise.rewards import ExactAnswer, MathVerify, check_references
 from statewise.sources import longest_completion
 from statewise.store import RunFolder, check_folder
-from statewise.study.arm_run import (
+from statewise.study.models import (
     base_location,
     best_device,
     check_ends,
@@ -32,44 +31,13 @@ from statewise.study.arm_run import (
     external_refs,
     root_of,
 )
+from statewise.study.prompts import drift_prompts, load_prompts
 from statewise.study.spec import BASE, Study
 from statewise.study.stops import check_stops
 from statewise.study.worlds import check_worlds
 from statewise.supervision import Context
-from statewise.trajectory import Prompt
 
 logger = logging.getLogger(__name__)
-
-
-def load_prompts(stream: Stream, student: Policy) -> Prompts:
-    """The prompts of a stream, tokenised for the student, with room for what its source writes."""
-    if isinstance(stream.prompts, Prompts):
-        return stream.prompts
-    return load(
-        stream.prompts,
-        student.encode,
-        context_tokens=student.context_tokens,
-        max_new_tokens=stream.source.room_tokens,
-        prefix_ids=student.prefix_ids,
-        with_completion=stream.source.reads_gold,
-    )
-
-
-def drift_prompts(drift: Drift, reader: Policy) -> Sequence[Prompt]:
-    """The prompts that drift is measured on, tokenised for whoever completes them. Raises DataError for one alone."""
-    found = load(
-        drift.prompts,
-        reader.encode,
-        context_tokens=reader.context_tokens,
-        max_new_tokens=drift.max_new_tokens,
-        prefix_ids=reader.prefix_ids,
-    ).items
-    if len(found) < 2:
-        raise DataError(
-            f"{len(found)} prompt: drift compares states of different prompts; give 2 or more, "
-            "and 8 or more for a p below 0.01"
-        )
-    return found
 
 
 def mark(run: RunFolder) -> Path:
@@ -97,7 +65,7 @@ def preflight(study: Study, run: RunFolder) -> None:
             if ref.name not in models:
                 with placed(f"arms.{arm.name}"):
                     models[ref.name] = _load(ref.name)
-    roots = {arm.name: models[root_of(study, arm)] for arm in study.arms} | models
+    roots = {arm.name: models[root_of(study, arm.name)] for arm in study.arms} | models
     for arm in study.arms:
         student = roots[arm.name]
         if arm.budget.adapter:

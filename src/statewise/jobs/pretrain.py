@@ -15,7 +15,6 @@ from statewise.data import WorldDocuments
 from statewise.errors import DivergedError, RunError
 from statewise.evaluate import Task, evaluate
 from statewise.jobs.outcome import judging_rows, kept_rows, why_wrecked
-from statewise.jobs.preflight import load_prompts
 from statewise.jobs.train import restore_optimizer, resume, save_checkpoint
 from statewise.limits import CountOrZero, LearningRate, NotNegative, PromptCount, Seed, Steps
 from statewise.policy import Policy
@@ -35,7 +34,8 @@ from statewise.store import (
     write_json,
     write_text,
 )
-from statewise.study.arm_run import MARKER, refuse_foreign
+from statewise.study.models import MARKER, refuse_foreign
+from statewise.study.prompts import load_prompts
 from statewise.train import Row, make_optimizer, train
 from statewise.trajectory import Trajectory
 from statewise.world import WORLD_VERSION, World, train_tokenizer

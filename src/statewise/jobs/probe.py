@@ -47,7 +47,8 @@ from statewise.store import (
     write_text,
 )
 from statewise.store.finished import finish, is_probed, reopen_job
-from statewise.study.arm_run import BASE_SEED, load_role, teacher_names
+from statewise.study.arm_run import ArmRun
+from statewise.study.models import BASE_SEED, teacher_names
 from statewise.study.spec import BASE, Study
 from statewise.trajectory import Prompt, Trajectory
 
@@ -153,8 +154,9 @@ def _scene(study: Study, run: RunFolder, name: str, seed: int) -> tuple[Scene, l
     probing = study.probes
     assert probing is not None
     arm = study.trained_as(name)
-    policy = load_role("student", PolicyRef(name), study, run, seed=seed)
-    base = policy if name == BASE else load_role(BASE, PolicyRef(BASE), study, run, seed=seed)
+    arm_run = ArmRun(study, run, name, seed)
+    policy = arm_run.policy()
+    base = policy if name == BASE else arm_run.base.policy(role=BASE)
     prompts = probe_prompts(study, base)
     of_base = drawn(study, run, base, prompts, BASE, BASE_SEED)
     mine = of_base if name == BASE else drawn(study, run, policy, prompts, name, seed)
@@ -170,7 +172,7 @@ def _scene(study: Study, run: RunFolder, name: str, seed: int) -> tuple[Scene, l
                 teachers[teacher] = base
                 continue
             role = teacher_role(teacher)
-            other = load_role(role, PolicyRef(teacher), study, run, seed=seed)
+            other = arm_run.policy(PolicyRef(teacher), role)
             teachers[teacher] = other
             samples[role] = mine.teachers.get(teacher) or (
                 drawn(study, run, other, prompts, teacher, seed).learner

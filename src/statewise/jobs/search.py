@@ -16,10 +16,9 @@ from statewise.evaluate import evaluate
 from statewise.jobs.executor import Event, plan_training, run_jobs
 from statewise.jobs.folder import claimed
 from statewise.jobs.train import is_students
-from statewise.policy import PolicyRef
 from statewise.store import NUMBER, RunFolder, is_there, read_json, remove, write_json, written
 from statewise.store.finished import FAILED, fail, failure
-from statewise.study.arm_run import load_role
+from statewise.study.arm_run import ArmRun
 from statewise.study.spec import Search, Study, dosed, with_values
 
 
@@ -125,7 +124,7 @@ def _dev_scores(study: Study, run: RunFolder, arm: str, rule: Search) -> list[fl
             continue
         kept = run.arm(arm, seed) / "dev-score.json"
         if not is_there(kept):
-            policy = load_role("student", PolicyRef(arm), study, run, seed=seed)
+            policy = ArmRun(study, run, arm, seed).policy()
             try:
                 items = evaluate(policy, [rule.task], arm=arm, seed=seed, sampled=False)
             except NotFiniteError as error:

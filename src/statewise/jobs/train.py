@@ -12,16 +12,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from statewise.arms import Arm, bind, only_in_contexts, policies, references
-from statewise.claims.controls import Interpolation
+from statewise.arms import Arm, Budget, policies
 from statewise.data import Prompts
 from statewise.errors import DivergedError, NotFiniteError
 from statewise.evaluate import evaluate, write_items
 from statewise.jobs.budget_match import goal_of, until
 from statewise.jobs.outcome import judging_rows, keep_rows, kept_rows, why_wrecked
-from statewise.jobs.preflight import drift_prompts, load_prompts
 from statewise.memory import memories
-from statewise.policy import ADAPTER_CONFIG, LIVE, Ema, Policy, PolicyRef, name_portably
+from statewise.policy import ADAPTER_CONFIG, LIVE, Ema, Policy, name_portably
 from statewise.probes import (
     Drift,
     drift_between,
@@ -63,21 +61,15 @@ from statewise.store.finished import (
     failure,
     finish,
     follow,
-    is_measured,
-    is_trained,
     reopen_job,
     was_cut_short,
 )
-from statewise.study.arm_run import (
-    BASE_SEED,
-    base_location,
-    check_same_encoding,
-    load_role,
-    marker,
-)
+from statewise.study.arm_run import ArmRun
 from statewise.study.model_card import model_card, public_name
-from statewise.study.spec import BASE, DevCurve, Study
-from statewise.study.stops import check_stops, merge_stops, named
+from statewise.study.models import base_location, marker
+from statewise.study.prompts import drift_prompts
+from statewise.study.spec import BASE, DevCurve
+from statewise.study.stops import named
 from statewise.study.worlds import world_of
 from statewise.train import Row, make_optimizer, roll_out, train
 from statewise.trajectory import Sampling, Trajectory
@@ -98,34 +90,33 @@ Progress = Callable[..., None]
 # ---- training -------------------------------------------------------------------------------
 
 
-def train_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Progress) -> None:
+def train_arm(arm_run: ArmRun, progress: Progress) -> None:
     """Train one arm for one seed, from its last checkpoint if there is one."""
-    folder = run.arm(name, seed)
+    study, seed, folder = arm_run.study, arm_run.seed, arm_run.folder
     with exclusive(folder / ".lock"):
         tidy(folder)
         tidy(folder / "nearest")
-        if is_trained(run, name, seed) or was_cut_short(folder, "train"):
+        if arm_run.is_trained or was_cut_short(folder, "train"):
             finish_training(folder)
             return
         reopen_job(folder, "train")
         remove(folder / FAILED)
-        arm = study.arm(name)
-        goal = goal_of(study, run, name, seed)
+        goal = goal_of(arm_run)
         checkpoint, start = resume(folder)
         first = kept_rows(checkpoint) or kept_rows(folder) if checkpoint else []
-        student = _student(study, run, arm, seed, checkpoint, start)
-        bound = _bind(study, run, arm, student, seed)
-        optimizer = make_optimizer(student, arm.budget)
+        student = arm_run.student(checkpoint, start)
+        bound = arm_run.bound(student)
+        optimizer = make_optimizer(student, bound.budget)
         if checkpoint is not None:
             restore_optimizer(optimizer, checkpoint / "optimizer.safetensors")
             for part, memory in memories(bound).items():
                 memory.restore_state(checkpoint / part)
-        probe = watcher(study, run, bound, student, seed)
+        probe = watcher(study, RunFolder(arm_run.root), bound, student, seed)
         if goal:
             goal.begin(start)
         progress("training", start, bound.steps, 0.0)
         if start == 0 and study.dev:
-            _measure_dev(study.dev, student, folder, name, seed, step=0)
+            _measure_dev(study.dev, student, arm_run, step=0)
         step = start
         rows = train(bound, student, optimizer, seed=seed_for("train", seed), start=start)
         try:
@@ -143,7 +134,7 @@ def train_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Prog
                 if goal:
                     goal.consider(student, row.step, last=last)
                 if study.dev and (last or row.step % study.dev.every_steps == 0):
-                    _measure_dev(study.dev, student, folder, name, seed, step=row.step)
+                    _measure_dev(study.dev, student, arm_run, step=row.step)
                 probe(row.step, last)
                 if not last and row.step % study.checkpoint_every_steps == 0:
                     grown = [folder / file for file in COUNTED]
@@ -167,8 +158,8 @@ def train_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Prog
             fail(folder, str(error), step)
         if failure(folder) is None:
             chosen = goal.chosen(step) if goal else None
-            ended = student if chosen is None else _student(study, run, arm, seed, chosen, step)
-            if why := _wrecked(study, run, arm, ended, seed, first):
+            ended = student if chosen is None else arm_run.student(chosen, step)
+            if why := _wrecked(arm_run, bound.budget, ended, first):
                 fail(folder, why, step)
         if failure(folder) is not None:
             clear_training(folder)
@@ -180,21 +171,12 @@ def train_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Prog
                 student.save(beside)
             adapted = (beside / ADAPTER_CONFIG).is_file()
             if adapted:
-                name_portably(beside, run.root)
-            facts = _card(study, bound, student, seed) | {"steps": step}
+                name_portably(beside, arm_run.root)
+            facts = _card(arm_run, bound, student) | {"steps": step}
             card = model_card(facts, base_location(study), adapter=adapted)
             write_text(beside / "README.md", card)
             write_json(beside / MARKER, facts)
         finish_training(folder)
-
-
-def load_arm(
-    study: Study, run: RunFolder, name: str, seed: int
-) -> tuple[Policy, torch.optim.Optimizer, Arm]:
-    """An arm at its first step: its student, a fresh optimiser, and the arm with its teachers and prompts."""
-    arm = study.arm(name)
-    student = _student(study, run, arm, seed, None, 0)
-    return student, make_optimizer(student, arm.budget), _bind(study, run, arm, student, seed)
 
 
 def finish_training(folder: Path) -> None:
@@ -211,28 +193,21 @@ def is_students(error: NotFiniteError) -> bool:
 
 
 def _wrecked(
-    study: Study,
-    run: RunFolder,
-    arm: Arm,
-    student: Policy,
-    seed: int,
-    rows: Sequence[Trajectory],
+    arm_run: ArmRun, budget: Budget, student: Policy, rows: Sequence[Trajectory]
 ) -> str | None:
     """Why the weights that training ended in are no policy; see `outcome.py`."""
-    start = load_role("start", arm.start, study, run, seed=seed, precision=arm.budget.precision)
-    tokens = arm.budget.tokens_per_microbatch
-    rows = rows or judging_rows(_first_rows(study, run, arm.name, seed))
-    return why_wrecked(student, start, rows, tokens_per_microbatch=tokens)
+    start = arm_run.policy(arm_run.start, "start", precision=budget.precision)
+    rows = rows or judging_rows(_first_rows(arm_run))
+    return why_wrecked(student, start, rows, tokens_per_microbatch=budget.tokens_per_microbatch)
 
 
-def _first_rows(study: Study, run: RunFolder, name: str, seed: int) -> list[Trajectory]:
-    """The rows of the first step, drawn once more: a checkpoint of before holds none."""
-    student, _, bound = load_arm(study, run, name, seed)
-    student.version = 0
+def _first_rows(arm_run: ArmRun) -> list[Trajectory]:
+    """The rows of the first step, drawn once more: old checkpoints hold none."""
+    student, bound = arm_run.loaded()
     for part in memories(bound).values():
         part.begin(student)
     drawn = [
-        roll_out(stream, student, seed=seed_for("train", seed), step=0, place=place)
+        roll_out(stream, student, seed=seed_for("train", arm_run.seed), step=0, place=place)
         for place, stream in enumerate(bound.streams)
     ]
     return [row for rollout in drawn for row in rollout.trajectories]
@@ -261,51 +236,6 @@ def resume(folder: Path) -> tuple[Path | None, int]:
     return None, 0
 
 
-def _student(
-    study: Study, run: RunFolder, arm: Arm, seed: int, checkpoint: Path | None, step: int
-) -> Policy:
-    """The student as its checkpoint has it, or as the arm starts."""
-    student = load_role(
-        "student",
-        arm.start if checkpoint is None else PolicyRef(str(checkpoint)),
-        study,
-        run,
-        seed=seed,
-        trainable=True,
-        precision=arm.budget.precision,
-    )
-    student.version = step
-    if checkpoint is None and arm.budget.adapter:
-        student = student.with_adapter(arm.budget.adapter, seed=seed_for("adapter", seed))
-    return student
-
-
-def _bind(study: Study, run: RunFolder, arm: Arm, student: Policy, seed: int) -> Arm:
-    """The arm with its teachers loaded and its prompts tokenised."""
-
-    def load_teacher(ref: PolicyRef) -> Policy:
-        name, precision = f"teacher:{ref.name}", arm.budget.precision
-        policy = load_role(name, ref, study, run, seed=seed, precision=precision)
-        apart = only_in_contexts(arm.streams, ref)
-        check_same_encoding(student, policy, own_prompts=apart)
-        check_stops(student, policy, study.stop_tokens)
-        return policy
-
-    outside = dict.fromkeys(ref for ref in references(arm.streams) if ref.name != LIVE)
-    teachers: dict[PolicyRef | Ema, Policy] = {ref: load_teacher(ref) for ref in outside}
-    if study.stop_tokens == "merge":
-        # Before the student is viewed or averaged: these stop where it stops.
-        merge_stops([student, *teachers.values()])
-    teachers[PolicyRef(LIVE)] = student.view(f"teacher:{LIVE}")
-
-    def teacher(ref: PolicyRef | Ema) -> Policy:
-        if isinstance(ref, Ema) and ref not in teachers:
-            teachers[ref] = student.average(ref)
-        return teachers[ref]
-
-    return bind(arm, teacher, lambda stream: load_prompts(stream, student))
-
-
 def _record(row: Row, folder: Path) -> None:
     """Append one step: what repeats exactly in one file, what the clock said in the other."""
     append_rows(folder / "metrics.jsonl", [{"step": row.step, **row.figures}])
@@ -319,20 +249,18 @@ def tokens_per_second(row: Row) -> float:
     return (row.figures["tokens_trained"] + row.figures["tokens_sampled"]) / row.seconds
 
 
-def _measure_dev(
-    dev: DevCurve, student: Policy, folder: Path, name: str, seed: int, *, step: int
-) -> None:
+def _measure_dev(dev: DevCurve, student: Policy, arm_run: ArmRun, *, step: int) -> None:
     """One point of the dev curve."""
-    items = evaluate(student, [dev.task], arm=name, seed=seed, sampled=False)
-    found = item_mean([item.score for item in items])
+    items = evaluate(student, [dev.task], arm=arm_run.name, seed=arm_run.seed, sampled=False)
+    mean = item_mean([item.score for item in items])
     row = {
         "step": step,
         "task": dev.task.key,
-        "score": found.value,
-        "n": found.n,
-        "stderr": found.stderr,
+        "score": mean.value,
+        "n": mean.n,
+        "stderr": mean.stderr,
     }
-    append_rows(folder / "dev.jsonl", [row])
+    append_rows(arm_run.folder / "dev.jsonl", [row])
 
 
 def save_checkpoint(
@@ -390,15 +318,15 @@ def _public_role(name: str) -> str:
     return f"{role}:{public_name(place)}" if place else role
 
 
-def _card(study: Study, arm: Arm, student: Policy, seed: int) -> dict[str, object]:
+def _card(arm_run: ArmRun, arm: Arm, student: Policy) -> dict[str, object]:
     """What the weights' own config does not say."""
     loaded = [s.prompts for s in arm.streams if isinstance(s.prompts, Prompts)]
     return {
-        "study": study.name,
+        "study": arm_run.study.name,
         "arm": arm.name,
-        "seed": seed,
+        "seed": arm_run.seed,
         "steps_declared": arm.steps,
-        "world_seed": world_of(base_location(study)),
+        "world_seed": world_of(base_location(arm_run.study)),
         "teachers": [_public_role(policy.name) for policy in policies(arm.streams)],
         "stop_tokens": {
             _public_role(p.name): named(p, p.stop_token_ids)
@@ -413,41 +341,41 @@ def _card(study: Study, arm: Arm, student: Policy, seed: int) -> dict[str, objec
 # ---- measuring ------------------------------------------------------------------------------
 
 
-def measure_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Progress) -> None:
+def measure_arm(arm_run: ArmRun, progress: Progress) -> None:
     """Evaluate one trained arm (or the base) on every task, and measure how far it moved.
 
     An arm whose own log-probs turn out not to be finite has failed. Raises NotFiniteError for any other model.
     """
-    folder = run.arm(name, seed)
+    folder = arm_run.folder
     with exclusive(folder / ".lock"):
         tidy(folder)
-        if is_measured(run, name, seed):
+        if arm_run.is_measured:
             return
         reopen_job(folder, "measure")
         try:
-            _measure(study, run, name, seed, progress)
+            _measure(arm_run, progress)
         except NotFiniteError as error:
-            if name == BASE or not is_students(error):
+            if arm_run.is_base or not is_students(error):
                 raise
             fail(folder, str(error), int(marker(str(folder / "policy")).get("steps", 0)))
             return
         finish(folder, "measure")
 
 
-def _measure(study: Study, run: RunFolder, name: str, seed: int, progress: Progress) -> None:
+def _measure(arm_run: ArmRun, progress: Progress) -> None:
     """Write every figure that is measured of one policy."""
-    folder = run.arm(name, seed)
-    policy = load_role("student", PolicyRef(name), study, run, seed=seed)
+    study, name, seed, folder = arm_run.study, arm_run.name, arm_run.seed, arm_run.folder
+    policy = arm_run.policy()
     if not (folder / "items.parquet").is_file():
         progress("evaluating", 0, 1, 0.0)
         write_items(folder / "items.parquet", evaluate(policy, study.tasks, arm=name, seed=seed))
     figures: dict[str, float | None] = {"kl_to_base_nats": None}
     if study.drift:
         progress("measuring drift", 0, 1, 0.0)
-        figures |= _measure_drift(study, study.drift, run, policy, name, seed)
+        figures |= _measure_drift(arm_run, study.drift, policy)
     write_json(
         folder / "budget.json",
-        _costs(folder) | figures | _moved(study, run, policy, name, seed),
+        _costs(folder) | figures | _moved(arm_run, policy),
     )
 
 
@@ -460,38 +388,36 @@ def _costs(folder: Path) -> dict[str, Any]:
     return totals | {"wall_seconds": sum(row["seconds"] for row in times)}
 
 
-def _moved(study: Study, run: RunFolder, policy: Policy, name: str, seed: int) -> dict[str, float]:
+def _moved(arm_run: ArmRun, policy: Policy) -> dict[str, float]:
     """Norm of the arm's update from where it started; the base has none."""
-    if name == BASE:
+    if arm_run.is_base:
         return {"update_norm": 0.0}
-    start = load_role("start", study.start(name), study, run, seed=seed)
-    if isinstance(study.null(name), Interpolation):  # made of merged weights
+    start = arm_run.policy(arm_run.start, "start")
+    if arm_run.arm is None:  # made of merged weights
         start = start.merged()
     return {"update_norm": update_norm(policy, start)}
 
 
-def _measure_drift(
-    study: Study, drift: Drift, run: RunFolder, policy: Policy, name: str, seed: int
-) -> dict[str, float | None]:
+def _measure_drift(arm_run: ArmRun, drift: Drift, policy: Policy) -> dict[str, float | None]:
     """Store the policy's rollouts; compare their prefixes with the base's. Returns KL to base.
 
     The base draws two independent samples: the second one against the first is the null.
     """
-    folder, base_folder = run.arm(name, seed), run.arm(BASE, BASE_SEED)
+    name, seed, folder = arm_run.name, arm_run.seed, arm_run.folder
     samples = {"learner": _rollouts(drift, policy, seed_for("drift", name, seed))}
-    if name == BASE:
+    if arm_run.is_base:
         samples["again"] = _rollouts(drift, policy, seed_for("drift", name, seed, "again"))
     write_states(folder / "states.parquet", samples)
-    base = policy if name == BASE else load_role(BASE, PolicyRef(BASE), study, run, seed=seed)
-    first = read_states(base_folder / "states.parquet", "learner")
-    second = samples["again" if name == BASE else "learner"]
+    base = policy if arm_run.is_base else arm_run.base.policy(role=BASE)
+    first = read_states(arm_run.base.folder / "states.parquet", "learner")
+    second = samples["again" if arm_run.is_base else "learner"]
     features = {}
     for kind in ("hidden", "lexical"):
         x, y = _features(kind, base, drift, first, second)
         seeds = seed_for("drift", kind, name, seed)
         features[kind] = asdict(drift_between(x, y, permutations=drift.permutations, seed=seeds))
     write_json(folder / "drift.json", {"features": features})
-    if name == BASE:
+    if arm_run.is_base:
         return {"kl_to_base_nats": 0.0}
     kl = mean_kl(policy, base, samples["learner"])
     return {

@@ -20,7 +20,7 @@ from statewise.probing.sample_file import DATASET, Drawing, prompts_named
 from statewise.probing.samples import LEARNER
 from statewise.results.probes import ROWS
 from statewise.store import check_file, is_there, whole_file, write_json
-from statewise.study.arm_run import WORLD_BASE, fingerprint, world_base
+from statewise.study.models import WORLD_BASE, fingerprint, world_base
 from statewise.study.probes import KINDS
 from statewise.study.spec import BASE
 from statewise.trajectory import Trajectory

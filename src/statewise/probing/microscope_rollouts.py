@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from statewise.arms import Arm, Stream, Term, bind
+from statewise.arms import Arm, Stream, Term, bind_arm, references
 from statewise.arms.pairing import gives
 from statewise.data import Prompts
 from statewise.errors import DataError
@@ -90,13 +90,17 @@ def own_update(study: Study, scene: Scene, prompts: Sequence[Prompt], seed: int)
 def _bound(arm: Arm, scene: Scene, prompts: Sequence[Prompt]) -> Arm:
     """The arm with its trained policy and teachers in place; an average of its past is the policy itself."""
 
-    def policy(ref: PolicyRef | Ema) -> Policy:
-        if isinstance(ref, Ema) or ref.name == LIVE:
-            return scene.policy.view(f"teacher:{LIVE if isinstance(ref, PolicyRef) else Ema.kind}")
+    def teacher(ref: PolicyRef) -> Policy:
         found = scene.teachers.get(ref.name, scene.base)
         return found.view(f"teacher:{ref.name}") if found is scene.base else found
 
-    return bind(arm, policy, lambda _stream: Prompts(prompts))
+    return bind_arm(
+        arm,
+        scene.policy,
+        {ref: teacher(ref) for ref in references(arm.streams) if ref.name != LIVE},
+        lambda _stream: Prompts(prompts),
+        average=lambda student, _ema: student.view(f"teacher:{Ema.kind}"),
+    )
 
 
 def _spoken(terms: Sequence[Term], row: Trajectory) -> np.ndarray:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from statewise.arms import Arm, policies
-from statewise.policy import LIVE, Ema, Policy, PolicyRef
+from statewise.policy import LIVE, Ema, Policy
 from statewise.probing.context import Scene, answers, applies, trained_role
 from statewise.probing.inputs import Row
 from statewise.probing.samples import (
@@ -29,7 +29,7 @@ from statewise.probing.samples import (
 )
 from statewise.seeding import seed_for
 from statewise.store import RunFolder, append_rows
-from statewise.study.arm_run import load_role
+from statewise.study.arm_run import ArmRun
 from statewise.study.probes import Probing
 from statewise.study.spec import BASE, Study
 
@@ -67,7 +67,7 @@ def _scene(
     study: Study, run: RunFolder, arm: Arm, student: Policy, probing: Probing, seed: int
 ) -> Scene:
     """Everyone but the learner's own states."""
-    base = load_role(BASE, PolicyRef(BASE), study, run, seed=seed)
+    base = ArmRun(study, run, BASE, seed).policy(role=BASE)
     prompts, tokens = probe_prompts(study, base)[:PROMPTS], tokens_of(study)
     samples = {
         DATASET: gold(prompts, base),

@@ -11,7 +11,7 @@ from statewise.errors import ConfigError, RunError, nearest
 from statewise.policy import MODEL_FILES, Policy
 from statewise.store import RunFolder, artefacts, is_there, read_json
 from statewise.store.finished import is_trained
-from statewise.study.arm_run import (
+from statewise.study.models import (
     WORLD_BASE,
     base_location,
     best_device,

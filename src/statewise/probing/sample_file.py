@@ -30,7 +30,7 @@ from statewise.policy.encoding import evaluated, first_id
 from statewise.probing.resolve import Places, load_policy, version_of
 from statewise.seeding import seed_for
 from statewise.sources import Dataset
-from statewise.study.arm_run import fingerprint
+from statewise.study.models import fingerprint
 from statewise.study.spec import BASE
 from statewise.trajectory import Prompt, Sampling, Trajectory
 from statewise.trajectory_store import About, write_states

@@ -27,11 +27,10 @@ from statewise.probing.sample_file import DATASET, RETENTION, Drawing, task_prom
 from statewise.seeding import seed_for
 from statewise.sources import Dataset
 from statewise.store import RunFolder, is_there
-from statewise.study.arm_run import (
+from statewise.study.arm_run import ArmRun
+from statewise.study.models import (
     BASE_SEED,
     fingerprint,
-    load_role,
-    location_of,
     teacher_names,
 )
 from statewise.study.probes import completion_tokens, prompts_of
@@ -177,7 +176,7 @@ def _draw(
     # No location: the same draws are the same bytes, wherever the run lies.
     mine = About(
         policy=name,
-        fingerprint=fingerprint(location_of(PolicyRef(name), study, run, seed)),
+        fingerprint=fingerprint(ArmRun(study, run, name, seed).location()),
         seed=seed,
         max_new_tokens=tokens,
     )
@@ -200,7 +199,7 @@ def _draw(
         for teacher in teacher_names(study.trained_as(name)):
             if teacher != BASE and all(other.name != teacher for other in study.arms):
                 role = teacher_role(teacher)
-                other = load_role(role, PolicyRef(teacher), study, run, seed=seed)
+                other = ArmRun(study, run, name, seed).policy(PolicyRef(teacher), role)
                 samples[role] = completions(other, prompts, tokens, teacher, seed)
                 about[role] = replace(mine, policy=teacher, fingerprint=fingerprint(teacher))
     if questions:

@@ -1,235 +1,200 @@
-"""Which files stand behind the policies that a study names."""
+"""One arm of a study under one seed: where it lies, and what it is made of.
+
+Training, measuring, probing and checking all take an `ArmRun`. It answers which weights a name means, and
+loads them: an arm's policies are those of the same seed. It runs no step and writes nothing.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from importlib.resources import files
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from statewise.arms import Arm, references
-from statewise.errors import ModelError, RunError
+from statewise.arms import Arm, Stream, bind_arm, only_in_contexts, references
+from statewise.data import Prompts
 from statewise.policy import LIVE, Policy, PolicyRef, Precision
-from statewise.store import MARKER as MARKER
-from statewise.store import RunFolder, artefacts, is_there, read_json
-from statewise.study.model_card import public_name
+from statewise.seeding import seed_for
+from statewise.store import RunFolder
+from statewise.store.finished import Task, failure, standing
+from statewise.study.models import (
+    BASE_SEED,
+    base_location,
+    best_device,
+    check_same_encoding,
+    marker,
+    root_of,
+    teacher_names,
+)
+from statewise.study.prompts import load_prompts
 from statewise.study.spec import BASE, Study
-from statewise.trajectory_store import same_fingerprint
-
-WORLD_BASE = "world"
-SMALL_BYTES = 1 << 26
-BASE_SEED = 0
-"""The base does not train, so it has one folder: this seed's."""
+from statewise.study.stops import check_stops, merge_stops
 
 
-def world_base() -> str:
-    """Directory of the embedded base."""
-    return str(files("statewise.world") / "base")
+@dataclass(frozen=True, slots=True)
+class ArmRun:
+    """An arm, a null or the base of a study, under one seed.
 
-
-def base_location(study: Study) -> str:
-    """Directory or hub name of the study's base."""
-    return world_base() if study.base == WORLD_BASE else study.base
-
-
-def _folder(location: str) -> Path:
-    """The place as a path; for a hub name one where nothing lies."""
-    return Path(location).expanduser()
-
-
-def is_small(study: Study) -> bool:
-    """True where the base has so few weights that one core a model is faster than all cores for one."""
-    weights = list(_folder(base_location(study)).glob("*.safetensors"))
-    return best_device() == "cpu" and 0 < sum(file.stat().st_size for file in weights) < SMALL_BYTES
-
-
-def location_of(ref: PolicyRef, study: Study, run: RunFolder, seed: int) -> str:
-    """Where the weights of a named policy lie: an arm's are those of the same seed."""
-    if ref.name == BASE:
-        return base_location(study)
-    if ref.name in study.names:
-        return str(run.arm(ref.name, seed) / "policy")
-    return ref.name
-
-
-def load_role(
-    role: str,
-    ref: PolicyRef,
-    study: Study,
-    run: RunFolder,
-    *,
-    seed: int,
-    trainable: bool = False,
-    precision: Precision = "fp32",
-) -> Policy:
-    """Load a named policy for a role: `student`, or `teacher:<name>`."""
-    location = location_of(ref, study, run, seed)
-    policy = Policy.load(
-        location, name=role, precision=precision, device=best_device(), trainable=trainable
-    )
-    policy.version = int(marker(location).get("steps", 0))
-    return policy
-
-
-def best_device() -> str:
-    """The accelerator if there is one."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def marker(location: str) -> dict[str, Any]:
-    """What statewise wrote beside the weights; empty for models that it did not write."""
-    path = _folder(location) / MARKER
-    return read_json(path, artefacts.MARKER) if is_there(path) else {}
-
-
-def teacher_names(arm: Arm | None) -> tuple[str, ...]:
-    """Names of the policies that teach an arm; the student itself and its averages are none of them.
-
-    None, for what does not train (`Study.trained_as`), has no teachers.
+    `run` is the study's folder. Without one nothing is on disk: every arm that this one names is replaced by
+    its initial checkpoint, which has the same size and the same tokens.
     """
-    if arm is None:
-        return ()
-    return tuple(dict.fromkeys(ref.name for ref in references(arm.streams) if ref.name != LIVE))
 
+    study: Study
+    run: RunFolder | None
+    name: str
+    seed: int
 
-def external_refs(study: Study, arm: Arm) -> list[PolicyRef]:
-    """Policies that an arm names from outside the study: directories, hub names."""
-    names = {BASE, LIVE, *(other.name for other in study.arms)}
-    return list(dict.fromkeys(ref for ref in references(arm) if ref.name not in names))
+    @property
+    def folder(self) -> Path:
+        """Its folder in the run."""
+        assert self.run is not None, f"{self.name} has no run folder"
+        return self.run.arm(self.name, self.seed)
 
+    @property
+    def root(self) -> Path:
+        """The run folder itself."""
+        assert self.run is not None, f"{self.name} has no run folder"
+        return self.run.root
 
-def root_of(study: Study, arm: Arm) -> str:
-    """The model that an arm's weights come from, through the arms that it starts as."""
-    name = arm.start.name
-    while any(other.name == name for other in study.arms):
-        name = study.arm(name).start.name
-    return name
+    @property
+    def is_base(self) -> bool:
+        """True for the base, which does not train."""
+        return self.name == BASE
 
+    @property
+    def base(self) -> ArmRun:
+        """The base of the same run."""
+        return replace(self, name=BASE, seed=BASE_SEED)
 
-# Pickles are not read; they stay in the list because fingerprints of runs before hold them.
-FINGERPRINTED = ("*.safetensors", "*.bin", "config.json", "adapter_config.json", "tokenizer.json")
-STOPPING = ("generation_config.json", "tokenizer_config.json")
-"""Files that say where a model stops; a fingerprint of runs before does not cover them."""
+    def other(self, name: str) -> ArmRun:
+        """An arm or null of the same run and seed, or the base."""
+        return self.base if name == BASE else replace(self, name=name)
 
+    @property
+    def arm(self) -> Arm | None:
+        """The arm that trains under this name; None for what does not train (the base, an interpolation)."""
+        return self.study.trained_as(self.name)
 
-def fingerprint(location: str) -> str:
-    """What tells one model from another: a digest of its files, or the name on the hub.
+    @property
+    def start(self) -> PolicyRef:
+        """The policy that it moves away from."""
+        return self.study.start(self.name)
 
-    `sha256:WEIGHTS+STOPS`: the second part covers the files that say where a model stops. Compare two by
-    `same_fingerprint`.
-    """
-    folder = _folder(location)
-    found = sorted({path for pattern in FINGERPRINTED for path in folder.glob(pattern)})
-    if not found:
-        return location
-    stops = [folder / name for name in STOPPING if (folder / name).is_file()]
-    return f"sha256:{_digest(found)}+{_digest(stops)}"
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """Names of the policies that teach it, without the student itself and its averages."""
+        return teacher_names(self.arm)
 
+    # ---- what is on disk --------------------------------------------------------------------
 
-def _digest(paths: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}".encode())
-    return digest.hexdigest()
+    @property
+    def is_trained(self) -> bool:
+        """True if its policy and everything that training writes are there. Raises RunError."""
+        return self._is_finished("train")
 
+    @property
+    def is_measured(self) -> bool:
+        """True if everything that is measured of it is there. Raises RunError."""
+        return self._is_finished("measure")
 
-def outside_models(study: Study) -> dict[str, str]:
-    """Places of the base and of every model from outside that an arm names, by a name without a path.
+    @property
+    def is_probed(self) -> bool:
+        """True if every probe has answered. Raises RunError."""
+        return self._is_finished("probe")
 
-    Two places of one name get a digest of their place behind it.
-    """
-    refs = dict.fromkeys(ref.name for arm in study.arms for ref in external_refs(study, arm))
-    names = {location: public_name(location) for location in refs}
-    often = Counter([BASE, *names.values()])
-    keys = {
-        location: name if often[name] == 1 else f"{name}-{_short(location)}"
-        for location, name in names.items()
-    }
-    return {BASE: base_location(study)} | {keys[location]: location for location in refs}
+    @property
+    def failure(self) -> str | None:
+        """Why its training failed; None if it did not. Raises RunError."""
+        return None if self.run is None or self.is_base else failure(self.folder)
 
+    def _is_finished(self, task: Task) -> bool:
+        if self.run is None:
+            return False
+        return standing(self.run, self.name, self.seed, task) != "no"
 
-def _short(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    # ---- policies ---------------------------------------------------------------------------
 
+    def location(self, ref: PolicyRef | None = None) -> str:
+        """Directory or hub name of the weights of a policy that the study names; by default its own."""
+        name = self.name if ref is None else ref.name
+        if name in self.study.names:
+            if self.run is not None:
+                return str(self.run.arm(name, self.seed) / "policy")
+            name = root_of(self.study, name)
+        return base_location(self.study) if name == BASE else name
 
-def fingerprints(study: Study) -> dict[str, str]:
-    """Fingerprint of each of `outside_models`, by its name."""
-    return {name: fingerprint(place) for name, place in outside_models(study).items()}
+    def policy(
+        self,
+        ref: PolicyRef | None = None,
+        role: str = "student",
+        *,
+        trainable: bool = False,
+        precision: Precision = "fp32",
+    ) -> Policy:
+        """Load a policy that the study names (by default its own) for a role: `student`, `teacher:<name>`.
 
+        Its version is the number of steps that it was trained for. Raises ModelError.
+        """
+        location = self.location(ref)
+        policy = Policy.load(
+            location, name=role, precision=precision, device=best_device(), trainable=trainable
+        )
+        policy.version = int(marker(location).get("steps", 0))
+        return policy
 
-def exchanged(study: Study, begun: Mapping[str, str], mine: Mapping[str, str]) -> dict[str, str]:
-    """Places, by name, of the models that are others than a run was begun with.
+    def student(self, checkpoint: Path | None = None, step: int = 0) -> Policy:
+        """The policy that trains, as a checkpoint has it after `step` steps, or as the arm starts."""
+        arm = self._trains()
+        ref = arm.start if checkpoint is None else PolicyRef(str(checkpoint))
+        student = self.policy(ref, trainable=True, precision=arm.budget.precision)
+        student.version = step
+        return self.adapted(student) if checkpoint is None else student
 
-    `begun` are the run's fingerprints, `mine` are today's (`fingerprints`). A model that the run did not know
-    is none of them. Runs of before call a model by its place.
-    """
-    places = outside_models(study)
-    return {
-        name: places[name]
-        for name, print_ in mine.items()
-        if not same_fingerprint(begun.get(name, begun.get(places[name], print_)), print_)
-    }
-
-
-def refuse_foreign(directory: Path, key: str) -> None:
-    """Refuse to write a model over anything but one of its own kind, whose marker holds `key`."""
-    if directory.exists() and not directory.is_dir():
-        raise RunError(f"{directory} is a file; give a directory")
-    if directory.is_dir() and any(directory.iterdir()) and key not in marker(str(directory)):
-        raise RunError(
-            f"{directory} is not empty and was not written by this command (no {key!r} in its {MARKER}); "
-            "give a new directory"
+    def adapted(self, start: Policy) -> Policy:
+        """The start with the adapter that the arm trains, if it trains one."""
+        adapter = self._trains().budget.adapter
+        return (
+            start.with_adapter(adapter, seed=seed_for("adapter", self.seed)) if adapter else start
         )
 
+    # ---- the arm with everything in place ---------------------------------------------------
 
-def check_ends(first: Policy, second: Policy) -> None:
-    """Refuse two policies with nothing between them: other weights, or other tokens, than each other.
+    def bound(
+        self,
+        student: Policy,
+        *,
+        teacher: Callable[[PolicyRef], Policy] | None = None,
+        prompts: Callable[[Stream], Prompts] | None = None,
+    ) -> Arm:
+        """The arm with its teachers loaded and its prompts tokenised.
 
-    Adapters do not count: an interpolation merges them. Raises ModelError.
-    """
-    check_same_encoding(first, second)
-    shapes = [{n: p.shape for n, p in end.module.named_parameters()} for end in (first, second)]
-    if shapes[0] != shapes[1]:
-        raise ModelError(
-            "nothing lies between two policies with other weights than each other (layers, widths or "
-            "vocabulary differ); interpolate between an arm and what it started from"
-        )
+        `teacher` and `prompts` say how one of either is loaded. By default it is what the study names, and a
+        teacher that reads or ends texts otherwise than the student is refused.
 
+        Raises ModelError for such a teacher, DataError for prompts that cannot be read.
+        """
+        arm = self._trains()
+        load_teacher = teacher or (lambda ref: self._teacher(ref, student))
+        load = prompts or (lambda stream: load_prompts(stream, student))
+        named = dict.fromkeys(ref for ref in references(arm.streams) if ref.name != LIVE)
+        teachers = {ref: load_teacher(ref) for ref in named}
+        if self.study.stop_tokens == "merge":
+            # Before the student is viewed or averaged: a view or an average stops where it stops.
+            merge_stops([student, *teachers.values()])
+        return bind_arm(arm, student, teachers, load)
 
-def check_same_encoding(student: Policy, teacher: Policy, *, own_prompts: bool = False) -> None:
-    """Refuse a teacher that reads other tokens. Equal width proves nothing; equal encodings do.
+    def loaded(self) -> tuple[Policy, Arm]:
+        """The arm at its first step: the student, and the arm with its teachers and prompts."""
+        student = self.student()
+        return student, self.bound(student)
 
-    Encodings include what stands before every text (a bos token): the teacher reads the student's rows, which
-    begin as the student's do. With `own_prompts` it reads a context of its own, which may begin otherwise.
-    Heads of different width over one tokenizer (padding of the vocabulary) are refused too. Raises ModelError.
-    """
-    mine, theirs = student.tokenizer.get_vocab(), teacher.tokenizer.get_vocab()
-    text = "Question: 12 + 30 = 42?\nAnswer: it's 42, naturally."
-    if mine != theirs or student.to_ids(text).tolist() != teacher.to_ids(text).tolist():
-        odd = sorted(set(mine.items()) ^ set(theirs.items()))[:3]
-        raise ModelError(
-            f"{teacher.name} encodes text differently from the student (for example {odd}); "
-            "a teacher must share the student's tokenizer"
-        )
-    begun = student.prefix_ids.tolist(), teacher.prefix_ids.tolist()
-    if begun[0] != begun[1] and not own_prompts:
-        mine, theirs = (
-            " ".join(map(str, policy.tokenizer.convert_ids_to_tokens(ids))) or "no token"
-            for policy, ids in zip((student, teacher), begun, strict=True)
-        )
-        raise ModelError(
-            f"{teacher.name} begins every text with {theirs} (ids {begun[1]}), the student with {mine} (ids "
-            f"{begun[0]}): it would read rows as it never does; copy the student's tokenizer files into a copy of "
-            "the teacher's folder, or the teacher's into one of the student's"
-        )
-    widths = student.head_weight()[0].shape[0], teacher.head_weight()[0].shape[0]
-    if widths[0] != widths[1]:
-        raise ModelError(
-            f"{teacher.name} scores {widths[1]:,} tokens and the student {widths[0]:,}: their heads are "
-            "padded differently; resize the teacher's embeddings to the student's width"
-        )
+    def _teacher(self, ref: PolicyRef, student: Policy) -> Policy:
+        arm = self._trains()
+        policy = self.policy(ref, f"teacher:{ref.name}", precision=arm.budget.precision)
+        check_same_encoding(student, policy, own_prompts=only_in_contexts(arm.streams, ref))
+        check_stops(student, policy, self.study.stop_tokens)
+        return policy
+
+    def _trains(self) -> Arm:
+        arm = self.arm
+        assert arm is not None, f"{self.name} does not train"
+        return arm

@@ -163,6 +163,11 @@ class Study:
         """The null of that name, None for an arm."""
         return next((null for null in self.nulls if null.name == name), None)
 
+    @property
+    def probes_at_end(self) -> bool:
+        """True if every arm and seed has a probing job: probes that follow training, or the microscope."""
+        return self.probes is not None and bool(self.probes.after or self.probes.microscope)
+
     def start(self, name: str) -> PolicyRef:
         """What an arm or null moves away from."""
         null = self.null(name)

@@ -7,7 +7,7 @@ from typing import Any
 
 from statewise.errors import ConfigError
 from statewise.evaluate import Task
-from statewise.study.arm_run import base_location, external_refs, marker
+from statewise.study.models import base_location, external_refs, marker
 from statewise.study.spec import BASE, Study
 
 WORLD_TASKS = "pocket_"
