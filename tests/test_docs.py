@@ -473,6 +473,12 @@ NEEDS_MORE = {
         "read_transform",
         "same_logits",
         "refuse_loops",
+        "Shard",
+        "shards_of",
+        "views_of",
+        "add_gradients",
+        "partition",
+        "bind_arm",
     },
     "a tokenizer": {
         "own_ids",

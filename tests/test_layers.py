@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from statewise.store import layout
+
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "statewise"
 
 LAYERS = {
@@ -248,3 +250,33 @@ def test_what_points_down_is_allowed() -> None:
         "statewise.rollout": "import transformers",
     }
     assert violations(modules) == []
+
+
+def literal_names(modules: Mapping[str, str]) -> list[str]:
+    """Names of a run folder's files that are written out in a module other than `store/layout.py`.
+
+    `evaluate/` knows no run folder: its example of a file for `--out` may have the same name.
+    """
+    names = {
+        value
+        for key, value in vars(layout).items()
+        if key.isupper() and isinstance(value, str) and "." in value
+    }
+    return [
+        f"{name}, line {node.lineno}: {node.value!r}; take it from store/layout.py"
+        for name, text in modules.items()
+        if name not in ("statewise.store.layout", "statewise.evaluate.continued")
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Constant) and node.value in names
+    ]
+
+
+def test_a_file_name_of_a_run_folder_is_written_once() -> None:
+    assert literal_names(sources()) == []
+
+
+def test_a_planted_file_name_is_found() -> None:
+    planted = {"statewise.jobs.train": "path = folder / 'metrics.jsonl'"}
+    assert literal_names(planted) == [
+        "statewise.jobs.train, line 1: 'metrics.jsonl'; take it from store/layout.py"
+    ]

@@ -527,6 +527,7 @@ def test_every_method_of_the_package_is_in_the_table():
         "Stream",
         "Term",
         "bind",
+        "bind_arm",
         "only_in_contexts",
         "parts",
         "policies",

@@ -25,7 +25,7 @@ from statewise.store import RunFolder, held, read_json, read_rows, seal, write_j
 from statewise.store.finished import fail, standing
 from statewise.study.arm_run import ArmRun
 from statewise.study.probes import Probing
-from tests.study.test_executor import Killed, nobody
+from tests.jobs.test_executor import Killed, nobody
 
 ARM = "mild_sft"
 HERE = Path(f"arms/{ARM}/seed-0")

@@ -73,8 +73,8 @@ MUTANTS = (
         "pairing of seeds",
         "one seed's interpolation stands beside every seed",
         "results/summary.py",
-        "{name: name != BASE for name in names}",
-        '{name: name != BASE and " of " not in kinds[name] for name in names}',
+        "fixed = [BASE] if run.folders[BASE] else []",
+        'fixed = [n for n in run.names if n == BASE or " of " in run.kinds[n]]',
         ("jobs/test_matching.py::test_nulls_are_measured_and_paired_like_arms",),
     ),
     Mutant(

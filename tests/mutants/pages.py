@@ -114,8 +114,8 @@ MUTANTS = (
         "page",
         "rewards of several streams have no curve",
         "report/inputs.py",
-        'if (figure := key.rsplit(".", 1)[-1]) in paid:',
-        "if (figure := key) in paid:",
+        'if (figure := key.rsplit(".", 1)[-1]) in optimised:',
+        "if (figure := key) in optimised:",
         (f"{TRAINING}::test_each_reward_has_a_curve_under_its_name",),
     ),
     Mutant(

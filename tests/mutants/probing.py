@@ -47,8 +47,8 @@ MUTANTS = (
         "resume",
         "a look that a kill undid stands twice",
         "jobs/train.py",
-        '"dev.jsonl", "probes.jsonl", "probes.timing.jsonl"),',
-        '"dev.jsonl", "probes.timing.jsonl"),',
+        "layout.DEV, layout.ONLINE_PROBES, layout.PROBES_TIMING),",
+        "layout.DEV, layout.PROBES_TIMING),",
         (f"{JOBS}::test_looks_that_a_kill_undid_are_cut_and_made_again",),
     ),
     Mutant(

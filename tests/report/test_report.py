@@ -283,8 +283,8 @@ def test_works_are_cited_by_the_arms_that_rest_on_them(html: str) -> None:
 
 
 def test_every_paper_that_a_probe_or_null_names_has_its_bibtex() -> None:
-    source = Path(citations.__file__).parents[1]
-    files = [*(source / "probes").glob("*.py"), source / "study" / "controls.py"]
+    source = Path(citations.__file__).parents[2]
+    files = [*(source / "probes").glob("*.py"), source / "claims" / "controls.py"]
     named = {
         number
         for path in files

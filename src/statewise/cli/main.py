@@ -546,12 +546,12 @@ def _plan(options: argparse.Namespace) -> None:
     from statewise.cli.tables.plan import plan_plain, plan_text
     from statewise.jobs.compare_runs import look_at
     from statewise.jobs.costs import measure_costs, sizes
-    from statewise.results.summary import scores_of
+    from statewise.results.run_reader import RunReader
     from statewise.study.spec import BASE
 
     assumed = Assumed(options.discordance, options.seed_sd, options.beyond)
     seen = look_at(study, options.run) if options.run else None
-    scores = scores_of(seen.root) if seen else None
+    scores = RunReader.open(seen.root).items if seen else None
     other = {n: seen.likeness.differences(n) for n in (BASE, *study.names)} if seen else {}
     roles = {task.key: task.role for task in study.tasks}
     claims = plan_claims(

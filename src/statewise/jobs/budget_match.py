@@ -29,6 +29,7 @@ from statewise.store import (
     artefacts,
     cut_rows,
     is_there,
+    layout,
     read_json,
     read_rows,
     remove,
@@ -62,7 +63,7 @@ class Goal:
 
     def begin(self, start: int) -> None:
         """Forget what will be done again after step `start`."""
-        cut_rows(self.folder / "match.jsonl", start)
+        cut_rows(self.folder / layout.CANDIDATES, start)
         for step, place in self._kept().items():
             if step > start:
                 remove(place)
@@ -72,7 +73,7 @@ class Goal:
         if self.measure is None or not (last or step % self.match.every_steps == 0):
             return
         value, stderr = self.measure(student)
-        path = self.folder / "match.jsonl"
+        path = self.folder / layout.CANDIDATES
         append_rows(path, [{"step": step, "value": value, "stderr": stderr}])
         if nearest_step(read_rows(path, artefacts.CANDIDATE), self.target) == step:
             with whole_directory(self.nearest / f"step-{step}") as beside:
@@ -80,7 +81,7 @@ class Goal:
 
     def prune(self) -> None:
         """Keep the nearest candidate alone: nothing before the checkpoint just saved is done again."""
-        rows = read_rows(self.folder / "match.jsonl", artefacts.CANDIDATE)
+        rows = read_rows(self.folder / layout.CANDIDATES, artefacts.CANDIDATE)
         for step, place in self._kept().items():
             if step != nearest_step(rows, self.target):
                 remove(place)
@@ -89,7 +90,7 @@ class Goal:
         """The weights that `save` will write; None if they are those of the student after `step`."""
         if self.measure is None:
             return None
-        rows = read_rows(self.folder / "match.jsonl", artefacts.CANDIDATE)
+        rows = read_rows(self.folder / layout.CANDIDATES, artefacts.CANDIDATE)
         found = nearest_step(rows, self.target)
         place = self.nearest / f"step-{found}"
         return place if found != step and place.is_dir() else None
@@ -100,7 +101,7 @@ class Goal:
             student.save(beside)
             spent, stderr = total(self.folder, self.match.by, step), None
         else:
-            rows = read_rows(self.folder / "match.jsonl", artefacts.CANDIDATE)
+            rows = read_rows(self.folder / layout.CANDIDATES, artefacts.CANDIDATE)
             step = nearest_step(rows, self.target)
             row = next(row for row in rows if row["step"] == step)
             spent, stderr = row["value"], row["stderr"]
@@ -111,9 +112,9 @@ class Goal:
                     "the arm then trains anew, from its first step"
                 )
             shutil.copytree(place, beside, dirs_exist_ok=True)
-        known = read_json(self.folder / "match.json", artefacts.MATCH)
+        known = read_json(self.folder / layout.MATCH, artefacts.MATCH)
         found = {"spent": spent, "stderr": stderr, "step": step}
-        write_json(self.folder / "match.json", known | found)
+        write_json(self.folder / layout.MATCH, known | found)
         return step
 
     def _kept(self) -> dict[int, Path]:
@@ -129,7 +130,7 @@ def goal_of(arm_run: ArmRun) -> Goal | None:
     if match is None:
         return None
     folder = arm_run.folder
-    path = folder / "match.json"
+    path = folder / layout.MATCH
     if is_there(path):
         target = float(read_json(path, artefacts.MATCH)["target"])
     else:
@@ -188,7 +189,7 @@ def until(
 
 def total(folder: Path, quantity: str, steps: int) -> float:
     """Sum of a figure over the first `steps` steps of an arm."""
-    rows = read_rows(folder / "metrics.jsonl", artefacts.SPENT)
+    rows = read_rows(folder / layout.METRICS, artefacts.SPENT)
     return float(sum(row[quantity] for row in rows if row["step"] <= steps))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from statewise.config import differences, to_plain
 from statewise.jobs.folder import few_words
 from statewise.results.stored_study import stored_study
-from statewise.store import RunFolder, artefacts, is_there, read_json
+from statewise.store import RunFolder, artefacts, is_there, layout, read_json
 from statewise.study.models import exchanged, fingerprints
 from statewise.study.spec import BASE, Study
 
@@ -58,7 +58,7 @@ class Seen:
 
 def look_at(study: Study, root: Path) -> Seen:
     """Read what a run rests on, and compare it with the study. Raises RunError for what is no run folder."""
-    stored, path = stored_study(root), root / "environment.json"
+    stored, path = stored_study(root), root / layout.ENVIRONMENT
     environment = read_json(path, artefacts.ENVIRONMENT) if is_there(path) else {}
     return Seen(root, stored, environment, likeness(study, stored, environment))
 

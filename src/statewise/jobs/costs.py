@@ -26,7 +26,7 @@ from statewise.jobs.folder import hardware, threads
 from statewise.policy import Policy
 from statewise.seeding import seed_for
 from statewise.store import environment as machine_here
-from statewise.store import read_seconds
+from statewise.store import layout, read_seconds
 from statewise.study.arm_run import ArmRun
 from statewise.study.models import base_location, best_device
 from statewise.study.spec import BASE, Study
@@ -228,7 +228,7 @@ def _job_times(study: Study, seen: Seen) -> Jobs:
 
 
 def _job_rows(folder: Path, kind: str) -> list[dict[str, Any]]:
-    return [r for r in read_seconds(folder / "jobs.timing.jsonl") if r.get("job") == kind]
+    return [r for r in read_seconds(folder / layout.JOBS_TIMING) if r.get("job") == kind]
 
 
 def _timed(
@@ -245,7 +245,7 @@ def _timed(
             continue
         totals = []
         for folder in seen.folders(arm.name):
-            rows = read_seconds(folder / "timing.jsonl")
+            rows = read_seconds(folder / layout.TIMING)
             if rows and (folder / "policy").is_dir():
                 totals.append((len(rows), sum(row["seconds"] for row in rows)))
         if not totals:

@@ -24,7 +24,7 @@ from statewise.jobs.interpolate import make_interpolation
 from statewise.jobs.probe import probe_arm
 from statewise.jobs.row_files import refuse_changed_rows
 from statewise.jobs.train import measure_arm, train_arm
-from statewise.store import RunFolder, append_rows
+from statewise.store import RunFolder, append_rows, layout
 from statewise.store.finished import failure, lost, standing
 from statewise.study.arm_run import ArmRun
 from statewise.study.models import BASE_SEED
@@ -291,7 +291,7 @@ def _do(job: Job, study: Study, run: RunFolder, progress: Callable[..., None]) -
         case "probe":
             probe_arm(study, run, job.arm, job.seed, progress)
     spent = {"job": job.task, "seconds": time.perf_counter() - began}
-    append_rows(arm_run.folder / "jobs.timing.jsonl", [spent])
+    append_rows(arm_run.folder / layout.JOBS_TIMING, [spent])
 
 
 def _is_finished(run: RunFolder, job: Job) -> bool:

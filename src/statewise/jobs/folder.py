@@ -25,6 +25,7 @@ from statewise.store import (
     environment,
     exclusive,
     is_there,
+    layout,
     misfit,
     read_json,
     remove,
@@ -75,8 +76,8 @@ def clear(run: RunFolder) -> None:
     A folder in which another process works is left alone. Raises RunError.
     """
     tidy(run.root)
-    for folder in sorted(place for place in run.root.glob("arms/*/seed-*") if place.is_dir()):
-        name, seed = folder.parent.name, folder.name.removeprefix("seed-")
+    for folder in layout.seed_folders(run.root):
+        name, seed = folder.parent.name, str(layout.seed_of(folder))
         if folder.is_symlink() or not seed.isdecimal():
             continue
         with contextlib.suppress(LockedError), exclusive(folder / ".lock"):
@@ -104,12 +105,12 @@ def claim_folder(
     Raises RunError, naming what differs.
     """
     resolved, claim = to_plain(study), run.root / f"{purpose}.yaml"
-    other = run.root / ("search.yaml" if purpose == "study" else "study.yaml")
+    other = run.root / (layout.SEARCH if purpose == "study" else layout.STUDY)
     run.refuse_links()
     if is_there(other):
         raise RunError(f"{run.root} holds a {other.stem}, this is a {purpose}; give another --out")
     stored = stored_claim(claim)
-    has_arms = any(run.root.glob("arms/*/seed-*"))
+    has_arms = bool(layout.seed_folders(run.root))
     if not stored and has_arms:
         _take_up(study, run, claim)
         resolved["seeds"] = sorted({*_seeds_of(run), *study.seeds})
@@ -175,7 +176,7 @@ def _take_up(study: Study, run: RunFolder, claim: Path) -> None:
 
 def _begun_with(run: RunFolder) -> str | None:
     """The digest of the study that a folder was begun with, where it is known."""
-    path = run.root / "environment.json"
+    path = run.root / layout.ENVIRONMENT
     return read_json(path, artefacts.ENVIRONMENT).get("study") if is_there(path) else None
 
 
@@ -200,7 +201,7 @@ def differing(study: Study, run: RunFolder, *, purpose: Purpose = "study") -> li
         if key in stored or key == "probes" or value is not None
     }
     if purpose == "study":
-        begun = any(run.root.glob("arms/*/seed-*/metrics.jsonl"))
+        begun = any((f / layout.METRICS).exists() for f in layout.seed_folders(run.root))
         stored = stored | {"probes": grown(stored.get("probes"), mine["probes"], begun=begun)}
     return [path for path in differences(stored, mine) if not path.startswith("seeds")]
 
@@ -245,16 +246,18 @@ def _ask_again(
         return
     longer = stored["after"] != wanted["after"]
     closer = stored["microscope"] != wanted["microscope"]
-    for path in sorted(run.root.glob("arms/*/seed-*/probes.parquet")):
-        first = f"seed-{study.seeds[0]}"  # the microscope looks into one seed, and the base
-        shown = path.parent.name == first or path.parent == run.arm(BASE, BASE_SEED)
+    for folder in layout.seed_folders(run.root):
+        if not (folder / layout.PROBES).exists():
+            continue
+        first = layout.seed_name(study.seeds[0])  # the microscope looks into one seed, and the base
+        shown = folder.name == first or folder == run.arm(BASE, BASE_SEED)
         if longer or (closer and shown):
-            reopen(path.parent)
+            reopen(folder)
 
 
 def _record_environment(study: Study, run: RunFolder, workers: int, *, is_new: bool) -> None:
     """Keep what the figures rest on; refuse a base, teacher or world that was exchanged."""
-    path, location = run.root / "environment.json", base_location(study)
+    path, location = run.root / layout.ENVIRONMENT, base_location(study)
     begun: dict[str, Any] = read_json(path, artefacts.ENVIRONMENT) if is_there(path) else {}
     models = fingerprints(study)
     known = begun.get("models", {})
@@ -286,7 +289,9 @@ def _record_environment(study: Study, run: RunFolder, workers: int, *, is_new: b
         "study": digest(study) if is_new else begun.get("study", digest(study)),
     }
     # Runs of before have none: of their jobs it is not known whether a file was changed since.
-    lost = not begun and any(run.root.glob("arms/*/seed-*/*.manifest.json"))
+    lost = not begun and any(
+        path for f in layout.seed_folders(run.root) for path in f.glob("*.manifest.json")
+    )
     if is_new or lost or "manifests" in begun:
         figures["manifests"] = MANIFESTS
     write_json(path, figures)

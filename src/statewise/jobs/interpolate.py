@@ -18,6 +18,7 @@ from statewise.policy import Policy
 from statewise.store import (
     artefacts,
     exclusive,
+    layout,
     read_json,
     tidy,
     whole_directory,
@@ -47,7 +48,7 @@ def make_interpolation(arm_run: ArmRun, progress: Progress) -> None:
         reopen_job(folder, "train")
         measure = kl_to_base(arm_run, null.prompts_limit)
         target, _ = measure(arm_run.other(null.matched_to).policy())
-        begin_record(folder / "match.json", "kl_to_base", null.matched_to, target, null.tolerance)
+        begin_record(folder / layout.MATCH, "kl_to_base", null.matched_to, target, null.tolerance)
         first, second = (arm_run.other(end).policy().merged() for end in null.between)
         with placed(f"nulls.{name}.between"):
             check_ends(first, second)
@@ -64,10 +65,10 @@ def make_interpolation(arm_run: ArmRun, progress: Progress) -> None:
 
         share = solve(kl_at, target, tolerance=null.tolerance)
         interpolate(between, first, second, share)
-        known = read_json(folder / "match.json", artefacts.MATCH)
+        known = read_json(folder / layout.MATCH, artefacts.MATCH)
         spent, stderr = tried[share]
         reached = {"spent": spent, "stderr": stderr, "step": 0, "share": share}
-        write_json(folder / "match.json", known | reached)
+        write_json(folder / layout.MATCH, known | reached)
         facts = {
             "study": study.name,
             "arm": name,

@@ -26,6 +26,7 @@ from statewise.store import (
     environment,
     exclusive,
     is_there,
+    layout,
     read_json,
     read_rows,
     remove,
@@ -117,7 +118,7 @@ def pretrain(
             arm, student, optimizer, seed=seed_for("pretrain", recipe.seed), start=start
         ):
             append_rows(
-                work / "metrics.jsonl", [{"step": row.step, "seconds": row.seconds, **row.figures}]
+                work / layout.METRICS, [{"step": row.step, "seconds": row.seconds, **row.figures}]
             )
             first = first or judging_rows(row.first_rows)
             watch(row, arm.steps)
@@ -128,7 +129,7 @@ def pretrain(
                     student,
                     optimizer,
                     row.step,
-                    grown=[work / "metrics.jsonl"],
+                    grown=[work / layout.METRICS],
                     first=first,
                 )
         student.precision = "fp32"
@@ -139,7 +140,7 @@ def pretrain(
             write_json(beside / MARKER, {"steps": arm.steps, "recipe": plain, "dev": figures})
             write_text(
                 beside / "README.md",
-                _card(recipe, student, read_rows(work / "metrics.jsonl", artefacts.SPENT), figures),
+                _card(recipe, student, read_rows(work / layout.METRICS, artefacts.SPENT), figures),
             )
     remove(work)
 

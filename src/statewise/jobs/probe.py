@@ -38,6 +38,7 @@ from statewise.store import (
     artefacts,
     exclusive,
     is_there,
+    layout,
     read_json,
     read_seconds,
     remove,
@@ -52,7 +53,7 @@ from statewise.study.models import BASE_SEED, teacher_names
 from statewise.study.spec import BASE, Study
 from statewise.trajectory import Prompt, Trajectory
 
-TIMING = "probes.timing.jsonl"
+TIMING = layout.PROBES_TIMING
 
 
 def probe_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Progress) -> None:
@@ -83,11 +84,11 @@ def probe_arm(study: Study, run: RunFolder, name: str, seed: int, progress: Prog
         if probing.microscope and seed == (BASE_SEED if name == BASE else study.seeds[0]):
             progress("microscope", total, total, 0.0)
             began = time.perf_counter()
-            write_microscope(folder / "microscope.json", study, scene, prompts, seed)
+            write_microscope(folder / layout.MICROSCOPE, study, scene, prompts, seed)
             seconds["microscope"] = time.perf_counter() - began
-        write_json(folder / "probes.skipped.json", skipped)
+        write_json(folder / layout.SKIPPED_PROBES, skipped)
         _write_seconds(folder / TIMING, seconds)
-        write_rows(folder / "probes.parquet", rows)
+        write_rows(folder / layout.PROBES, rows)
         remove(folder / "probing")
         finish(folder, "probe")
 
@@ -100,13 +101,13 @@ def reopen(folder: Path) -> None:
     the reasons of what was skipped nothing is kept: no row says which probe was asked.
     """
     unseal(folder, "probe")
-    if not is_there(folder / "probes.parquet"):
+    if not is_there(folder / layout.PROBES):
         return
-    if not is_there(folder / "probes.skipped.json"):
-        remove(folder / "probes.parquet")
+    if not is_there(folder / layout.SKIPPED_PROBES):
+        remove(folder / layout.PROBES)
         return
-    rows = read_answers(folder / "probes.parquet")
-    stored = read_json(folder / "probes.skipped.json", artefacts.SKIPPED)
+    rows = read_answers(folder / layout.PROBES)
+    stored = read_json(folder / layout.SKIPPED_PROBES, artefacts.SKIPPED)
     skipped = {row["probe"]: row for row in stored}
     spent = {
         row["probe"]: row["seconds"]
@@ -121,7 +122,7 @@ def reopen(folder: Path) -> None:
             "seconds": spent.get(probe, 0.0),
         }
         write_json(folder / "probing" / f"{probe}.json", kept)
-    remove(folder / "probes.parquet")
+    remove(folder / layout.PROBES)
 
 
 def _kept(path: Path, probe: str, scene: Scene) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from statewise.errors import RunError
 from statewise.evaluate import Task
 from statewise.files import at_home, shown
 from statewise.sources import Stored
-from statewise.store import RunFolder, is_there, read_json, write_json
+from statewise.store import RunFolder, is_there, layout, read_json, write_json
 from statewise.study.spec import Study
 
 KEPT = ".rows.json"
@@ -54,7 +54,7 @@ def row_digests(study: Study, known: Mapping[str, str]) -> dict[str, str]:
 
 def keep_digests(study: Study, run: RunFolder) -> None:
     """Store digests that are not known yet; before any arm begins, all of them anew. Raises RunError."""
-    has_arms = any(run.root.glob("arms/*/seed-*"))
+    has_arms = bool(layout.seed_folders(run.root))
     write_json(run.root / KEPT, row_digests(study, _kept(run) if has_arms else {}))
 
 

@@ -41,6 +41,7 @@ from statewise.store import (
     exclusive,
     held,
     is_there,
+    layout,
     read_json,
     read_rows,
     read_seconds,
@@ -76,11 +77,11 @@ from statewise.trajectory import Sampling, Trajectory
 from statewise.trajectory_store import read_states, write_states
 
 GROWING = (
-    *("metrics.jsonl", "timing.jsonl", "dev.jsonl", "probes.jsonl", "probes.timing.jsonl"),
-    "match.jsonl",
+    *(layout.METRICS, layout.TIMING, layout.DEV, layout.ONLINE_PROBES, layout.PROBES_TIMING),
+    layout.CANDIDATES,
 )
 """Files that training adds lines to; what a kill undid is cut from each."""
-COUNTED = tuple(file for file in GROWING if not file.endswith("timing.jsonl"))
+COUNTED = tuple(file for file in GROWING if not file.endswith(layout.TIMING))
 """Those whose rows a checkpoint counts, so that none is lost behind it unseen. What the clock says may be."""
 
 Progress = Callable[..., None]
@@ -238,10 +239,10 @@ def resume(folder: Path) -> tuple[Path | None, int]:
 
 def _record(row: Row, folder: Path) -> None:
     """Append one step: what repeats exactly in one file, what the clock said in the other."""
-    append_rows(folder / "metrics.jsonl", [{"step": row.step, **row.figures}])
+    append_rows(folder / layout.METRICS, [{"step": row.step, **row.figures}])
     rate = tokens_per_second(row)
     timing = {"step": row.step, "seconds": row.seconds, "tokens_per_second": rate}
-    append_rows(folder / "timing.jsonl", [timing])
+    append_rows(folder / layout.TIMING, [timing])
 
 
 def tokens_per_second(row: Row) -> float:
@@ -260,7 +261,7 @@ def _measure_dev(dev: DevCurve, student: Policy, arm_run: ArmRun, *, step: int) 
         "n": mean.n,
         "stderr": mean.stderr,
     }
-    append_rows(arm_run.folder / "dev.jsonl", [row])
+    append_rows(arm_run.folder / layout.DEV, [row])
 
 
 def save_checkpoint(
@@ -366,15 +367,15 @@ def _measure(arm_run: ArmRun, progress: Progress) -> None:
     """Write every figure that is measured of one policy."""
     study, name, seed, folder = arm_run.study, arm_run.name, arm_run.seed, arm_run.folder
     policy = arm_run.policy()
-    if not (folder / "items.parquet").is_file():
+    if not (folder / layout.ITEMS).is_file():
         progress("evaluating", 0, 1, 0.0)
-        write_items(folder / "items.parquet", evaluate(policy, study.tasks, arm=name, seed=seed))
+        write_items(folder / layout.ITEMS, evaluate(policy, study.tasks, arm=name, seed=seed))
     figures: dict[str, float | None] = {"kl_to_base_nats": None}
     if study.drift:
         progress("measuring drift", 0, 1, 0.0)
         figures |= _measure_drift(arm_run, study.drift, policy)
     write_json(
-        folder / "budget.json",
+        folder / layout.BUDGET,
         _costs(folder) | figures | _moved(arm_run, policy),
     )
 
@@ -382,9 +383,9 @@ def _measure(arm_run: ArmRun, progress: Progress) -> None:
 def _costs(folder: Path) -> dict[str, Any]:
     """Totals over the steps that led to the arm's policy; those behind a checkpoint that was chosen are not."""
     steps = marker(str(folder / "policy")).get("steps", 0)
-    rows = [r for r in read_rows(folder / "metrics.jsonl", artefacts.SPENT) if r["step"] <= steps]
+    rows = [r for r in read_rows(folder / layout.METRICS, artefacts.SPENT) if r["step"] <= steps]
     totals = {key: sum(row[key] for row in rows) for key in artefacts.SPENT_KEYS}
-    times = [r for r in read_seconds(folder / "timing.jsonl") if 0 < r.get("step", 0) <= steps]
+    times = [r for r in read_seconds(folder / layout.TIMING) if 0 < r.get("step", 0) <= steps]
     return totals | {"wall_seconds": sum(row["seconds"] for row in times)}
 
 
@@ -407,16 +408,16 @@ def _measure_drift(arm_run: ArmRun, drift: Drift, policy: Policy) -> dict[str, f
     samples = {"learner": _rollouts(drift, policy, seed_for("drift", name, seed))}
     if arm_run.is_base:
         samples["again"] = _rollouts(drift, policy, seed_for("drift", name, seed, "again"))
-    write_states(folder / "states.parquet", samples)
+    write_states(folder / layout.STATES, samples)
     base = policy if arm_run.is_base else arm_run.base.policy(role=BASE)
-    first = read_states(arm_run.base.folder / "states.parquet", "learner")
+    first = read_states(arm_run.base.folder / layout.STATES, "learner")
     second = samples["again" if arm_run.is_base else "learner"]
     features = {}
     for kind in ("hidden", "lexical"):
         x, y = _features(kind, base, drift, first, second)
         seeds = seed_for("drift", kind, name, seed)
         features[kind] = asdict(drift_between(x, y, permutations=drift.permutations, seed=seeds))
-    write_json(folder / "drift.json", {"features": features})
+    write_json(folder / layout.DRIFT, {"features": features})
     if arm_run.is_base:
         return {"kl_to_base_nats": 0.0}
     kl = mean_kl(policy, base, samples["learner"])

@@ -19,7 +19,7 @@ from statewise.probing.resolve import Places, find_policies, load_policy
 from statewise.probing.sample_file import DATASET, Drawing, prompts_named
 from statewise.probing.samples import LEARNER
 from statewise.results.probes import ROWS
-from statewise.store import check_file, is_there, whole_file, write_json
+from statewise.store import check_file, is_there, layout, whole_file, write_json
 from statewise.study.models import WORLD_BASE, fingerprint, world_base
 from statewise.study.probes import KINDS
 from statewise.study.spec import BASE
@@ -43,7 +43,7 @@ def drawing_of(options: Namespace, places: Places) -> tuple[Path, Drawing]:
         raise ConfigError(
             "no run folder was given, so say where the samples go: --out FILE.parquet"
         )
-    path = options.out or Path(str(places.root)) / "samples.parquet"
+    path = options.out or Path(str(places.root)) / layout.SAMPLES
     check_file(path)
     if is_there(path) and not options.overwrite:
         raise RunError(
@@ -146,7 +146,7 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 
 def _samples_of(root: Path) -> Path:
     """The samples of a run. Raises RunError, with the command that draws them, where there are none."""
-    path = root / "samples.parquet"
+    path = root / layout.SAMPLES
     if not is_there(path):
         raise RunError(
             f"no state samples at {path}; draw them by `statewise states {root}`, or name others by --states"

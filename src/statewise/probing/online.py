@@ -28,7 +28,7 @@ from statewise.probing.samples import (
     tokens_of,
 )
 from statewise.seeding import seed_for
-from statewise.store import RunFolder, append_rows
+from statewise.store import RunFolder, append_rows, layout
 from statewise.study.arm_run import ArmRun
 from statewise.study.probes import Probing
 from statewise.study.spec import BASE, Study
@@ -108,9 +108,9 @@ def _look(probing: Probing, scene: Scene, step: int, seed: int, folder: Path, be
             began = time.perf_counter()
             rows += answers(probe, now)[0]
             seconds[probe] = time.perf_counter() - began
-    append_rows(folder / "probes.jsonl", [_line(step, row) for row in rows])
+    append_rows(folder / layout.ONLINE_PROBES, [_line(step, row) for row in rows])
     timing = [{"step": step, "probe": probe, "seconds": value} for probe, value in seconds.items()]
-    append_rows(folder / "probes.timing.jsonl", timing)
+    append_rows(folder / layout.PROBES_TIMING, timing)
 
 
 def _line(step: int, row: Row) -> dict[str, Any]:

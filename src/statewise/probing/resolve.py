@@ -9,7 +9,7 @@ from pathlib import Path
 from statewise.config import from_plain
 from statewise.errors import ConfigError, RunError, nearest
 from statewise.policy import MODEL_FILES, Policy
-from statewise.store import RunFolder, artefacts, is_there, read_json
+from statewise.store import RunFolder, artefacts, is_there, layout, read_json
 from statewise.store.finished import is_trained
 from statewise.study.models import (
     WORLD_BASE,
@@ -67,13 +67,13 @@ def find_policies(
         found[name] = location
 
     for place in places:
-        if is_there(Path(place) / "study.yaml"):
+        if is_there(Path(place) / layout.STUDY):
             RunFolder(Path(place)).must_exist()
             if run is not None:
                 raise ConfigError(
                     f"{place} is a second run; give one run, and policies by NAME=PLACE"
                 )
-            plain = load_yaml(Path(place) / "study.yaml")
+            plain = load_yaml(Path(place) / layout.STUDY)
             if not trust_code:
                 distrust(plain)
             run = from_plain(Study, plain), RunFolder(Path(place))
@@ -155,7 +155,7 @@ def _refuse_neither(location: str) -> None:
     What is no path may be a hub name; one that starts like our own run folders is taken for a path.
     """
     path = Path(location).expanduser()
-    if (path / "study.yaml").is_file():
+    if (path / layout.STUDY).is_file():
         raise ConfigError(f"{location} is a run folder, which is given without a name in front")
     if path.is_dir() and not any((path / name).is_file() for name in MODEL_FILES):
         raise RunError(
@@ -174,6 +174,6 @@ def _name_of(location: str) -> str:
     known = marker(location).get("arm")
     if known:
         return str(known)
-    if path.name == "checkpoint" and path.parent.name.startswith("seed-"):
+    if path.name == layout.CHECKPOINT and layout.seed_of(path.parent) is not None:
         return path.parent.parent.name
     return BASE if location == world_base() else path.name

@@ -26,7 +26,7 @@ from statewise.policy import Policy, PolicyRef
 from statewise.probing.sample_file import DATASET, RETENTION, Drawing, task_prompts
 from statewise.seeding import seed_for
 from statewise.sources import Dataset
-from statewise.store import RunFolder, is_there
+from statewise.store import RunFolder, is_there, layout
 from statewise.study.arm_run import ArmRun
 from statewise.study.models import (
     BASE_SEED,
@@ -43,7 +43,7 @@ SEVERAL_AGAIN = f"{SEVERAL_SAMPLE}_{AGAIN}"
 SEVERAL = 4
 """Completions a prompt where variety is measured: pass@4, entropy of prefixes."""
 RETENTION_TOKENS = 32
-FILE = "probe_states.parquet"
+FILE = layout.PROBE_STATES
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -223,7 +223,7 @@ def _own(
 ) -> list[Trajectory]:
     """One completion a prompt: the one that drift drew of the very same tokens, else a new one."""
     stored: dict[str, Trajectory] = {}
-    path = run.arm(name, seed) / "states.parquet"
+    path = run.arm(name, seed) / layout.STATES
     if study.drift and study.drift.temperature == 1 and path.is_file():
         stored = {row.prompt.id: row for row in read_states(path, sample)}
     known = [stored.get(prompt.id) for prompt in prompts]

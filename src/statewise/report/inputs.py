@@ -9,9 +9,9 @@ from typing import Any
 
 from statewise.report.item_scores import Scores, item_scores
 from statewise.report.optimised import FAULTS, REWARD, SILENT
-from statewise.results.stored_study import stored_study
+from statewise.results.run_reader import RunReader
 from statewise.results.types import Curve, Results, curve
-from statewise.store import RunFolder, artefacts, damaged, is_there, read_json, read_rows
+from statewise.store import artefacts, damaged, is_there, layout, read_json
 
 LENGTH = "completion_tokens_mean"
 
@@ -41,40 +41,37 @@ class Material:
 
 
 def gather(run_dir: Path, results: Results) -> Material:
-    """Read what the page shows beside `results`. Raises RunError where a file is damaged."""
-    study, run = stored_study(run_dir), RunFolder(run_dir)
+    """Read what the page shows besides `results`. Raises RunError if a file is damaged."""
+    run = RunReader.open(run_dir)
     lengths: list[Curve] = []
     during: list[Curve] = []
-    paid: dict[str, list[Curve]] = {REWARD: [], SILENT: [], FAULTS: []}
-    microscopes = []
+    optimised: dict[str, list[Curve]] = {REWARD: [], SILENT: [], FAULTS: []}
     chosen: dict[str, dict[int, int]] = {}
-    for arm in results.arms:
-        folders = list(run.seeds(arm.name).values())
-        for folder in folders:
-            rows = read_rows(folder / "metrics.jsonl", artefacts.METRICS)
-            lengths += curve(arm.name, _seed(folder), LENGTH, rows, LENGTH)
-            for key in dict.fromkeys(key for row in rows for key in row):
-                if (figure := key.rsplit(".", 1)[-1]) in paid:
-                    paid[figure] += curve(arm.name, _seed(folder), key, rows, key)
-            step = _chosen(folder / "match.json")
-            if step is not None:
-                chosen.setdefault(arm.name, {})[_seed(folder)] = step
-            during += _probes(
-                arm.name, _seed(folder), read_rows(folder / "probes.jsonl", artefacts.DURING)
-            )
-        stored = [f / "microscope.json" for f in folders if is_there(f / "microscope.json")]
-        if stored:
-            microscopes.append(read_microscope(stored[0]))
+    for arm, seed, folder in run.each():
+        rows = run.rows(folder, layout.METRICS, artefacts.METRICS)
+        lengths += curve(arm, seed, LENGTH, rows, LENGTH)
+        for key in dict.fromkeys(key for row in rows for key in row):
+            if (figure := key.rsplit(".", 1)[-1]) in optimised:
+                optimised[figure] += curve(arm, seed, key, rows, key)
+        step = _chosen(run.json(folder, layout.MATCH, artefacts.MATCH))
+        if step is not None:
+            chosen.setdefault(arm, {})[seed] = step
+        during += _probes(arm, seed, run.rows(folder, layout.ONLINE_PROBES, artefacts.DURING))
+    stored = {
+        arm: folder / layout.MICROSCOPE
+        for arm, _, folder in reversed(list(run.each()))
+        if is_there(folder / layout.MICROSCOPE)
+    }
     return Material(
         results,
-        study,
+        run.study,
         tuple(lengths),
-        tuple(paid[REWARD]),
-        tuple(paid[SILENT]),
-        _faults(paid[FAULTS]),
+        tuple(optimised[REWARD]),
+        tuple(optimised[SILENT]),
+        _faults(optimised[FAULTS]),
         tuple(during),
-        tuple(microscopes),
-        item_scores(run_dir, results),
+        tuple(read_microscope(stored[arm]) for arm in run.names if arm in stored),
+        item_scores(run, results),
         chosen,
     )
 
@@ -85,10 +82,9 @@ def _faults(curves: Sequence[Curve]) -> tuple[Curve, ...]:
     return tuple(c for c in curves if (c.arm, c.quantity) in failed)
 
 
-def _chosen(path: Path) -> int | None:
-    """The step of a finished `match.json`; None for an interpolation, which has no steps."""
-    found = read_json(path, artefacts.MATCH) if is_there(path) else {}
-    return None if "share" in found else found.get("step")
+def _chosen(match: Mapping[str, Any]) -> int | None:
+    """The step of a finished match; None for an interpolation, which has no steps."""
+    return None if "share" in match else match.get("step")
 
 
 def read_microscope(path: Path) -> dict[str, Any]:
@@ -105,10 +101,6 @@ def read_microscope(path: Path) -> dict[str, Any]:
             ):
                 raise damaged(path, f"prompt {prompt['id'][:60]!r} has tokens of nobody")
     return found
-
-
-def _seed(folder: Path) -> int:
-    return int(folder.name.removeprefix("seed-"))
 
 
 def _probes(arm: str, seed: int, rows: Sequence[Mapping[str, Any]]) -> list[Curve]:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
 
 import pandas as pd
 
-from statewise.claims.paired import DECODINGS, read_scores, where
+from statewise.claims.paired import DECODINGS, where
 from statewise.report.page.digits import DIGITS
+from statewise.results.run_reader import RunReader
 from statewise.results.types import Results
-from statewise.store import RunFolder, is_there
 
 LEVELS = 60
 """A mean score is stored as a whole number of sixtieths: exact for means of 1 to 6, 10, 12... zeros and ones."""
 UNKNOWN = DIGITS[-1]
-COLUMNS = ["task", "item_id", "seed", "decoding", "metric", "score"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +29,17 @@ class Scores:
     seeds: Mapping[str, int]
 
 
-def item_scores(run_dir: Path, results: Results) -> tuple[Scores, ...]:
-    """The items of every task under the decoding that claims speak of, by arm."""
+def item_scores(run: RunReader, results: Results) -> tuple[Scores, ...]:
+    """The items of every task under the decoding that claims are about, by arm."""
     frames: dict[str, pd.DataFrame] = {}
     seeds: dict[str, int] = {}
     for arm in results.arms:
-        parts = [
-            read_scores(folder / "items.parquet", arm.name, seed).reindex(columns=COLUMNS)
-            for seed, folder in RunFolder(run_dir).seeds(arm.name).items()
-            if is_there(folder / "items.parquet")
-        ]
-        if parts:
-            frames[arm.name], seeds[arm.name] = pd.concat(parts), len(parts)
+        rows = where(run.items, arm=arm.name)
+        if len(rows):
+            frames[arm.name], seeds[arm.name] = rows, len(set(rows["seed"]))
     found = []
     for task in results.tasks:
-        wanted = {"task": task.name} | ({"metric": task.metric} if task.metric else {})
-        mine = {arm: where(frame, **wanted) for arm, frame in frames.items()}
+        mine = {arm: where(frame, task=task.name) for arm, frame in frames.items()}
         present = {str(d) for rows in mine.values() for d in rows["decoding"]}
         decoding = next((d for d in DECODINGS if d in present), None)
         if decoding is not None:

@@ -11,7 +11,7 @@ from typing import Any
 from statewise import formatting
 from statewise.results.types import MatchRow
 from statewise.stats import Effect, Estimate, Scale, interval
-from statewise.store import artefacts, is_there, read_json
+from statewise.store import artefacts, is_there, layout, read_json
 
 QUANTITIES = {
     "tokens_trained": "tokens trained",
@@ -51,7 +51,7 @@ def matched_rows(
     """One row an arm that is matched, means over its finished seeds; and a note for each that missed."""
     rows, notes = [], []
     for name, seeds in folders.items():
-        paths = {seed: folder / "match.json" for seed, folder in seeds.items()}
+        paths = {seed: folder / layout.MATCH for seed, folder in seeds.items()}
         stored = {
             seed: read_json(path, artefacts.MATCH) for seed, path in paths.items() if is_there(path)
         }

@@ -14,7 +14,15 @@ from statewise import stats
 from statewise.claims.claim import BASE
 from statewise.results.types import ProbeFigure, Quantity
 from statewise.stats import Estimate
-from statewise.store import artefacts, damaged, is_there, read_json, read_seconds, read_table
+from statewise.store import (
+    artefacts,
+    damaged,
+    is_there,
+    layout,
+    read_json,
+    read_seconds,
+    read_table,
+)
 
 Folders = Mapping[str, Mapping[int, Path]]
 """Folders by arm and seed."""
@@ -75,11 +83,11 @@ def probe_notes(folders: Folders) -> list[str]:
     skipped = {
         (arm, seed): {
             row["probe"]: row
-            for row in read_json(folder / "probes.skipped.json", artefacts.SKIPPED)
+            for row in read_json(folder / layout.SKIPPED_PROBES, artefacts.SKIPPED)
         }
         for arm, seeds in folders.items()
         for seed, folder in seeds.items()
-        if arm != BASE and is_there(folder / "probes.skipped.json")
+        if arm != BASE and is_there(folder / layout.SKIPPED_PROBES)
     }
     notes = []
     for probe in dict.fromkeys(probe for rows in skipped.values() for probe in rows):
@@ -104,8 +112,8 @@ def seconds_spent(folders: Folders) -> dict[str, Any]:
     `train` includes what was probed while arms trained, which is `probe_in_training` again.
     """
     paths = [folder for seeds in folders.values() for folder in seeds.values()]
-    jobs = [row for path in paths for row in read_seconds(path / "jobs.timing.jsonl")]
-    asked = [row for path in paths for row in read_seconds(path / "probes.timing.jsonl")]
+    jobs = [row for path in paths for row in read_seconds(path / layout.JOBS_TIMING)]
+    asked = [row for path in paths for row in read_seconds(path / layout.PROBES_TIMING)]
     spent = {
         kind: sum(row["seconds"] for row in jobs if row.get("job") == kind)
         for kind in ("train", "measure", "probe")
@@ -123,7 +131,7 @@ def seconds_spent(folders: Folders) -> dict[str, Any]:
 
 def _rows(seeds: Mapping[int, Path]) -> Iterator[tuple[int, dict[str, Any]]]:
     for seed, folder in seeds.items():
-        path = folder / "probes.parquet"
+        path = folder / layout.PROBES
         if is_there(path):
             for row in read_answers(path):
                 yield seed, row

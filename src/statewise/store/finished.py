@@ -14,6 +14,7 @@ from statewise.store import (
     digest_of,
     held,
     is_there,
+    layout,
     manifest_path,
     read_json,
     read_rows,
@@ -32,13 +33,11 @@ TASKS: tuple[Task, ...] = ("train", "measure", "probe")
 POLICY = "policy/"
 FILES: dict[Task, tuple[str, ...]] = {
     "train": (
-        *("metrics.jsonl", "dev.jsonl", "probes.jsonl", "match.json", "match.jsonl"),
+        *(layout.METRICS, layout.DEV, layout.ONLINE_PROBES, layout.MATCH, layout.CANDIDATES),
         *(f"{POLICY}*.{kind}" for kind in ("json", "safetensors", "jinja", "txt", "model")),
     ),
-    "measure": ("items.parquet", "states.parquet", "drift.json", "budget.json"),
-    "probe": (
-        *("probe_states.parquet", "microscope.json", "probes.skipped.json", "probes.parquet"),
-    ),
+    "measure": (layout.ITEMS, layout.STATES, layout.DRIFT, layout.BUDGET),
+    "probe": (*(layout.PROBE_STATES, layout.MICROSCOPE, layout.SKIPPED_PROBES, layout.PROBES),),
 }
 """What a job writes that stays; a model's card is text for people and may be edited."""
 MANIFESTS = 1
@@ -87,7 +86,7 @@ def rests_on(folder: Path, task: Task) -> str:
 
 def leaves_manifests(run: RunFolder) -> bool:
     """True for a run that was begun since jobs leave manifests."""
-    path = run.root / "environment.json"
+    path = run.root / layout.ENVIRONMENT
     return is_there(path) and read_json(path, artefacts.ENVIRONMENT).get("manifests") == MANIFESTS
 
 
@@ -97,9 +96,9 @@ def seems_finished(folder: Path, task: Task) -> bool:
         case "train":
             return _seems_trained(folder)
         case "measure":
-            return all((folder / name).is_file() for name in ("items.parquet", "budget.json"))
+            return all((folder / name).is_file() for name in (layout.ITEMS, layout.BUDGET))
         case "probe":
-            return (folder / "probes.parquet").is_file()
+            return (folder / layout.PROBES).is_file()
 
 
 def _seems_trained(folder: Path) -> bool:
@@ -113,7 +112,7 @@ def _seems_trained(folder: Path) -> bool:
 
 def follow(folder: Path, steps: int) -> bool:
     """True where `metrics.jsonl` has a row for each of the first `steps` steps, in their order."""
-    rows = read_rows(folder / "metrics.jsonl", {"step": int})
+    rows = read_rows(folder / layout.METRICS, {"step": int})
     return [row["step"] for row in rows[:steps]] == list(range(1, steps + 1))
 
 
@@ -161,20 +160,20 @@ def _said(value: object) -> str:
 def _place(folder: Path) -> dict[str, Any]:
     """The arm and seed that a folder's place says, and the study of its run; nothing where it is no such place."""
     root = folder.parents[2] if len(folder.parents) > 2 else folder
-    if folder.is_symlink() and is_there(root / "search.yaml"):
+    if folder.is_symlink() and is_there(root / layout.SEARCH):
         folder = folder.resolve()  # a search's best variant stands in for its arm
-    seed = folder.name.removeprefix("seed-")
-    if not seed.isdecimal():
+    seed = layout.seed_of(folder)
+    if seed is None:
         return {}
-    path = root / "environment.json"
+    path = root / layout.ENVIRONMENT
     study = read_json(path, artefacts.ENVIRONMENT).get("study") if is_there(path) else None
-    return {"arm": folder.parent.name, "seed": int(seed), "study": study}
+    return {"arm": folder.parent.name, "seed": seed, "study": study}
 
 
 # ---- arms that failed ---------------------------------------------------------------------------
 
 
-FAILED = "failed.json"
+FAILED = layout.FAILED
 
 
 def fail(folder: Path, reason: str, step: int) -> None:
@@ -194,7 +193,7 @@ def failure(folder: Path) -> str | None:
     return f"{found['reason']} (step {found['step']})"
 
 
-ROWS = "first-step.parquet"
+ROWS = layout.FIRST_STEP
 """Rows of the first step: in a checkpoint, and in folders of before beside it."""
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,12 @@ from pathlib import Path
 from statewise.errors import ConfigError, LockedError, RunError
 from statewise.files import shown
 from statewise.names import check_name
+from statewise.store import layout
 from statewise.store.reading import is_there
 from statewise.store.writing import written
 
-MARKER = "statewise.json"
+MARKER = layout.MARKER
 """Beside a policy's weights: what its config does not say (arm, steps, random initialisation)."""
-_SEED = re.compile(r"seed-(\d{1,18})")
 
 
 @dataclass(frozen=True)
@@ -30,12 +29,12 @@ class RunFolder:
     @property
     def study(self) -> Path:
         """The resolved study."""
-        return self.root / "study.yaml"
+        return self.root / layout.STUDY
 
     def must_exist(self) -> Path:
         """The resolved study's file. Raises RunError where the folder is no run's, or a link leaves it."""
         if not is_there(self.study):
-            is_run = any(self.root.glob("arms/*/seed-*"))
+            is_run = bool(layout.seed_folders(self.root))
             lost = "it holds arms but has lost its study.yaml; restore that, or run the study again"
             reason = lost if is_run else "it has no study.yaml"
             raise RunError(f"{shown(self.root)} is no run folder: {reason}")
@@ -44,7 +43,7 @@ class RunFolder:
 
     def arm(self, name: str, seed: int) -> Path:
         """The folder of one arm and seed. Raises RunError for a name that is no name of a folder."""
-        return self.arm_folder(name) / f"seed-{seed}"
+        return self.arm_folder(name) / layout.seed_name(seed)
 
     def arm_folder(self, name: str) -> Path:
         """The folder of one arm, whose seeds lie below it. Raises RunError for a name that leads elsewhere."""
@@ -59,8 +58,8 @@ class RunFolder:
         folder = self.arm_folder(name)
         if not folder.is_dir():
             return {}
-        found = {_SEED.fullmatch(place.name): place for place in folder.iterdir()}
-        return dict(sorted((int(m[1]), p) for m, p in found.items() if m and p.is_dir()))
+        by_seed = {layout.seed_of(path): path for path in folder.iterdir() if path.is_dir()}
+        return dict(sorted((seed, path) for seed, path in by_seed.items() if seed is not None))
 
     def refuse_links(self) -> None:
         """Refuse a folder in which a link leads out of it: what lies there is not the run's. Raises RunError."""

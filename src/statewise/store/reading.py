@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from statewise.errors import RunError, StatewiseError
 from statewise.files import MOST_DEPTH, parse_json, read_text, shown
+from statewise.store import layout
 from statewise.store.writing import write_text
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ frozenset of the values that are known. `object` is anything."""
 def remedy(path: Path) -> str:
     """What heals a damaged file of a run: of a model's directory, the whole directory is made again."""
     whole = next((p for p in path.parents if p.name in ("policy", "checkpoint")), path)
-    if whole.parent.name.startswith("seed-") or whole.parent.parent.name.startswith("seed-"):
+    if any(layout.seed_of(folder) is not None for folder in (whole.parent, whole.parent.parent)):
         again = "run the study again, which makes it anew"
     else:
         again = "run the command that made it again"
@@ -204,7 +205,7 @@ def cut_rows(path: Path, last_step: int) -> int:
     """
     if not is_there(path):
         return 0
-    timed = path.name.endswith("timing.jsonl")
+    timed = path.name.endswith(layout.TIMING)
     rows = read_seconds(path) if timed else read_rows(path, {"step": (int, None)})
     step = [row.get("step") for row in rows]
     kept = [

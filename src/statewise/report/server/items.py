@@ -12,6 +12,7 @@ import pandas as pd
 
 from statewise.claims.paired import read_scores
 from statewise.errors import ConfigError
+from statewise.store import layout
 
 PAGE = 50
 FILTERS = ("arm", "seed", "task", "decoding", "outcome", "find", "item", "page")
@@ -31,10 +32,10 @@ def page_of(run_dir: Path, wanted: Mapping[str, str]) -> dict[str, Any]:
     if not re.fullmatch(r"\d{1,9}", page):
         raise ConfigError(f"page must be a number, found {page!r}")
     frames = {}
-    for path in sorted(run_dir.glob("arms/*/seed-*/items.parquet")):
-        seed = path.parent.name.removeprefix("seed-")
-        if seed.isdecimal():
-            frames[path] = _read(path, path.parent.parent.name, int(seed))
+    for folder in layout.seed_folders(run_dir):
+        path, seed = folder / layout.ITEMS, layout.seed_of(folder)
+        if seed is not None and path.exists():
+            frames[path] = _read(path, folder.parent.name, seed)
     arms = list(dict.fromkeys(path.parent.parent.name for path in frames))
     chosen = [
         frame

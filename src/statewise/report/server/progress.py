@@ -17,7 +17,7 @@ from statewise.results.probes import asked_at_the_end
 from statewise.results.stored_study import before, needs, stored_study
 from statewise.results.types import Results, thinned
 from statewise.stats import Estimate
-from statewise.store import RunFolder, artefacts, read_json, read_rows
+from statewise.store import RunFolder, artefacts, layout, read_json, read_rows
 from statewise.store.finished import TASKS, failure, leaves_manifests, standing
 
 LIVE_SECONDS = 60
@@ -34,7 +34,10 @@ _STATES: dict[tuple[Path, str, bool], tuple[Stamp, str]] = {}
 def stamp(run_dir: Path) -> Stamp:
     """What the folder's data look like from outside: changes whenever a report would."""
     found = []
-    for path in (run_dir / "study.yaml", *run_dir.glob("arms/*/seed-*/*")):
+    for path in (
+        run_dir / layout.STUDY,
+        *(path for folder in layout.seed_folders(run_dir) for path in folder.glob("*")),
+    ):
         # Hidden files say which digests were taken: looking at a run writes them.
         if path.suffix in (".yaml", ".json", ".jsonl", ".parquet") and path.name[0] != ".":
             known = _stat(path)
@@ -65,7 +68,11 @@ def status(run_dir: Path) -> dict[str, Any]:
     _say_what_is_behind(arms, needs(study))
     known = stamp(run_dir)
     # A probing job keeps its rows apart until all are there.
-    kept = [_stat(path) for path in run_dir.glob("arms/*/seed-*/probing/*.json")]
+    kept = [
+        _stat(path)
+        for folder in layout.seed_folders(run_dir)
+        for path in folder.glob("probing/*.json")
+    ]
     newest = max([changed for _, changed, _ in known] + [at[0] for at in kept if at], default=0)
     idle_seconds = round(max(0.0, time.time() - newest / 1e9))
     return {
@@ -74,7 +81,7 @@ def status(run_dir: Path) -> dict[str, Any]:
         "question": str(study.get("question") or ""),
         "arms": arms,
         "idle_seconds": idle_seconds,
-        "measured": sum(1 for name, *_ in known if name.endswith("budget.json")),
+        "measured": sum(1 for name, *_ in known if name.endswith(layout.BUDGET)),
     }
 
 
@@ -174,7 +181,7 @@ def _seeds(
     for seed in seeds:
         mine = run.arm(name, seed)
         why = failure(mine)
-        rows = _rows(mine / "metrics.jsonl")
+        rows = _rows(mine / layout.METRICS)
         found.append(
             {
                 "seed": seed,
@@ -182,7 +189,7 @@ def _seeds(
                 "why": why,
                 "step": rows[-1]["step"] if rows else 0 if trained_as else None,
                 "steps": steps,
-                "curves": _curves(rows, _rows(mine / "dev.jsonl")),
+                "curves": _curves(rows, _rows(mine / layout.DEV)),
             }
         )
     return found
@@ -195,7 +202,7 @@ def _declared_steps(arms: Path, arm: Mapping[str, Any]) -> int | None:
     """
     if steps := (arm.get("budget") or {}).get("steps"):
         return int(steps)
-    for card in arms.glob(f"{arm['name']}/seed-*/policy/statewise.json"):
+    for card in arms.glob(f"{arm['name']}/{layout.seed_name('*')}/{layout.POLICY}/{layout.MARKER}"):
         return read_json(card, artefacts.MARKER).get("steps_declared")
     return None
 
@@ -232,24 +239,24 @@ def _job(run: RunFolder, name: str, seed: int, begun: str, *, probed: bool) -> s
     if task == "probe":
         return "probing"
     if task == "measure" and folder.exists():
-        return "measuring" if (folder / "items.parquet").is_file() else "evaluating"
+        return "measuring" if (folder / layout.ITEMS).is_file() else "evaluating"
     return _begun(folder, begun)
 
 
 def _by_files(folder: Path, begun: str, *, probed: bool) -> str:
     """`_job` of a run without manifests, by the file that each stage leaves; it may be a copy without weights."""
-    if (folder / "budget.json").is_file():
-        return "done" if not probed or (folder / "probes.parquet").is_file() else "probing"
-    if (folder / "items.parquet").is_file():
+    if (folder / layout.BUDGET).is_file():
+        return "done" if not probed or (folder / layout.PROBES).is_file() else "probing"
+    if (folder / layout.ITEMS).is_file():
         return "measuring"
-    if (folder / "policy" / "statewise.json").is_file():
+    if (folder / "policy" / layout.MARKER).is_file():
         return "evaluating"
     return _begun(folder, begun)
 
 
 def _begun(folder: Path, begun: str) -> str:
     # A folder is there before its first step, while models are loaded.
-    first = folder / "metrics.jsonl" if begun == "training" else folder
+    first = folder / layout.METRICS if begun == "training" else folder
     return begun if first.exists() else "waiting"
 
 
@@ -259,7 +266,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     if known is None:
         return []
     if path not in _ROWS or _ROWS[path][0] != known:
-        shape = artefacts.DEV if path.name == "dev.jsonl" else artefacts.METRICS
+        shape = artefacts.DEV if path.name == layout.DEV else artefacts.METRICS
         _ROWS[path] = (known, read_rows(path, shape))
     return _ROWS[path][1]
 
