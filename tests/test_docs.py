@@ -426,7 +426,7 @@ def test_every_row_is_full_and_names_its_paper_or_says_why_it_has_none():
 
 
 def test_a_method_that_nobody_can_call_stops_the_generator():
-    def planted(name, prompts, budget, *, flavour):
+    def planted(*, flavour):
         raise AssertionError("called without its argument")
 
     with pytest.raises(SystemExit, match="planted: give EXAMPLES a value for 'flavour'"):

@@ -332,11 +332,13 @@ def test_side_by_side_gives_the_figures_that_one_after_another_gives(finished, t
 def test_a_dev_point_whose_items_agree_has_no_known_error(tiny_study, tmp_path, monkeypatch):
     """3 of 4 right: sqrt(.75 * .25 / 4) = .2165; 4 of 4: unknown, and not 0."""
     student = Policy.load(tiny_study.base, name="student")
+    arm_run = ArmRun(tiny_study, RunFolder(tmp_path), "a", 0)
+    arm_run.folder.mkdir(parents=True)
     for step, scores in enumerate(([1.0, 1.0, 0.0, 1.0], [1.0] * 4, [0.0])):
         items = [SimpleNamespace(score=score) for score in scores]
         monkeypatch.setattr(jobs, "evaluate", lambda *_, items=items, **__: items)
-        jobs._measure_dev(tiny_study.dev, student, tmp_path, "a", 0, step=step)
-    rows = read_rows(tmp_path / "dev.jsonl")
+        jobs._measure_dev(tiny_study.dev, student, arm_run, step=step)
+    rows = read_rows(arm_run.folder / "dev.jsonl")
     assert [(row["score"], row["n"]) for row in rows] == [(0.75, 4), (1.0, 4), (0.0, 1)]
     assert rows[0]["stderr"] == pytest.approx(0.2165, abs=1e-4)
     assert rows[1]["stderr"] is rows[2]["stderr"] is None
