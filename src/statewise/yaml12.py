@@ -1,19 +1,27 @@
-"""YAML in and out, by the core schema of YAML 1.2 and within bounds.
+"""YAML in and out by ruamel.yaml, by the core schema of YAML 1.2 and within bounds.
 
-PyYAML follows 1.1, in which the key `on` is `True`, `5e-4` is a string, `010` is 8 and `1:30` is 90: a
-study file would silently mean something else. And a kilobyte of aliases may stand for a billion values,
-a list may hold itself, a tag may ask for a Python object: here each is one line with its place.
+ruamel.yaml reads, refuses a key that is there twice, and writes. Ours are the bounds, since a kilobyte of aliases may
+stand for a billion values and a list may hold itself, and the schema: a date, `010` and `0x1f` are text here, keys
+are text, and a tag asks for nothing.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer, MaxDepthExceededError
+from ruamel.yaml.constructor import DuplicateKeyError, SafeConstructor
+from ruamel.yaml.emitter import Emitter
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent
+from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
+from ruamel.yaml.representer import SafeRepresenter
+from ruamel.yaml.resolver import VersionedResolver, implicit_resolvers
 
 from statewise.errors import ConfigError
 from statewise.files import MOST_DEPTH, check_text, read_text, short, shown
@@ -53,15 +61,21 @@ def parse_yaml(text: str, where: str) -> Any:
     statewise.errors.ConfigError: my.yaml: line 1, column 4: the value of the anchor 'a' holds itself
     """
     check_text(text, where, error=ConfigError)
-    loader = None
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Composer, yaml.Constructor, yaml.Resolver = _Composer, _Constructor, _Resolver
+    yaml.max_depth = MOST_DEPTH
     try:
-        loader = _Loader(text)
-        return loader.get_single_data()
-    except yaml.YAMLError as error:
+        # What `yaml.load` does, but for its end, at which the reader forgets its line and column.
+        return yaml.get_constructor_parser(text)[0].get_single_data()
+    except YAMLError as error:
         raise ConfigError(f"{where}: {_problem(error)}") from error
-    except (ValueError, OverflowError) as error:  # the one that PyYAML lets out: chr() of an escape
-        at = f"line {loader.line + 1}, column {loader.column + 1}: " if loader else ""
-        raise ConfigError(f"{where}: {at}no such character; correct the escape") from error
+    except (ValueError, OverflowError, LookupError) as error:  # what ruamel.yaml lets out
+        reader = yaml.reader
+        at = f"line {reader.line + 1}, column {reader.column + 1}"
+        what = "no such character; correct the escape"
+        if isinstance(error, LookupError):
+            what = "no such version of YAML; leave the %YAML line out"
+        raise ConfigError(f"{where}: {at}: {what}") from error
 
 
 def dump_yaml(data: Any) -> str:
@@ -74,13 +88,24 @@ def dump_yaml(data: Any) -> str:
     'on': '5e-4'
     lr: 0.0005
     """
-    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True)
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Emitter, yaml.Representer, yaml.Resolver = _Emitter, _Representer, _BothResolver
+    yaml.default_flow_style, yaml.width = False, 100
+    yaml.sort_base_mapping_type_on_output = False  # pyright: ignore[reportAttributeAccessIssue]
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    text = StringIO()
+    yaml.dump(data, text)
+    return text.getvalue()
 
 
-def _problem(error: yaml.YAMLError) -> str:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+def _problem(error: YAMLError) -> str:
+    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
-        what = ", ".join(_cut(part) for part in (error.context, error.problem) if part)
+        parts = (error.context, error.problem)
+        if isinstance(error, DuplicateKeyError | MaxDepthExceededError):
+            deep = isinstance(error, MaxDepthExceededError)
+            parts = (_TOO_DEEP if deep else error.problem,)
+        what = ", ".join(_cut(part) for part in parts if part)
         return f"line {mark.line + 1}, column {mark.column + 1}: {what}"
     return _cut(" ".join(str(error).split()))
 
@@ -90,42 +115,39 @@ def _cut(text: str) -> str:
     return text if len(text) <= 160 else f"{text[:100]}...{text[-50:]}"
 
 
-def _refuse(problem: str, node: yaml.Node | yaml.Event) -> NoReturn:
-    raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+def _refuse(problem: str, node: Any) -> NoReturn:
+    raise MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
 
 
 _TOO_DEEP = f"nested more than {MOST_DEPTH} levels deep; make it flatter"
 _KEYS = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"}
 
 
-class _Loader(yaml.SafeLoader):
-    """The core schema of YAML 1.2, plus `<<` merges and `1_000`; a key given twice is an error."""
+class _Composer(Composer):
+    """Refuses tags, keys that are not text, and aliases that stand for too much or for themselves."""
 
-    yaml_implicit_resolvers = {}  # noqa: RUF012  PyYAML's own; empty here means none of 1.1
-
-    def __init__(self, stream: str) -> None:
-        super().__init__(stream)
-        self.depth = 0
-        self.open: list[str] = []
+    def __init__(self, loader: Any = None) -> None:
+        super().__init__(loader)
+        self.warn_double_anchors = False
         self.composed = 0
         self.sizes: dict[int, tuple[int, int]] = {}
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()
-        if isinstance(event, yaml.AliasEvent):
-            if event.anchor in self.open:
-                problem = f"the value of the anchor {event.anchor!r} holds itself"
-                _refuse(problem, self.anchors[event.anchor])
+        event = self.parser.peek_event()
+        if isinstance(event, AliasEvent):
+            anchored = self.anchors.get(event.anchor)
+            if anchored is not None and anchored.end_mark is None:
+                _refuse(f"the value of the anchor {event.anchor!r} holds itself", anchored)
         elif getattr(event, "tag", None) is not None:
-            _refuse(f"tags are not read ({_cut(event.tag)}); write the value without one", event)
-        with self._inside(event):
-            node = super().compose_node(parent, index)
-        assert node is not None
+            _refuse(
+                f"tags are not read ({_cut(str(event.tag))}); write the value without one", event
+            )
+        node = super().compose_node(parent, index)
         if id(node) not in self.sizes:
             self._measure(node)
         return node
 
-    def _measure(self, node: yaml.Node) -> None:
+    def _measure(self, node: Any) -> None:
         """Count the values and levels that a node stands for, wherever its parts were written."""
         self.composed += _weight(node)
         parts = [self.sizes[id(part)] for part in _parts(node)]
@@ -138,49 +160,34 @@ class _Loader(yaml.SafeLoader):
             _refuse(_TOO_DEEP, node)
         self.sizes[id(node)] = values, levels
 
-    @contextmanager
-    def _inside(self, event: yaml.Event) -> Iterator[None]:
-        """One level down; the anchor of a value stands open until the value ends."""
-        anchor = None if isinstance(event, yaml.AliasEvent) else getattr(event, "anchor", None)
-        self.depth += 1
-        if self.depth > MOST_DEPTH:
-            _refuse(_TOO_DEEP, event)
-        self.open += [anchor] if anchor else []
-        yield
-        self.depth -= 1
-        if anchor:
-            self.open.pop()
-
     def compose_mapping_node(self, anchor: Any) -> Any:
-        # On the nodes: later, a key that overrides one merged by `<<` would look like a duplicate.
         node = super().compose_mapping_node(anchor)
-        seen: dict[str, int] = {}
         for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                kind = "a list" if isinstance(key, yaml.SequenceNode) else "a mapping"
+            if not isinstance(key, ScalarNode):
+                kind = "a list" if isinstance(key, SequenceNode) else "a mapping"
                 _refuse(f"{kind} as a key; keys are text", key)
-            if key.tag not in _KEYS:
+            if str(key.tag) not in _KEYS:
                 _refuse(f"the key {short(key.value)} is no text; put it in quotes", key)
-            if key.value in seen:
-                first = seen[key.value]
-                _refuse(f"the key {short(key.value)} appears twice (first on line {first})", key)
-            seen[key.value] = key.start_mark.line + 1
         return node
 
 
-def _weight(node: yaml.Node) -> int:
+def _weight(node: Any) -> int:
     """Values that a node itself counts for: a long text counts for many."""
-    return 1 + (len(node.value) // 64 if isinstance(node, yaml.ScalarNode) else 0)
+    return 1 + (len(node.value) // 64 if isinstance(node, ScalarNode) else 0)
 
 
-def _parts(node: yaml.Node) -> list[yaml.Node]:
+def _parts(node: Any) -> list[Any]:
     """The nodes right below a node."""
-    if isinstance(node, yaml.MappingNode):
+    if isinstance(node, MappingNode):
         return [part for pair in node.value for part in pair]
-    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
+    return list(node.value) if isinstance(node, SequenceNode) else []
 
 
-def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
+class _Constructor(SafeConstructor):
+    """Has the constructors of scalars below; they are added to a class, so it is one of ours."""
+
+
+def _text(loader: Any, node: Any) -> str:
     text = loader.construct_scalar(node)
     try:
         check_text(text, "text", error=ConfigError)
@@ -189,14 +196,14 @@ def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
     return text
 
 
-def _whole(_: _Loader, node: yaml.ScalarNode) -> int:
+def _whole(_: Any, node: Any) -> int:
     # Counted first: Python refuses to convert more than 4300 digits, and takes long below.
     if len(node.value) > 40:
         _refuse(f"the integer {short(node.value)} does not fit 64 bits", node)
     return int(node.value.replace("_", ""))
 
 
-def _number(loader: _Loader, node: yaml.ScalarNode) -> float:
+def _number(loader: Any, node: Any) -> float:
     value = loader.construct_yaml_float(node)
     if abs(value) == float("inf") and not node.value.lower().endswith("inf"):
         _refuse(f"the number {short(node.value)} is too large for a float", node)
@@ -204,29 +211,59 @@ def _number(loader: _Loader, node: yaml.ScalarNode) -> float:
 
 
 for _name, _construct in (("str", _text), ("int", _whole), ("float", _number)):
-    _Loader.add_constructor(f"tag:yaml.org,2002:{_name}", _construct)
+    _Constructor.add_constructor(f"tag:yaml.org,2002:{_name}", _construct)
 
 
-class _Dumper(yaml.SafeDumper):
-    """Block style, lists indented, no aliases, strings of several lines as they are."""
+class _Emitter(Emitter):
+    """Folds and quotes as PyYAML does, in which stored studies are written."""
+
+    def write_plain(self, text: Any, split: Any = True) -> None:
+        """Fold behind the word that passes the width; ruamel.yaml folds before it, behind a space."""
+        width, self.best_width = self.best_width, self.column + len(text) + 1
+        for number, words in enumerate(re.split(r"(?<=[^ ]) (?=[^ ])", text)):
+            if split and number and self.column > width:
+                self.write_indent()
+            super().write_plain(words, split)
+        self.best_width = width
+
+    def write_double_quoted(self, text: Any, split: Any = True) -> None:
+        """On one line: ruamel.yaml folds between the two characters of an escape."""
+        super().write_double_quoted(text, False)
+
+    def choose_scalar_style(self) -> Any:
+        style = super().choose_scalar_style()
+        single = style == '"' and not self.event.style and self.analysis.allow_single_quoted
+        return "'" if single and not self.analysis.multiline else style
+
+
+class _Representer(SafeRepresenter):
+    """No aliases, and strings of several lines as they are."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        super().increase_indent(flow, False)
+
+def _represent_text(representer: SafeRepresenter, text: str) -> Any:
+    lines = text.split("\n")
+    style = None
+    if not all(line.isprintable() for line in lines):
+        style = '"'  # ruamel.yaml takes more characters for line ends than YAML 1.2 does
+    elif len(lines) > 1:
+        style = "|" if lines[0] and all(line == line.strip() for line in lines) else '"'
+    return representer.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
-def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar(
-        "tag:yaml.org,2002:str", text, style="|" if "\n" in text else None
-    )
+def _represent_float(representer: SafeRepresenter, number: float) -> Any:
+    node = representer.represent_float(number)
+    # YAML 1.1 takes no number with an exponent and no point.
+    node.value = re.sub(r"^([^.]+)e", r"\1.0e", node.value)
+    return node
 
 
-_Dumper.add_representer(str, _represent_text)
+_Representer.add_representer(str, _represent_text)
+_Representer.add_representer(float, _represent_float)
 
-# The dumper keeps the rules of 1.1 and adds these, so a string that either would misread is quoted.
-for _tag, _pattern, _first in (
+_CORE = (
     ("null", r"~|null|Null|NULL|", [*"~nN", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", [*"tTfF"]),
     ("int", r"[-+]?(0|[1-9][0-9_]*)", [*"-+0123456789"]),
@@ -237,8 +274,45 @@ for _tag, _pattern, _first in (
     ),
     ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", [*"-+."]),
     ("merge", r"<<", ["<"]),
-):
-    for _schema in (_Loader, _Dumper):
-        _schema.add_implicit_resolver(
-            f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), _first
-        )
+)
+"""The core schema of YAML 1.2 without octal and hexadecimal numbers, with `<<` and `1_000`."""
+
+_Table = Mapping[str, Sequence[tuple[str, re.Pattern[str]]]]
+
+
+def _table(rows: Sequence[tuple[str, Any, Sequence[str]]]) -> _Table:
+    """By the first character of a text: the tags that it may have, and how each is written."""
+    table: dict[str, list[tuple[str, Any]]] = {}
+    for tag, pattern, firsts in rows:
+        for first in firsts:
+            table.setdefault(first, []).append((tag, pattern))
+    return table
+
+
+_OURS = [
+    (f"tag:yaml.org,2002:{tag}", re.compile(f"(?:{pattern})$"), firsts)
+    for tag, pattern, firsts in _CORE
+]
+
+
+class _Resolver(VersionedResolver):
+    """What a text without quotes is: by our schema, whatever version a file asks for."""
+
+    table = _table(_OURS)
+
+    @property
+    def versioned_resolver(self) -> Any:
+        return self.table
+
+
+class _BothResolver(_Resolver):
+    """By our schema or by YAML 1.1: what either would misread is written in quotes."""
+
+    table = _table(
+        [
+            (tag, found, firsts)
+            for versions, tag, found, firsts in implicit_resolvers
+            if (1, 1) in versions
+        ]
+        + _OURS
+    )

@@ -579,11 +579,11 @@ def test_a_failed_arm_is_no_result_and_nobody_waits_for_it(
     study = replace(small_study, arms=(*small_study.arms, student), probes=None)
     real = executor.train_arm
 
-    def failing(study, run, name, seed, progress) -> None:
-        if name == ARM:
-            fail(run.arm(name, seed), "its loss is 12 times that of step 1", 5)
+    def failing(arm_run, progress) -> None:
+        if arm_run.name == ARM:
+            fail(arm_run.folder, "its loss is 12 times that of step 1", 5)
         else:
-            real(study, run, name, seed, progress)
+            real(arm_run, progress)
 
     monkeypatch.setattr(executor, "train_arm", failing)
     run = run_study(study, tmp_path / "run", workers=0)

@@ -72,7 +72,7 @@ MUTANTS = (
         "input",
         "a list may hold itself",
         "yaml12.py",
-        "if event.anchor in self.open:",
+        "if anchored is not None and anchored.end_mark is None:",
         "if False:",
         (HOSTILE.format("a: &a {b: [*a]}\\n-the value of the anchor 'a' holds itself"),),
     ),
