@@ -11,11 +11,13 @@ from __future__ import annotations
 import ast
 import contextlib
 import copy
+import http.client
 import io
 import json
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -150,7 +152,7 @@ def main(root: Path, tiny: Path) -> dict[str, Any]:
 
     from statewise.cli.main import main as command
     from statewise.config import to_plain
-    from statewise.report.server.serve import answer, site_of
+    from statewise.report.server.serve import serving, site_of
     from statewise.study.spec import read_study
     from statewise.yaml12 import dump_yaml, load_yaml
 
@@ -225,8 +227,14 @@ def main(root: Path, tiny: Path) -> dict[str, Any]:
     say("states", "states", str(run), "--limit", "2", "--retention-limit", "1", *short)
     say("probe", "probe", str(run), "--probe", "behaviour")
     say("eval", "eval", str(base), "--task", "pocket_mmlu", "--limit", "2")
-    for page in ("/", "/status.json", "/runs/run/", "/runs/run/items.json"):
-        codes[f"serve {page}"] = int(answer(site_of([run]), page).code)
+    with serving(site_of([run]), 0) as server:
+        threading.Thread(target=server.run, daemon=True).start()
+        for page in ("/", "/status.json", "/runs/run/", "/runs/run/items.json"):
+            connection = http.client.HTTPConnection("127.0.0.1", server.port)
+            connection.request("GET", page)
+            codes[f"serve {page}"] = connection.getresponse().status
+            connection.close()
+        server.stop()
 
     # The same folder as a stranger may send it: names that are paths, code, and templates that reach.
     whole = load_yaml(run / "study.yaml")

@@ -69,7 +69,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
         responses=responses,
     )
     plates = catalogue.plates(material)
-    html = page(material, plates)
+    html = page(material, plates).html
     (run / "report.html").write_text(html, encoding="utf-8")
     return Whole(run, material, plates, html)
 

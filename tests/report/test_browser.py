@@ -378,13 +378,12 @@ def test_every_control_has_a_name(opened: Any) -> None:
 @contextmanager
 def served(*runs: Path) -> Iterator[str]:
     server = serving(site_of(list(runs)), 0)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        yield f"http://127.0.0.1:{server.port}"
     finally:
-        server.shutdown()
-        server.server_close()
+        server.stop()
         thread.join()
 
 

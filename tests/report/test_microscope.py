@@ -147,7 +147,7 @@ def test_blocks_of_the_page_hold_no_bracket(whole: Any) -> None:
 def test_prompts_give_way_from_the_end_where_the_page_would_grow_too_large(whole: Any) -> None:
     full = len(whole.html.encode())
     one = len(script_json(document(whole.material.microscopes, 1)))
-    less = page(whole.material, whole.plates, largest_bytes=full - one // 2)
+    less = page(whole.material, whole.plates, largest_bytes=full - one // 2).html
     assert len(less.encode()) <= full - one // 2
     kept = embedded(less, "scope-data")["prompts"]
     assert [p["id"] for p in kept] == ["dev-000", "dev-001", "dev-002"]
@@ -156,7 +156,7 @@ def test_prompts_give_way_from_the_end_where_the_page_would_grow_too_large(whole
         or "3 of the run's 4 prompts stand here" in less
     )
     assert "the others were left out to keep this page below 5 MB" in less
-    none = page(whole.material, whole.plates, largest_bytes=full // 10)
+    none = page(whole.material, whole.plates, largest_bytes=full // 10).html
     assert 'id="scope-data"' not in none
     assert "larger than 5 MB" in none
     assert "stand here" not in whole.html
@@ -177,7 +177,7 @@ def test_a_search_for_room_finds_the_most_that_fits(whole: Any) -> None:
 def test_the_pocket_study_fits_with_all_its_prompts(tmp_path: Path, whole_run: Any) -> None:
     """7 arms, 3 seeds, 1,000 and 2,000 items, 40 prompts: the size that the study ships with, and beyond."""
     _, material = whole_run(tmp_path / "pocket", items=1000, microscope=PROMPTS + 5)
-    html = page(material, catalogue.plates(material))
+    html = page(material, catalogue.plates(material)).html
     assert len(html.encode()) <= LARGEST_BYTES
     assert len(embedded(html, "scope-data")["prompts"]) == PROMPTS
     assert f"{PROMPTS} of the run" in html

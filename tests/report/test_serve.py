@@ -16,8 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from http import HTTPStatus
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -26,24 +25,32 @@ import pytest
 import yaml
 
 from statewise.errors import ConfigError, RunError
-from statewise.report.server.listening import Limits, _Open, listening, plain_answer
+from statewise.report.server import serve
+from statewise.report.server.listening import Limits
 from statewise.report.server.progress import status
 from statewise.report.server.serve import LIMITS, serving, site_of
 from statewise.store.finished import MANIFESTS, fail, finish
 
 
 class Client:
-    """Requests as they are, with no client's politeness in between."""
+    """Raw requests, as a hostile client would write them."""
 
     def __init__(self, port: int) -> None:
         self.port = port
 
     def ask(
-        self, path: str, *, host: str | None = None, method: str = "GET"
+        self,
+        path: str,
+        *,
+        host: str | None = None,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
     ) -> tuple[int, dict[str, str], str]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.putrequest(method, path, skip_host=True)
         connection.putheader("Host", f"127.0.0.1:{self.port}" if host is None else host)
+        for name, value in (headers or {}).items():
+            connection.putheader(name, value)
         connection.endheaders()
         answer = connection.getresponse()
         text = answer.read().decode()
@@ -75,13 +82,12 @@ CROWD = Limits(request_seconds=2.0, answer_seconds=2.0, connections=12)
 def served(*runs: Path, limits: Limits = LIMITS) -> Iterator[Client]:
     """A server of these runs on a free port, and its client."""
     server = serving(site_of(list(runs)), 0, limits)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
-        yield Client(server.server_address[1])
+        yield Client(server.port)
     finally:
-        server.shutdown()
-        server.server_close()
+        server.stop()
         thread.join()
 
 
@@ -93,7 +99,7 @@ def client(whole: Any) -> Iterator[Client]:
 
 @pytest.fixture(scope="module")
 def small(synthetic: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """A server with little room and little patience, of a run whose page is made fast."""
+    """A server with few connections and short deadlines, of a run whose page is made fast."""
     run = tmp_path_factory.mktemp("small") / "small"
     with served(
         synthetic.make_run(run, arms=("base",), seeds=(0,), items=20), limits=CROWD
@@ -125,7 +131,38 @@ def test_only_its_own_name_is_answered(client: Client) -> None:
 def test_only_get_is_answered(client: Client) -> None:
     for method in ("HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"):
         assert client.ask("/", method=method)[0] == 405
-    assert client.ask("/", method="TRACE")[0] == 501
+    assert client.ask("/", method="TRACE")[0] == 405
+
+
+def test_other_sites_are_refused_and_links_are_followed(client: Client) -> None:
+    own = f"http://127.0.0.1:{client.port}"
+    link = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    for headers, code in (
+        ({"Origin": own}, 200),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": f"{own}.evil"}, 403),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Sec-Fetch-Site": "none"}, 200),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),  # another port of this machine
+        ({"Sec-Fetch-Site": "cross-site", **link}, 200),
+        ({"Sec-Fetch-Site": "cross-site", **link, "Sec-Fetch-Dest": "iframe"}, 403),
+        (
+            {
+                "Sec-Fetch-Site": "cross-site",
+                "Sec-Fetch-Mode": "no-cors",
+                "Sec-Fetch-Dest": "script",
+            },
+            403,
+        ),
+    ):
+        for path in ("/status.json", "/events"):
+            if path == "/events" and code == 200:
+                continue  # it does not end
+            found, _, text = client.ask(path, headers=headers)
+            assert found == code, headers
+            assert code == 200 or text == "this server answers its own pages only\n"
 
 
 OWN = b"Host: 127.0.0.1:%d\r\n\r\n"
@@ -171,12 +208,24 @@ def test_a_bad_request_is_refused_and_leaves_no_traceback(
         line, _, rest = found.partition(b"\r\n")
         assert re.fullmatch(rb"HTTP/1\.[01] [45]\d\d .*", line), line
         head, _, body = rest.partition(b"\r\n\r\n")
+        assert b"pocket" not in found
+        if body == UVICORN:  # refused before there is a request: nothing in it is the client's
+            assert re.fullmatch(
+                rb"(?:content-type: text/plain; charset=utf-8|connection: close|\s)+", head.lower()
+            )
+            return
         for name in HARDENED:
             assert f"\n{name}:".encode() in b"\n" + head.lower(), name
         assert body.count(b"\n") <= 1
-        assert b"pocket" not in found
+        assert body.decode() in REFUSALS
 
 
+UVICORN = b"Invalid HTTP request received."
+REFUSALS = (
+    "GET only\n",
+    "there is no such page\n",
+    "this server answers to its own name only\n",
+)
 HARDENED = (
     "content-security-policy",
     "x-content-type-options",
@@ -194,7 +243,7 @@ def test_every_answer_has_the_headers_of_the_page(small: Client) -> None:
         ("/nothing", "GET", None, 404),
         ("/", "POST", None, 405),
         ("/", "HEAD", None, 405),
-        ("/", "TRACE", None, 501),
+        ("/", "TRACE", None, 405),
         ("/", "GET", "evil.example", 403),
         ("/runs/small/items.json?colour=red", "GET", None, 409),
         (f"/runs/small/items.json?{'&'.join(f'a{i}=1' for i in range(99))}", "GET", None, 400),
@@ -224,7 +273,7 @@ def test_clients_that_drip_hold_up_nobody_and_go(
         # The deaf ask for more than their socket holds, and never read it.
         deaf = [connect(f"GET /runs/small/ HTTP/1.1\r\n{own}\r\n") for _ in range(8)]
         silent = [connect("") for _ in range(8)]
-        dripping = [connect(f"GET / HTTP/1.1\r\n{own}") for _ in range(4 * CROWD.connections)]
+        dripping = [connect(f"GET / HTTP/1.1\r\n{own}") for _ in range(100)]
         began = time.monotonic()
         while time.monotonic() - began < CROWD.request_seconds + 1:
             asked = time.monotonic()
@@ -252,40 +301,6 @@ def test_a_client_that_drips_alone_is_let_go(small: Client) -> None:
             one.sendall(b"G")
             time.sleep(0.05)
     assert CROWD.request_seconds - 0.5 < time.monotonic() - began < CROWD.request_seconds + 3
-
-
-def test_a_connection_may_end_while_the_open_ones_are_listed() -> None:
-    """A worker gives its place back from its own thread, just as the next client is let in."""
-    server: Any = listening(lambda _: plain_answer("", HTTPStatus.OK), 0, Limits(connections=2))
-    pairs = [socket.socketpair() for _ in range(4)]
-    ending = threading.Thread(target=server.shutdown_request, args=(pairs[0][0],))
-
-    class Listed(dict[socket.socket, _Open]):
-        def items(self) -> Any:
-            for each in super().items():
-                yield each
-                if ending.ident is None:
-                    ending.start()
-                    ending.join(0.2)
-
-    server.open = Listed({near: _Open() for near, _ in pairs[:2]})
-    try:
-        server.process_request(pairs[2][0], ("127.0.0.1", 0))
-        ending.join(5)
-        assert pairs[0][0] not in server.open
-        # Where every one is being answered the newest is closed, by the thread that holds the lock.
-        server.open = {near: _Open(waits=False) for near, _ in pairs[:2]}
-        asking = (pairs[3][0], ("127.0.0.1", 0))
-        refused = threading.Thread(target=server.process_request, args=asking, daemon=True)
-        refused.start()
-        refused.join(5)
-        assert not refused.is_alive()
-        assert pairs[3][1].recv(1) == b""
-    finally:
-        for pair in pairs:
-            for each in pair:
-                each.close()
-        server.server_close()
 
 
 def test_a_broken_run_is_shown_beside_the_others(
@@ -424,6 +439,65 @@ def test_a_run_in_progress_is_served(synthetic: Any, tmp_path: Path) -> None:
         assert {v["verdict"] for v in found} == {"undecided"}
         (folder / "metrics.jsonl").write_text("{broken}\n{}\n")
         assert "damaged" in client.data("/status.json")["live"]["error"]
+
+
+def test_changes_of_a_run_arrive_as_events(
+    synthetic: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "EVENT_SECONDS", 0.2)
+    run = synthetic.make_run(tmp_path / "live", arms=("base",), seeds=(0,), items=20)
+    rows = run / "arms" / "grpo" / "seed-0" / "metrics.jsonl"
+    rows.parent.mkdir(parents=True)
+    rows.write_text('{"step": 1, "loss": 0.5}\n')
+    with served(run) as client:
+        connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=30)
+        connection.request("GET", "/events")
+        answer = connection.getresponse()
+        assert answer.getheader("Content-Type") == "text/event-stream; charset=utf-8"
+        assert set(HARDENED) <= {name.lower() for name, _ in answer.getheaders()}
+
+        def step() -> int:
+            """The step of the next event; comments in between say that nothing has changed."""
+            lines = iter(answer.readline, b"")
+            data = next(line for line in lines if line.startswith(b"data: "))
+            arms = json.loads(data.removeprefix(b"data: "))["live"]["arms"]
+            return next(arm for arm in arms if arm["name"] == "grpo")["seeds"][0]["step"]
+
+        assert step() == 1
+        assert answer.readline() == b"\n"
+        assert [answer.readline() for _ in range(4)] == [b": unchanged\n", b"\n"] * 2
+        with rows.open("a") as file:
+            file.write('{"step": 2, "loss": 0.4}\n')
+        assert step() == 2
+        connection.close()
+
+
+def test_streams_are_limited_and_leave_room_for_requests(
+    small: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "MOST_STREAMS", 2)
+    monkeypatch.setattr(serve, "EVENT_SECONDS", 0.05)
+
+    def stream() -> http.client.HTTPConnection:
+        made = http.client.HTTPConnection("127.0.0.1", small.port, timeout=30)
+        made.request("GET", "/events")
+        return made
+
+    two = [stream(), stream()]
+    assert [each.getresponse().status for each in two] == [200, 200]
+    code, _, text = small.ask("/events")
+    assert (code, text) == (503, "too many pages are open\n")
+    assert small.ask("/status.json")[0] == 200
+    for each in two:
+        each.close()
+    for _ in range(100):  # a stream whose client has gone ends
+        again = stream()
+        code = again.getresponse().status
+        again.close()
+        if code == 200:
+            return
+        time.sleep(0.1)
+    raise AssertionError("a stream goes on without its client")
 
 
 def test_a_run_is_finished_live_or_stalled(synthetic: Any, tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_probes_name_the_reward_that_they_use(material: Material) -> None:
 def test_notes_are_one_line_before_what_came_out(material: Material) -> None:
     plates = catalogue.plates(material)
     for text, first in (
-        (page(material, plates), "Verdicts"),
+        (page(material, plates).html, "Verdicts"),
         (markdown(material.results, plates), "## Verdicts"),
     ):
         before, after = text.split(first, 1)

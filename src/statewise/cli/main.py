@@ -705,9 +705,9 @@ def _serve(options: argparse.Namespace) -> None:
     # A shell gives what it starts with `&` no Ctrl-C; whoever stops it there says SIGTERM.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with serving(site_of(options.runs), options.port) as server:
-        print(f"http://{HOST}:{server.server_address[1]}/  (Ctrl-C ends it)", flush=True)
+        print(f"http://{HOST}:{server.port}/  (Ctrl-C ends it)", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
-            server.serve_forever()
+            server.run()
 
 
 def _env(_: argparse.Namespace) -> None:

@@ -1,6 +1,6 @@
-// Every run as it stands: asked for again two seconds after each answer, while the page is looked at.
+// The status of every run: the server sends it after each change, while the page is visible.
 {
-  const PAUSE = 2000;
+  const RETRY = 3000;
   const seen = {};
   const pulse = document.getElementById("pulse");
 
@@ -76,20 +76,27 @@
     if (measured !== state.measured) judge(section, name);
   };
 
-  const ask = async () => {
-    if (!document.hidden) {
-      try {
-        const answer = await fetch("/status.json");
-        const runs = await answer.json();
-        for (const section of document.querySelectorAll(".run")) draw(section, section.dataset.run, runs[section.dataset.run]);
-        Together.show(runs);
-        const count = (wanted) => Object.values(runs).filter((run) => (run.error ? "broken" : run.state) === wanted).length;
-        pulse.textContent = ["live", "finished", "stalled", "broken"].filter(count).map((word) => `${count(word)} ${word === "broken" ? "that cannot be read" : word}`).join(", ");
-      } catch {
-        pulse.textContent = "the server does not answer; start it again";
-      }
-    }
-    setTimeout(ask, PAUSE);
+  const show = (runs) => {
+    for (const section of document.querySelectorAll(".run")) draw(section, section.dataset.run, runs[section.dataset.run]);
+    Together.show(runs);
+    const count = (wanted) => Object.values(runs).filter((run) => (run.error ? "broken" : run.state) === wanted).length;
+    pulse.textContent = ["live", "finished", "stalled", "broken"].filter(count).map((word) => `${count(word)} ${word === "broken" ? "that cannot be read" : word}`).join(", ");
   };
-  ask();
+
+  // A hidden page holds no connection: a browser has six for all its pages of one server.
+  let stream = null;
+  const follow = () => {
+    stream?.close();
+    stream = null;
+    if (document.hidden) return;
+    stream = new EventSource("/events");
+    stream.onmessage = (event) => show(JSON.parse(event.data));
+    stream.onerror = () => {
+      pulse.textContent = "the server does not answer; start it again";
+      // A stream that was refused does not try again by itself.
+      if (stream?.readyState === EventSource.CLOSED) setTimeout(follow, RETRY);
+    };
+  };
+  document.addEventListener("visibilitychange", follow);
+  follow();
 }

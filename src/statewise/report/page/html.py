@@ -59,6 +59,14 @@ class Served:
     items: str
 
 
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A page, and the content policy that it is served with and names itself."""
+
+    html: str
+    policy: str
+
+
 def write_report(run_dir: Path, figures_dir: Path | None = None) -> Results:
     """Summarise a run folder and write `results.json`, `report.html`, `report.md`, `figures/`.
 
@@ -74,7 +82,7 @@ def write_report(run_dir: Path, figures_dir: Path | None = None) -> Results:
     for name, picture in _pictures(plates):
         write_text(run_dir / "figures" / f"{name}.svg", svg.standalone(picture))
     write_text(run_dir / "report.md", markdown(results, plates))
-    write_text(run_dir / "report.html", page(material, plates))
+    write_text(run_dir / "report.html", page(material, plates).html)
     if figures_dir is not None:
         write_figures(plates, figures_dir)
     return results
@@ -111,13 +119,13 @@ def page(
     *,
     served: Served | None = None,
     largest_bytes: int = LARGEST_BYTES,
-) -> str:
+) -> Document:
     """The HTML. Every value is escaped by the template engine; only our own SVG and script are marked safe.
 
     The microscope takes the room that the rest leaves; what does not fit is left out, and the page says so.
     """
     bare = _render(material, plates, None, served)
-    room = largest_bytes - len(bare.encode()) - SPARE_BYTES
+    room = largest_bytes - len(bare.html.encode()) - SPARE_BYTES
     looked_into = embed(material.microscopes, room)
     return _render(material, plates, looked_into, served) if looked_into else bare
 
@@ -127,19 +135,20 @@ def _render(
     plates: Sequence[Plate],
     looked_into: Embedded | None,
     served: Served | None,
-) -> str:
+) -> Document:
     results = material.results
     style = theme.css() + joined(STYLES)
     script = joined(SCRIPTS)
     shown = {m["arm"] for m in material.microscopes}
     scores = [asdict(task) for task in material.scores]
     probes = {"head": along_completion.OTHERS, "rows": along_completion.others(results)}
-    return (
+    policy = content_policy(style, script)
+    html = (
         template_environment()
         .from_string(asset("page.html"))
         .render(
             results=results,
-            policy=content_policy(style, script),
+            policy=policy,
             style=Markup(style),  # noqa: S704 - our own file
             script=Markup(script),  # noqa: S704 - our own file
             groups={
@@ -170,6 +179,7 @@ def _render(
             served=served,
         )
     )
+    return Document(html, policy)
 
 
 GROUPS: tuple[Group, ...] = ("front", "arms", "states")

@@ -1,226 +1,150 @@
-"""The listening side of `statewise serve`: a small HTTP server that no client can hold up.
+"""uvicorn on loopback, with the limits that it lacks: no client can hold up the others.
 
-A connection carries one request. Its line and headers have one deadline together, however they drip in, and its
-answer has one to be taken. At most so many connections are open (`Limits`): one more closes the oldest that waits
-for its client, so that who asks and reads at once is served whatever the others do.
-
-Every answer is made by `send`, those of malformed requests too, so that each carries `HEADERS`.
+uvicorn reads requests, calls the application and writes answers. It waits forever for the rest of a request's head
+and for a client that does not read its answer. `_Connection` adds a deadline for each, and a cap on open connections:
+a new connection beyond it closes the oldest one that waits for its client. If every connection is being answered,
+uvicorn's own cap applies (`limit_concurrency`): 503.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
+import asyncio
 import socket
-import sys
-import threading
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
-from urllib.parse import urlsplit
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from statewise.errors import ConfigError
 
 HOST = "127.0.0.1"
-TEXT = "text/plain; charset=utf-8"
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
+BACKLOG = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a client is given."""
+    """Deadlines of a client and the number of open connections."""
 
     request_seconds: float = 10.0
     answer_seconds: float = 30.0
     connections: int = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What goes back: a type, a body, the content policy of a page."""
+class Server:
+    """An application on a port of 127.0.0.1: bound at once, answering while `run` runs.
 
-    kind: str
-    body: str
-    policy: str = "default-src 'none'"
-    code: HTTPStatus = HTTPStatus.OK
-
-
-def plain_answer(text: str, code: HTTPStatus) -> Answer:
-    """One line of text."""
-    return Answer(TEXT, f"{' '.join(text.split())}\n", code=code)
-
-
-def listening(
-    answer: Callable[[str], Answer],
-    port: int,
-    limits: Limits,
-) -> ThreadingHTTPServer:
-    """A server of `answer` (of a path and query) that is bound and not yet running.
-
-    Raises ConfigError for a port that does not exist, is taken or is not ours to take.
+    Raises ConfigError if the port does not exist, is taken or may not be used.
     """
-    if not 0 <= port <= 65535:
-        raise ConfigError(f"--port must be between 0 and 65535 (0 = a free one), found {port}")
-    try:
-        return _Server(answer, port, limits)
-    except OSError as error:
-        raise ConfigError(
-            f"--port {port}: {error.strerror or error}; 0 takes a free one"
-        ) from error
 
-
-@dataclass(slots=True)
-class _Open:
-    """A connection: since when, and whether it waits for its client (and not for us)."""
-
-    since: float = field(default_factory=time.monotonic)
-    waits: bool = True
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def __init__(self, answer: Callable[[str], Answer], port: int, limits: Limits) -> None:
-        self.answer, self.limits = answer, limits
-        self.open: dict[socket.socket, _Open] = {}
-        self.lock = threading.RLock()  # refusing a connection closes it, under the lock
-        ThreadingHTTPServer.__init__(self, (HOST, port), _Handler)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """A thread for the connection, once there is room for it."""
-        with self.lock:
-            waiting = [(known.since, each) for each, known in self.open.items() if known.waits]
-            if len(self.open) >= self.limits.connections:
-                if waiting:
-                    _, oldest = min(waiting, key=lambda pair: pair[0])
-                    del self.open[oldest]
-                    _hang_up(oldest)
-                else:  # every one is being answered: a browser asks again
-                    self.shutdown_request(request)
-                    return
-            self.open[request] = _Open()
-        ThreadingHTTPServer.process_request(self, request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        """Close a connection and give its place back."""
-        with self.lock:
-            self.open.pop(request, None)
-        ThreadingHTTPServer.shutdown_request(self, request)
-
-    def waits(self, request: socket.socket, *, now: bool) -> None:
-        """Say whether the connection waits for its client from here on."""
-        if (known := self.open.get(request)) is not None:
-            known.waits = now
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news; a fault of ours is one line."""
-        error = sys.exc_info()[1]
-        if not isinstance(error, OSError):
-            sys.stderr.write(f"serve: {type(error).__name__}: {error}\n")
-
-
-def _hang_up(connection: socket.socket) -> None:
-    """Wake the thread that reads from or writes to a connection: both end with an error."""
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
-
-
-class _Timed(io.RawIOBase):
-    """What a socket receives until a deadline that all of it shares: a client that drips gains no time."""
-
-    def __init__(self, connection: socket.socket, seconds: float) -> None:
-        self._connection = connection
-        self._ends = time.monotonic() + seconds
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        left = self._ends - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the request took too long")
-        self._connection.settimeout(left)
-        return self._connection.recv_into(buffer)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server_version = "statewise"
-    sys_version = ""
-    default_request_version = "HTTP/1.0"  # an answer to a torn request line has headers too
-    connection: socket.socket
-
-    def setup(self) -> None:
-        BaseHTTPRequestHandler.setup(self)
-        self.rfile.close()
-        timed = _Timed(self.connection, self._server.limits.request_seconds)
-        self.rfile = io.BufferedReader(timed)
-
-    @property
-    def _server(self) -> _Server:
-        return cast(_Server, self.server)
-
-    def do_GET(self) -> None:
-        """Answer, or say in one line why not."""
-        self._server.waits(self.connection, now=False)
-        self.send(self._found())
-
-    def _found(self) -> Answer:
-        port = self.connection.getsockname()[1]
-        own = (f"{HOST}:{port}", f"localhost:{port}")
+    def __init__(self, application: ASGIApp, port: int, limits: Limits) -> None:
+        if not 0 <= port <= 65535:
+            raise ConfigError(f"--port must be between 0 and 65535 (0 = a free one), found {port}")
+        self._socket = socket.socket()
         try:
-            asked = urlsplit(self.path)
-        except ValueError as error:
-            return plain_answer(f"not an address: {error}", HTTPStatus.BAD_REQUEST)
-        named = [*(self.headers.get_all("Host") or ()), *([asked.netloc] if asked.netloc else ())]
-        if not named or any(name not in own for name in named):
-            return plain_answer("this server answers to its own name only", HTTPStatus.FORBIDDEN)
-        return self._server.answer(f"{asked.path}{'?' if asked.query else ''}{asked.query}")
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._socket.bind((HOST, port))
+            self._socket.listen(BACKLOG)  # a client that connects before `run` waits for it
+        except OSError as error:
+            self._socket.close()
+            raise ConfigError(
+                f"--port {port}: {error.strerror or error}; 0 takes a free one"
+            ) from error
+        self.port: int = self._socket.getsockname()[1]
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                application,
+                http=cast(Any, partial(_Connection, limits=limits)),
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                log_level="critical",  # it would log a line per malformed request
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                limit_concurrency=limits.connections + 1,
+                timeout_graceful_shutdown=1,  # a stream of events does not end by itself
+                backlog=BACKLOG,
+            )
+        )
 
-    def _refuse(self) -> None:
-        self.send(plain_answer("GET only", HTTPStatus.METHOD_NOT_ALLOWED))
+    def run(self) -> None:
+        """Answer until `stop` is called or a signal arrives."""
+        self._server.run(sockets=[self._socket])
 
-    do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _refuse  # noqa: N815
+    def stop(self) -> None:
+        """End `run`, which another thread is in."""
+        self._server.should_exit = True
 
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """What the standard library refuses: the same headers, and nothing of the request repeated."""
-        status = HTTPStatus(code)
-        self.send(plain_answer(status.description or status.phrase, status))
+    def __enter__(self) -> Server:
+        return self
 
-    def send(self, found: Answer) -> None:
-        """Send an answer and end the connection."""
-        body = found.body.encode("utf-8", "backslashreplace")
-        self.send_response(found.code)
-        for name, value in {
-            "Content-Type": found.kind,
-            "Content-Length": str(len(body)),
-            "Content-Security-Policy": f"{found.policy}; frame-ancestors 'none'",
-            **HEADERS,
-        }.items():
-            self.send_header(name, value)
-        if found.code == HTTPStatus.METHOD_NOT_ALLOWED:
-            self.send_header("Allow", "GET")
-        self.send_header("Connection", "close")
-        self.close_connection = True
-        self._server.waits(self.connection, now=True)
-        # The timeout of `sendall` is that of the whole answer, however slowly it is taken.
-        self.connection.settimeout(self._server.limits.answer_seconds)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-        # What is closed with bytes unread is reset, and the answer with it.
-        self.connection.settimeout(0)
-        with contextlib.suppress(OSError):
-            while self.connection.recv(1 << 16):
-                pass
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the parameter's own name
-        """No line a request: the terminal shows the address and nothing else."""
+
+class _Connection(H11Protocol):
+    """A connection of uvicorn's that closes if its client takes too long.
+
+    One timer at a time, set while the next move is the client's: until the request's head is complete, and while bytes
+    of the answer wait to be read. Nothing is timed while the application works, so a stream of events may stay open.
+    """
+
+    def __init__(self, *args: Any, limits: Limits, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._limits = limits
+        self.deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        # The whole head has one deadline: a client that sends a byte at a time gains nothing.
+        self._allow(self._limits.request_seconds)
+        self._close_oldest()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is not None and not self.flow.write_paused:
+            self._allow(None)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._allow(self._limits.answer_seconds)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._allow(None)
+
+    def on_response_complete(self) -> None:
+        # What is left in the buffer is sent after this; a client that does not read would keep the connection.
+        super().on_response_complete()
+        if not self.flow.write_paused:
+            self._allow(self._limits.answer_seconds)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._allow(None)
+
+    def _allow(self, seconds: float | None) -> None:
+        if self.deadline is not None:
+            self.deadline.cancel()
+        self.deadline = self.loop.call_later(seconds, self.abort) if seconds is not None else None
+
+    def abort(self) -> None:
+        self._allow(None)
+        self.transport.abort()
+
+    def _close_oldest(self) -> None:
+        """Make room: of the connections that wait for their client, close the one whose deadline is first."""
+        if len(self.connections) <= self._limits.connections:
+            return
+        waiting = [
+            (each.deadline.when(), id(each), each)
+            for each in self.connections
+            if isinstance(each, _Connection) and each is not self and each.deadline is not None
+        ]
+        if waiting:
+            oldest = min(waiting)[2]
+            self.connections.discard(oldest)
+            oldest.abort()
