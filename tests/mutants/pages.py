@@ -50,7 +50,7 @@ MUTANTS = (
         "server",
         "an event is sent though nothing has changed",
         "report/server/serve.py",
-        " if status != sent else ",
+        " if known != sent else ",
         " if True else ",
         (f"{SERVE}::test_changes_of_a_run_arrive_as_events",),
     ),

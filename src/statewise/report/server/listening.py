@@ -97,7 +97,7 @@ class _Connection(H11Protocol):
         self._limits = limits
         self.deadline: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
         # The whole head has one deadline: a client that sends a byte at a time gains nothing.
         self._allow(self._limits.request_seconds)

@@ -157,17 +157,24 @@ def _data(value: Any) -> Response:
 
 async def _events(site: Site) -> AsyncIterator[str]:
     """The status of all runs as server-sent events: now, and after each change."""
-    sent = ""
+    sent: dict[str, Any] = {}
     site.streams += 1
     try:
         while True:
-            status = await run_in_threadpool(lambda: json.dumps(_statuses(site), allow_nan=False))
+            status = await run_in_threadpool(_statuses, site)
+            known = {name: _by_the_minute(run) for name, run in status.items()}
             # A line that starts with a colon is a comment: it shows each side that the other is still there.
-            yield f"data: {status}\n\n" if status != sent else ": unchanged\n\n"
-            sent = status
+            data = json.dumps(status, allow_nan=False)
+            yield f"data: {data}\n\n" if known != sent else ": unchanged\n\n"
+            sent = known
             await asyncio.sleep(EVENT_SECONDS)
     finally:
         site.streams -= 1
+
+
+def _by_the_minute(status: Mapping[str, Any]) -> dict[str, Any]:
+    """A status to compare: the seconds since the last write change all the time, and the page shows minutes."""
+    return dict(status) | {"idle_seconds": int(status.get("idle_seconds", 0)) // 60}
 
 
 def _statuses(site: Site) -> dict[str, Any]:
