@@ -80,14 +80,14 @@ def _own_states(run: Path) -> dict[str, float]:
     shares = {}
     for path in sorted(run.glob("arms/*/seed-*/microscope.json")):
         document = read_json(path)
-        walks = [w for p in document["prompts"] for w in p["walks"] if w["kind"] == "trained"]
+        rollouts = [w for p in document["prompts"] for w in p["rollouts"] if w["kind"] == "trained"]
         own, every = 0, 0
-        for walk in walks:
-            wrote = [walk["owners"][i].startswith("student@") for i in walk["owner"]]
+        for rollout in rollouts:
+            wrote = [rollout["owners"][i].startswith("student@") for i in rollout["owner"]]
             first = wrote.index(False) if False in wrote else len(wrote)
-            trained = [place for place, weight in enumerate(walk["weight"]) if weight]
+            trained = [place for place, weight in enumerate(rollout["weight"]) if weight]
             own, every = own + sum(place <= first for place in trained), every + len(trained)
-        mixed = any(o.startswith("student@") for w in walks for o in w["owners"])
+        mixed = any(o.startswith("student@") for w in rollouts for o in w["owners"])
         if mixed and every:
             shares[document["arm"]] = round(own / every, 3)
     return shares

@@ -40,8 +40,8 @@ def write(
         question, solution, wrong = _problem(i)
         solved = bool(rng.random() < right)
         plants = [number(text) for text in texts]
-        walks = [
-            _walk(
+        rollouts = [
+            _rollout(
                 arm,
                 "own",
                 solution if solved else wrong,
@@ -54,9 +54,11 @@ def write(
             )
         ]
         if teacher:
-            walks.append(_walk(arm, "trained", solution, None, teacher, rng, number, pool, plants))
+            rollouts.append(
+                _rollout(arm, "trained", solution, None, teacher, rng, number, pool, plants)
+            )
         shown.append(
-            {"id": f"dev-{i:03d}", "text": question, "reference": solution, "walks": walks}
+            {"id": f"dev-{i:03d}", "text": question, "reference": solution, "rollouts": rollouts}
         )
     document = {
         "arm": arm,
@@ -85,7 +87,7 @@ def _problem(i: int) -> tuple[str, str, str]:
     return question, told(a + b + c), told(a + b + c + 10)
 
 
-def _walk(
+def _rollout(
     arm: str,
     kind: str,
     text: str,

@@ -8,7 +8,7 @@ JOBS, MICROSCOPE, FIGURES = (
     "results/test_probe_results.py",
 )
 STATE = f"{MICROSCOPE}::test_numbers_at_a_state_are_the_models_own"
-WALKS = f"{MICROSCOPE}::test_trained_walks_say_who_wrote_what_and_what_was_taught"
+ROLLOUTS = f"{MICROSCOPE}::test_trained_rollouts_name_who_wrote_what_and_what_was_trained_on"
 
 MUTANTS = (
     Mutant(
@@ -95,17 +95,17 @@ MUTANTS = (
         "microscope",
         "the gap is the student's over the teacher's",
         "probing/microscope.py",
-        'told["logprob"][at] - mine["logprob"][at]',
-        'mine["logprob"][at] - told["logprob"][at]',
+        'of_teacher["logprob"][at] - mine["logprob"][at]',
+        'mine["logprob"][at] - of_teacher["logprob"][at]',
         (STATE,),
     ),
     Mutant(
         "microscope",
-        "every token of a trained walk counts as taught",
+        "every token of a trained rollout counts as trained on",
         "probing/microscope_rollouts.py",
-        "return (row.weights * spoken)[row.prompt_tokens :]",
+        "return (row.weights * applies)[row.prompt_tokens :]",
         "return row.everywhere().weights[row.prompt_tokens :]",
-        (WALKS,),
+        (ROLLOUTS,),
     ),
     Mutant(
         "microscope",

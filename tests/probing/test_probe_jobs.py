@@ -241,7 +241,7 @@ def test_nulls_are_asked_what_needs_no_teacher(probed_run):
         index = set(locality[locality.measure == "index"]["sample"])
         part = [r["reason"] for r in known if r["kind"] == "in part"]
         kinds = [
-            [walk["kind"] for walk in prompt["walks"]]
+            [rollout["kind"] for rollout in prompt["rollouts"]]
             for prompt in read_json(folder / "microscope.json")["prompts"]
         ]
         if null == "early":

@@ -77,12 +77,12 @@ def test_what_a_model_wrote_does_not_run_and_is_there_to_read(opened: Any) -> No
         opened.execute_script("arguments[0].open = true", details)
     assert opened.execute_script("return typeof window.evil") == "undefined"
     assert every(opened, "main img") == []
-    tokens = one(opened, ".walk .tokens").get_attribute("textContent")
+    tokens = one(opened, ".rollout .tokens").get_attribute("textContent")
     for text in ("</script>", "<script>window.evil=1</script>", "⟨RLO⟩", "⟨NUL⟩", '·"', "&lt;"):
         assert text in tokens
     shown = one(opened, "#failures ~ details pre bdi").text
     assert shown.startswith("<script>window.evil=1</script>⟨RLO⟩abc⟨NUL⟩</script>")
-    assert all(cell.find_elements(CSS, "bdi") for cell in every(opened, ".walk .tok"))
+    assert all(cell.find_elements(CSS, "bdi") for cell in every(opened, ".rollout .tok"))
 
 
 def test_script_and_page_agree_on_what_is_visible(opened: Any) -> None:
@@ -99,7 +99,7 @@ def test_every_view_has_data(opened: Any, whole: Any) -> None:
         pictures = [p for p in drawn if not p.get_attribute("aria-label").startswith("Legend")]
         assert pictures, plate.name
         assert all(p.size["height"] > 50 for p in pictures), plate.name
-    assert len(every(opened, ".walk .tok")) > 7 * 20
+    assert len(every(opened, ".rollout .tok")) > 7 * 20
     assert len(every(opened, "#duel-items tbody tr")) == 20
 
 
@@ -107,11 +107,11 @@ def test_a_click_on_a_token_shows_its_state_and_the_five_next_of_three_policies(
     opened: Any, whole: Any
 ) -> None:
     document = next(m for m in whole.material.microscopes if m["arm"] == "opd_from_stress")
-    walk = document["prompts"][0]["walks"][0]
-    press(opened, ".walk[data-arm=opd_from_stress] [data-t='14']")
+    rollout = document["prompts"][0]["rollouts"][0]
+    press(opened, ".rollout[data-arm=opd_from_stress] [data-t='14']")
     panel = one(opened, "#state")
     assert "State before token 15 of" in panel.text
-    words = [document["vocabulary"][str(t)] for t in walk["token_ids"]]
+    words = [document["vocabulary"][str(t)] for t in rollout["token_ids"]]
     given = one(opened, "#state .given").get_attribute("textContent")
     assert given == visible(document["prompts"][0]["text"])
     written = one(opened, "#state .written").get_attribute("textContent")
@@ -124,7 +124,7 @@ def test_a_click_on_a_token_shows_its_state_and_the_five_next_of_three_policies(
         "student",
     ]
     for name, part in zip(("base", "teacher", "student"), policies, strict=True):
-        row = walk["top"][name][14]
+        row = rollout["top"][name][14]
         shares = [float(p.text.removesuffix(" %")) for p in part.find_elements(CSS, ".p")]
         assert shares == pytest.approx([100 * p for p in row[1::2]], abs=0.051)
         texts = [w.get_attribute("textContent") for w in part.find_elements(CSS, ".word")]
@@ -134,11 +134,11 @@ def test_a_click_on_a_token_shows_its_state_and_the_five_next_of_three_policies(
         assert chosen == {one(opened, "#state .token-line .tok").get_attribute("textContent")}
         bars = [b.size["width"] for b in part.find_elements(CSS, ".barfill")]
         assert bars == sorted(bars, reverse=True)
-    assert f"{walk['kl_to_base'][14]:.4f}" in panel.text
+    assert f"{rollout['kl_to_base'][14]:.4f}" in panel.text
 
 
 def test_an_arm_without_a_teacher_says_so(opened: Any) -> None:
-    press(opened, ".walk[data-arm=grpo] [data-t='3']")
+    press(opened, ".rollout[data-arm=grpo] [data-t='3']")
     teacher = every(opened, "#state .policy")[1]
     assert teacher.text == "teacher\nnone here"
     assert "advantage" in one(opened, "#state .numbers").text
@@ -150,12 +150,12 @@ def test_the_keyboard_goes_along_a_completion_and_between_arms(opened: Any) -> N
 
     def at() -> tuple[str, str]:
         focused = opened.switch_to.active_element
-        row = focused.find_element("xpath", "ancestor::div[@class='walk']")
+        row = focused.find_element("xpath", "ancestor::div[@class='rollout']")
         assert focused.get_attribute("aria-selected") == "true"
-        assert len(every(opened, ".walk [aria-selected=true]")) == 1
+        assert len(every(opened, ".rollout [aria-selected=true]")) == 1
         return row.get_attribute("data-arm"), focused.get_attribute("data-t")
 
-    press(opened, ".walk[data-arm=mild_sft] [data-t='4']")
+    press(opened, ".rollout[data-arm=mild_sft] [data-t='4']")
     steps = ((Keys.ARROW_RIGHT, ("mild_sft", "5")), (Keys.ARROW_LEFT, ("mild_sft", "4")))
     steps += ((Keys.ARROW_DOWN, ("stress_sft", "4")), (Keys.ARROW_UP, ("mild_sft", "4")))
     steps += ((Keys.HOME, ("mild_sft", "0")), (Keys.ENTER, ("mild_sft", "0")))
@@ -165,7 +165,7 @@ def test_the_keyboard_goes_along_a_completion_and_between_arms(opened: Any) -> N
         assert f"State before token {int(place[1]) + 1} of" in one(opened, "#state h3").text
         assert place[0] in one(opened, "#state h3 small").text
     # One stop of the Tab key an arm, wherever in it one was.
-    assert len(every(opened, ".walk .tok[tabindex='0']")) <= len(every(opened, ".walk"))
+    assert len(every(opened, ".rollout .tok[tabindex='0']")) <= len(every(opened, ".rollout"))
 
 
 def test_jumps_go_to_the_largest_first_and_then_on(opened: Any, whole: Any) -> None:
@@ -174,8 +174,8 @@ def test_jumps_go_to_the_largest_first_and_then_on(opened: Any, whole: Any) -> N
             value
             for document in whole.material.microscopes
             for prompt in document["prompts"]
-            for walk in prompt["walks"]
-            for value in walk["kl_to_base"]
+            for rollout in prompt["rollouts"]
+            for value in rollout["kl_to_base"]
         ),
         reverse=True,
     )
@@ -188,7 +188,7 @@ def test_jumps_go_to_the_largest_first_and_then_on(opened: Any, whole: Any) -> N
         abs(v)
         for d in whole.material.microscopes
         for p in d["prompts"]
-        for w in p["walks"]
+        for w in p["rollouts"]
         for v in w["gap"] or ()
     )
     assert f"{max(gaps):.2f} nats apart" in one(opened, "#scope-found").text
@@ -207,7 +207,7 @@ def test_colours_follow_the_measure_and_the_legend_says_how(opened: Any) -> None
 
     def classes() -> set[str]:
         return {
-            c for t in every(opened, ".walk .tok") for c in t.get_attribute("class").split()
+            c for t in every(opened, ".rollout .tok") for c in t.get_attribute("class").split()
         } - {"tok"}
 
     assert all(c.startswith("heat") for c in classes())
@@ -215,7 +215,7 @@ def test_colours_follow_the_measure_and_the_legend_says_how(opened: Any) -> None
     Select(one(opened, "#scope-measure")).select_by_value("gap")
     assert "none" in classes()
     assert any(c.startswith("div") for c in classes())
-    Select(one(opened, "#scope-walk")).select_by_value("trained")
+    Select(one(opened, "#scope-rollout")).select_by_value("trained")
     Select(one(opened, "#scope-measure")).select_by_value("owner")
     assert classes() == {"owner", "student", "teacher"}
     assert {t.text for t in every(opened, "#scope-legend .tok")} == {"student", "teacher"}
@@ -224,10 +224,10 @@ def test_colours_follow_the_measure_and_the_legend_says_how(opened: Any) -> None
 def test_an_arm_with_one_completion_says_whether_it_trains_on_it(opened: Any) -> None:
     from selenium.webdriver.support.select import Select
 
-    Select(one(opened, "#scope-walk")).select_by_value("trained")
+    Select(one(opened, "#scope-rollout")).select_by_value("trained")
     said = {
         row.get_attribute("data-arm"): row.find_element(CSS, ".of").text
-        for row in every(opened, ".walk")
+        for row in every(opened, ".rollout")
     }
     assert "it does not train" in said["base"]
     assert "its own is what it trains on" in said["grpo"]
@@ -239,10 +239,10 @@ def test_an_arm_with_one_completion_says_whether_it_trains_on_it(opened: Any) ->
 def test_nothing_makes_the_page_scroll_sideways(opened: Any, width: int) -> None:
     size(opened, width)
     opened.execute_script("for (const d of document.querySelectorAll('details')) d.open = true")
-    press(opened, ".walk[data-arm=opd_from_mild] [data-t='7']")
+    press(opened, ".rollout[data-arm=opd_from_mild] [data-t='7']")
     assert opened.execute_script("return document.documentElement.scrollWidth") <= width
     if width == 400:  # the state stands behind the arm that is looked at
-        before = one(opened, ".walk[data-arm=opd_from_mild]")
+        before = one(opened, ".rollout[data-arm=opd_from_mild]")
         assert (
             before.find_element("xpath", "following-sibling::*[1]").get_attribute("id") == "state"
         )
@@ -252,15 +252,15 @@ def test_nothing_makes_the_page_scroll_sideways(opened: Any, width: int) -> None
 def test_no_token_is_broken_over_two_lines(opened: Any, width: int) -> None:
     """In the completions, and in the state that the panel shows; a longer one than a line has a box of its own."""
     size(opened, width)
-    press(opened, ".walk[data-arm=opd_from_mild] [data-t='30']")
+    press(opened, ".rollout[data-arm=opd_from_mild] [data-t='30']")
     boxes = "[...document.querySelectorAll(arguments[0])].map((e) => e.getClientRects().length)"
-    for selector in (".walk .tok", "#state .prefix .piece"):
+    for selector in (".rollout .tok", "#state .prefix .piece"):
         found = opened.execute_script(f"return {boxes}", selector)
         assert len(found) >= 31
         assert set(found) == {1}, selector
     # A box that is no wider than its line is one line high: the text inside it is not broken either.
     tall = opened.execute_script(
-        "const t = [...document.querySelectorAll('.walk .tok')];"
+        "const t = [...document.querySelectorAll('.rollout .tok')];"
         "const line = Math.min(...t.map((e) => e.offsetHeight));"
         "return t.filter((e) => e.offsetHeight > 1.5 * line"
         "  && e.offsetWidth < 0.8 * e.parentElement.clientWidth).map((e) => e.textContent)"

@@ -39,16 +39,16 @@ def test_what_is_packed_comes_out_again(whole: Any) -> None:
     for original in whole.material.microscopes:
         names = original["vocabulary"]
         for i, prompt in enumerate(original["prompts"]):
-            walks = packed["prompts"][i]["arms"][original["arm"]]
+            rollouts = packed["prompts"][i]["arms"][original["arm"]]
             assert packed["prompts"][i]["text"] == prompt["text"]
-            for walk, other in zip(prompt["walks"], walks, strict=True):
+            for rollout, other in zip(prompt["rollouts"], rollouts, strict=True):
                 tokens = [words[n] for n in unpacked(other["tokens"], width)]
-                assert tokens == [names[str(t)] for t in walk["token_ids"]]
+                assert tokens == [names[str(t)] for t in rollout["token_ids"]]
                 for name, scale in SCALES.items():
-                    check_column(walk[name], other[name], scale)
-                check_column(walk["owner"], other["owner"], 1)
+                    check_column(rollout[name], other[name], scale)
+                check_column(rollout["owner"], other["owner"], 1)
                 for policy in POLICIES:
-                    check_top(walk["top"][policy], other["top"][policy], names, words, width)
+                    check_top(rollout["top"][policy], other["top"][policy], names, words, width)
 
 
 def check_column(values: list[Any] | None, column: Any, scale: int) -> None:
@@ -81,8 +81,8 @@ def check_top(
 
 
 def alone(vocabulary: dict[str, str], **changed: Any) -> dict[str, Any]:
-    """The document of one arm with one walk of one token."""
-    walk = {
+    """The document of one arm with one rollout of one token."""
+    rollout = {
         "kind": "own",
         "trained_on": True,
         "score": None,
@@ -94,7 +94,7 @@ def alone(vocabulary: dict[str, str], **changed: Any) -> dict[str, Any]:
         "weight": [1.0],
         "top": {"base": [[3, 0.25]], "teacher": None, "student": [[3, 1.0]]},
     }
-    prompt = {"id": "a", "text": "?", "reference": None, "walks": [walk | changed]}
+    prompt = {"id": "a", "text": "?", "reference": None, "rollouts": [rollout | changed]}
     about = {"arm": "x", "seed": 0, "teacher": None, "trains": True}
     return document([{**about, "vocabulary": vocabulary, "prompts": [prompt]}], 1)
 
@@ -112,9 +112,9 @@ def test_two_tokens_of_one_text_stay_two() -> None:
     top = {"base": [[4, 0.5, 5, 0.25]], "teacher": None, "student": None}
     found = alone({"4": "⟨F0⟩", "5": "⟨F0⟩"}, token_ids=[5], top=top)
     assert found["vocabulary"] == ["⟨F0⟩", "⟨F0⟩"]
-    (walk,) = found["prompts"][0]["arms"]["x"]
-    assert unpacked(walk["tokens"], 1) == [0]
-    assert unpacked(walk["top"]["base"], 1)[0::3][:2] == [1, 0]
+    (rollout,) = found["prompts"][0]["arms"]["x"]
+    assert unpacked(rollout["tokens"], 1) == [0]
+    assert unpacked(rollout["top"]["base"], 1)[0::3][:2] == [1, 0]
 
 
 def test_a_token_without_a_text_is_shown_by_its_id() -> None:

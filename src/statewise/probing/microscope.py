@@ -3,14 +3,14 @@
     arm, seed, teacher      the teacher is the first that the arm names; null without one
     trains                  false for the base, and for what lies between two policies
     vocabulary              text of every token id in the file; parts of a character by their bytes, as ⟨F0 9F⟩
-    prompts[]               id, text, reference, and one or two walks:
+    prompts[]               id, text, reference, and one or two rollouts:
         kind                own: the trained policy's own completion. trained: what the arm's source visits of
                             this prompt with the trained policy as learner; left out where that is its own
-        trained_on          true where the arm's source visits it; no walk of an arm that trains has it where
+        trained_on          true where the arm's source visits it; no rollout of an arm that trains has it where
                             the source has nothing to show of these prompts (a stored sample of others)
         score, stopped      exact answer (null where the prompt has no gold one); ended by its stop token
         owners, owner       who chose each token: a table, and an index into it
-        weight              supervision weight of the state before the token, 0 where no term speaks
+        weight              supervision weight of the state before the token, 0 where no term applies
         logprob, entropy    of the token and of the next token, under the trained policy; nats
         kl_to_base          kl(policy||base) at the state before the token; nats
         gap                 log pi_teacher - log pi_policy of the token; null without a teacher
@@ -37,7 +37,7 @@ from statewise.objectives.divergence import entropy, kl
 from statewise.policy import pieces
 from statewise.probes.per_state import Visited, visit
 from statewise.probing.context import Scene
-from statewise.probing.microscope_rollouts import Walk, taught_walks
+from statewise.probing.microscope_rollouts import ShownRollout, source_rollouts
 from statewise.probing.samples import LEARNER
 from statewise.rewards import ExactAnswer, final_answer
 from statewise.store import write_text
@@ -55,29 +55,29 @@ def write_microscope(
     assert study.probes is not None
     few = list(prompts[: study.probes.microscope])
     about = {"seed": seed, "trains": study.trained_as(scene.name) is not None}
-    found = about | microscope(scene, few, taught_walks(study, scene, few, seed))
+    found = about | microscope(scene, few, source_rollouts(study, scene, few, seed))
     write_text(path, json.dumps(found, separators=(",", ":"), allow_nan=False) + "\n")
 
 
 def microscope(
-    scene: Scene, prompts: Sequence[Prompt], taught: Mapping[str, Walk]
+    scene: Scene, prompts: Sequence[Prompt], trained_on: Mapping[str, ShownRollout]
 ) -> dict[str, Any]:
-    """The document, but for `seed` and `trains`. `taught` has what the arm's source visits, by the prompt's id."""
+    """The document, but for `seed` and `trains`. `trained_on` has what the arm's source visits, by the prompt's id."""
     own = {row.prompt.id: row for row in scene.samples[BASE if scene.is_base else LEARNER]}
-    walks: list[Walk] = []
+    rollouts: list[ShownRollout] = []
     for prompt in prompts:
-        visited = taught.get(prompt.id)
+        visited = trained_on.get(prompt.id)
         if visited is None or visited.kind != "own":
             row = own[prompt.id]
-            walks.append(Walk("own", row, np.zeros(len(row.completion_ids))))
+            rollouts.append(ShownRollout("own", row, np.zeros(len(row.completion_ids))))
         if visited is not None:
-            walks.append(visited)
+            rollouts.append(visited)
     teacher = next(iter(scene.teachers), None)
-    tables = _tables(scene, [walk.row for walk in walks], teacher)
-    shown = [_walk(walk, i, *tables) for i, walk in enumerate(walks)]
+    tables = _tables(scene, [rollout.row for rollout in rollouts], teacher)
+    shown = [_document(rollout, i, *tables) for i, rollout in enumerate(rollouts)]
     by_prompt: dict[str, list[dict[str, Any]]] = {}
-    for walk, document in zip(walks, shown, strict=True):
-        by_prompt.setdefault(walk.row.prompt.id, []).append(document)
+    for rollout, document in zip(rollouts, shown, strict=True):
+        by_prompt.setdefault(rollout.row.prompt.id, []).append(document)
     return {
         "arm": scene.name,
         "teacher": teacher,
@@ -85,7 +85,7 @@ def microscope(
             str(i): pieces.piece(scene.base.tokenizer, i).text for i in sorted(_ids(shown))
         },
         "prompts": [
-            {"id": p.id, "text": p.text, "reference": p.reference, "walks": by_prompt[p.id]}
+            {"id": p.id, "text": p.text, "reference": p.reference, "rollouts": by_prompt[p.id]}
             for p in prompts
         ],
     }
@@ -100,9 +100,9 @@ Tables = tuple[Visited, Visited | None, Rows]
 def _tables(scene: Scene, rows: Sequence[Trajectory], teacher: str | None) -> Tables:
     """Policy beside base, and the teacher, at every state; and which states are whose row's."""
     mine = visit(scene.policy, scene.base, rows, _compared)
-    told = None if teacher is None else visit(scene.teachers[teacher], None, rows, _alone)
+    of_teacher = None if teacher is None else visit(scene.teachers[teacher], None, rows, _alone)
     ends = np.cumsum([len(row.completion_ids) for row in rows])
-    return mine, told, np.split(np.arange(len(mine)), ends[:-1])
+    return mine, of_teacher, np.split(np.arange(len(mine)), ends[:-1])
 
 
 def _alone(own: Tensor, _other: Tensor, action_ids: Tensor) -> dict[str, Tensor]:
@@ -121,31 +121,33 @@ def _likeliest(name: str, logprobs: Tensor) -> dict[str, Tensor]:
     return found | {f"{name}.p{k}": top.values[:, k].exp() for k in range(top.values.shape[1])}
 
 
-def _walk(
-    walk: Walk, place: int, mine: Visited, told: Visited | None, rows: Rows
+def _document(
+    rollout: ShownRollout, place: int, mine: Visited, of_teacher: Visited | None, rows: Rows
 ) -> dict[str, Any]:
-    """One walk as the file has it."""
-    row, at = walk.row, rows[place]
+    """One completion as the file has it."""
+    row, at = rollout.row, rows[place]
     codes = row.owner_codes[row.prompt_tokens :]
     table = list(dict.fromkeys(int(code) for code in codes))
     gold = row.prompt.reference is not None and final_answer(row.prompt.reference) is not None
     return {
-        "kind": walk.kind,
-        "trained_on": walk.trained_on,
+        "kind": rollout.kind,
+        "trained_on": rollout.trained_on,
         "score": _short(ExactAnswer()(row.prompt, row.completion)) if gold else None,
         "stopped": row.stopped,
         "owners": [row.owners[code] for code in table],
         "token_ids": row.completion_ids.tolist(),
         "owner": [table.index(int(code)) for code in codes],
-        "weight": _shorts(walk.weights),
+        "weight": _shorts(rollout.weights),
         "logprob": _shorts(mine["logprob"][at]),
         "kl_to_base": _shorts(mine["kl"][at]),
-        "gap": None if told is None else _shorts(told["logprob"][at] - mine["logprob"][at]),
+        "gap": None
+        if of_teacher is None
+        else _shorts(of_teacher["logprob"][at] - mine["logprob"][at]),
         "entropy": _shorts(mine["entropy"][at]),
-        "advantage": None if walk.advantages is None else _shorts(walk.advantages),
+        "advantage": None if rollout.advantages is None else _shorts(rollout.advantages),
         "top": {
             "base": _tops(mine, "other", at),
-            "teacher": None if told is None else _tops(told, "own", at),
+            "teacher": None if of_teacher is None else _tops(of_teacher, "own", at),
             "student": _tops(mine, "own", at),
         },
     }
@@ -162,12 +164,12 @@ def _tops(table: Visited, name: str, at: np.ndarray) -> list[list[float | int]]:
     ]
 
 
-def _ids(walks: Sequence[Mapping[str, Any]]) -> set[int]:
+def _ids(rollouts: Sequence[Mapping[str, Any]]) -> set[int]:
     """Every token id that occurs."""
     found: set[int] = set()
-    for walk in walks:
-        found.update(walk["token_ids"])
-        for lists in walk["top"].values():
+    for rollout in rollouts:
+        found.update(rollout["token_ids"])
+        for lists in rollout["top"].values():
             for top in lists or ():
                 found.update(top[::2])
     return found

@@ -22,7 +22,7 @@ from statewise.trajectory import Prompt, Trajectory, gather_states
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Walk:
+class ShownRollout:
     """One completion to be shown; `weights` and `advantages` by token of the completion.
 
     `trained_on`: the arm's source visits it; an own completion may be that or not.
@@ -35,9 +35,9 @@ class Walk:
     trained_on: bool = False
 
 
-def taught_walks(
+def source_rollouts(
     study: Study, scene: Scene, prompts: Sequence[Prompt], seed: int
-) -> dict[str, Walk]:
+) -> dict[str, ShownRollout]:
     """The first trajectory of each prompt from the arm's first source, with the trained policy as learner."""
     trained = study.trained_as(scene.name)
     if trained is None:
@@ -59,8 +59,12 @@ def taught_walks(
     chosen = [first[prompt.id] for prompt in prompts if prompt.id in first]
     advantages = _advantages(stream, rows, chosen, scene.policy)
     return {
-        rows[i].prompt.id: Walk(
-            kind, rows[i], _spoken(stream.terms, rows[i]), advantages.get(i), trained_on=True
+        rows[i].prompt.id: ShownRollout(
+            kind,
+            rows[i],
+            _supervised_weights(stream.terms, rows[i]),
+            advantages.get(i),
+            trained_on=True,
         )
         for i in chosen
     }
@@ -103,10 +107,10 @@ def _bound(arm: Arm, scene: Scene, prompts: Sequence[Prompt]) -> Arm:
     )
 
 
-def _spoken(terms: Sequence[Term], row: Trajectory) -> np.ndarray:
-    """Weights of a completion's states, 0 where no term speaks."""
-    spoken = np.any([state_factors(term, [row])[0] != 0 for term in terms], axis=0)
-    return (row.weights * spoken)[row.prompt_tokens :]
+def _supervised_weights(terms: Sequence[Term], row: Trajectory) -> np.ndarray:
+    """Weights of a completion's states, 0 where no term applies."""
+    applies = np.any([state_factors(term, [row])[0] != 0 for term in terms], axis=0)
+    return (row.weights * applies)[row.prompt_tokens :]
 
 
 def _advantages(

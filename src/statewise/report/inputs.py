@@ -91,13 +91,13 @@ def read_microscope(path: Path) -> dict[str, Any]:
     """A `microscope.json`, each of whose columns has an entry a token. Raises RunError for another."""
     found = read_json(path, artefacts.MICROSCOPE)
     for prompt in found["prompts"]:
-        for walk in prompt["walks"]:
-            length = len(walk["token_ids"])
-            columns = [*walk["top"].values(), *(walk.get(name) for name in artefacts.COLUMNS)]
+        for rollout in prompt["rollouts"]:
+            length = len(rollout["token_ids"])
+            columns = [*rollout["top"].values(), *(rollout.get(name) for name in artefacts.COLUMNS)]
             if any(column is not None and len(column) != length for column in columns):
                 raise damaged(path, f"prompt {prompt['id'][:60]!r} has columns of unequal length")
-            if len(walk["owner"]) != length or any(
-                not 0 <= at < len(walk["owners"]) for at in walk["owner"]
+            if len(rollout["owner"]) != length or any(
+                not 0 <= at < len(rollout["owners"]) for at in rollout["owner"]
             ):
                 raise damaged(path, f"prompt {prompt['id'][:60]!r} has tokens of nobody")
     return found

@@ -72,7 +72,7 @@ MICROSCOPE = {
             "id": str,
             "text": str,
             "reference": (str, None),
-            "walks": [
+            "rollouts": [
                 {
                     "kind": str,
                     "score": MAYBE,

@@ -13,7 +13,7 @@ function unpacked(text, at, width) {
 }
 
 /** One completion of one arm, read on demand. */
-class Walk {
+class Rollout {
   constructor(data, raw) {
     Object.assign(this, { data, raw, kind: raw.kind, trainedOn: raw.trained_on, score: raw.score, stopped: raw.stopped });
     this.length = raw.tokens.length / data.width;
@@ -66,27 +66,27 @@ class Walk {
   }
 }
 
-/** All completions: `walk(prompt, arm, kind)`, and every state for ranking. */
+/** All completions: `rollout(prompt, arm, kind)`, and every state for ranking. */
 class Completions {
   constructor(data) {
     this.data = data;
     this.prompts = data.prompts;
-    this.walks = data.prompts.map((prompt) => new Map(
-      Object.entries(prompt.arms).map(([arm, walks]) => [arm, walks.map((raw) => new Walk(data, raw))]),
+    this.rollouts = data.prompts.map((prompt) => new Map(
+      Object.entries(prompt.arms).map(([arm, rollouts]) => [arm, rollouts.map((raw) => new Rollout(data, raw))]),
     ));
   }
 
   /** The arm's completion of that kind; its own where it has no other. */
-  walk(prompt, arm, kind) {
-    const walks = this.walks[prompt].get(arm) ?? [];
-    return walks.find((walk) => walk.kind === kind) ?? walks.find((walk) => walk.kind === "own") ?? walks[0] ?? null;
+  rollout(prompt, arm, kind) {
+    const rollouts = this.rollouts[prompt].get(arm) ?? [];
+    return rollouts.find((rollout) => rollout.kind === kind) ?? rollouts.find((rollout) => rollout.kind === "own") ?? rollouts[0] ?? null;
   }
 
   /** Every state of every completion. */
   * states() {
-    for (const [prompt, arms] of this.walks.entries()) {
-      for (const [arm, walks] of arms) {
-        for (const walk of walks) for (let t = 0; t < walk.length; t += 1) yield { prompt, arm, walk, t };
+    for (const [prompt, arms] of this.rollouts.entries()) {
+      for (const [arm, rollouts] of arms) {
+        for (const rollout of rollouts) for (let t = 0; t < rollout.length; t += 1) yield { prompt, arm, rollout, t };
       }
     }
   }
@@ -96,7 +96,7 @@ class Completions {
     const found = [];
     for (const state of this.states()) {
       if (arm && state.arm !== arm) continue;
-      const size = value(state.walk, state.t);
+      const size = value(state.rollout, state.t);
       if (size !== null && size > 0) found.push({ ...state, size });
     }
     return found.sort((a, b) => b.size - a.size).slice(0, most);
@@ -110,8 +110,8 @@ const SIGNED = new Set(["gap", "advantage"]);
 class Scale {
   constructor(completions, name) {
     const sizes = [];
-    for (const { walk, t } of completions.states()) {
-      const value = walk.number(name, t);
+    for (const { rollout, t } of completions.states()) {
+      const value = rollout.number(name, t);
       if (value !== null) sizes.push(Math.abs(value));
     }
     sizes.sort((a, b) => a - b);

@@ -45,41 +45,41 @@ function nextTokens(title, top, chosen) {
 }
 
 /** Fill `panel` with the state before token `t` of a completion. */
-function showState(panel, { prompt, arm, teacher, walk, t }) {
-  const kind = walk.kind === "own" ? "its own completion" : "a completion that it is trained on";
+function showState(panel, { prompt, arm, teacher, rollout, t }) {
+  const kind = rollout.kind === "own" ? "its own completion" : "a completion that it is trained on";
   const title = element(
     "h3",
     {},
     "State before token ",
     element("b", {}, `${t + 1}`),
-    ` of ${walk.length}`,
+    ` of ${rollout.length}`,
     element("small", {}, `${arm}, ${kind}`),
   );
-  const token = element("p", { class: "token-line" }, "The token here is ", element("bdi", { class: "tok big" }, ...spaced(walk.token(t))));
+  const token = element("p", { class: "token-line" }, "The token here is ", element("bdi", { class: "tok big" }, ...spaced(rollout.token(t))));
   const numbers = element("dl", { class: "numbers" });
   const add = (name, value) => numbers.append(element("div", {}, element("dt", {}, name), element("dd", {}, value)));
-  add("owner", walk.owner(t));
+  add("owner", rollout.owner(t));
   for (const name of ["weight", "logprob", "kl_to_base", "gap", "entropy", "advantage"]) {
-    const value = walk.number(name, t);
+    const value = rollout.number(name, t);
     if (value !== null) add(MEASURES[name]?.[0] ?? "log-prob", figure(value, name === "kl_to_base" ? 4 : 3));
   }
-  const kept = walk.first(t);
+  const kept = rollout.first(t);
   if (kept) add("base's first token", `${percent(kept.before)} → ${kept.listed ? "" : "at most "}${percent(kept.after)}`);
   const tops = element("div", { class: "tops" });
   for (const policy of POLICIES) {
     const name = policy === "teacher" && teacher ? `teacher (${teacher})` : policy;
-    tops.append(nextTokens(name, walk.top(policy, t), walk.index(t)));
+    tops.append(nextTokens(name, rollout.top(policy, t), rollout.index(t)));
   }
   const before = element("bdi", { class: "written" });
   for (let i = 0; i < t; i += 1) {
-    before.append(element("span", { class: "piece" }, ...spaced(walk.token(i))), ...(walk.token(i).includes("\n") ? ["\n"] : []));
+    before.append(element("span", { class: "piece" }, ...spaced(rollout.token(i))), ...(rollout.token(i).includes("\n") ? ["\n"] : []));
   }
   const prefix = element(
     "pre",
     { class: "prefix", tabindex: "0", role: "region", "aria-label": "The state: prompt and tokens so far" },
     element("bdi", { class: "given" }, visible(prompt.text)),
     before,
-    element("mark", { class: "piece" }, element("bdi", {}, ...spaced(walk.token(t)))),
+    element("mark", { class: "piece" }, element("bdi", {}, ...spaced(rollout.token(t)))),
   );
   panel.replaceChildren(title, prefix, token, tops, numbers);
   prefix.scrollTop = prefix.scrollHeight;

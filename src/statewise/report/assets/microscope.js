@@ -4,7 +4,7 @@
   const root = document.getElementById("scope");
   if (data && root) {
     const completions = new Completions(data);
-    const rows = [...root.querySelectorAll(".walk")];
+    const rows = [...root.querySelectorAll(".rollout")];
     const by = (id) => document.getElementById(`scope-${id}`);
     const panel = document.getElementById("state");
     const narrow = matchMedia("(max-width: 64rem)");
@@ -12,52 +12,52 @@
     const ranks = {};
     const at = { prompt: 0, arm: rows[0].dataset.arm, t: null };
 
-    const kind = () => by("walk").value;
+    const kind = () => by("rollout").value;
     const measure = () => by("measure").value;
-    const walkOf = (arm) => completions.walk(at.prompt, arm, kind());
+    const rolloutOf = (arm) => completions.rollout(at.prompt, arm, kind());
     const rowOf = (arm) => rows.find((row) => row.dataset.arm === arm);
     const scale = (name) => { scales[name] ??= new Scale(completions, name); return scales[name]; };
 
-    const describe = (walk, t) => {
+    const describe = (rollout, t) => {
       const name = measure();
-      const said = name === "owner" ? walk.owner(t) : `${MEASURES[name][0]} ${figure(walk.number(name, t))}`;
-      return `Token ${t + 1} of ${walk.length}: “${tokenText(walk.token(t)).replaceAll("\n", "newline")}”, ${said}`;
+      const said = name === "owner" ? rollout.owner(t) : `${MEASURES[name][0]} ${figure(rollout.number(name, t))}`;
+      return `Token ${t + 1} of ${rollout.length}: “${tokenText(rollout.token(t)).replaceAll("\n", "newline")}”, ${said}`;
     };
 
-    const paint = (cell, walk, t) => {
+    const paint = (cell, rollout, t) => {
       const name = measure();
-      const css = name === "owner" ? `owner ${ownerKind(walk.owner(t))}` : scale(name).css(walk.number(name, t));
+      const css = name === "owner" ? `owner ${ownerKind(rollout.owner(t))}` : scale(name).css(rollout.number(name, t));
       cell.className = `tok ${css}`;
-      cell.setAttribute("aria-label", describe(walk, t));
+      cell.setAttribute("aria-label", describe(rollout, t));
     };
 
     /** Why an arm has its own completion alone to show. */
-    const onlyOwn = (arm, walk) => {
-      if (walk.trainedOn) return "its own is what it trains on";
+    const onlyOwn = (arm, rollout) => {
+      if (rollout.trainedOn) return "its own is what it trains on";
       return data.trains[arm] ? "what it is trained on cannot be shown for these prompts" : "it does not train";
     };
 
     const fill = (row) => {
-      const walk = walkOf(row.dataset.arm);
+      const rollout = rolloutOf(row.dataset.arm);
       const list = row.querySelector(".tokens");
       const of = row.querySelector(".of");
       list.replaceChildren();
-      row.hidden = !walk;
-      if (!walk) return;
+      row.hidden = !rollout;
+      if (!rollout) return;
       const teacher = data.teachers[row.dataset.arm];
       const notes = [
         teacher ? `taught by ${teacher}` : null,
-        walk.kind !== "own" ? "trained on" : kind() === "own" ? null : onlyOwn(row.dataset.arm, walk),
-        walk.score === null ? null : `score ${figure(walk.score, walk.score % 1 ? 2 : 0)}`,
-        walk.stopped ? null : "cut at the length limit",
+        rollout.kind !== "own" ? "trained on" : kind() === "own" ? null : onlyOwn(row.dataset.arm, rollout),
+        rollout.score === null ? null : `score ${figure(rollout.score, rollout.score % 1 ? 2 : 0)}`,
+        rollout.stopped ? null : "cut at the length limit",
       ];
       of.textContent = notes.filter(Boolean).join(" · ");
-      for (let t = 0; t < walk.length; t += 1) {
+      for (let t = 0; t < rollout.length; t += 1) {
         const cell = element("span", { role: "option", tabindex: "-1", "aria-selected": "false", "data-t": t },
-          element("bdi", {}, ...spaced(walk.token(t))));
-        paint(cell, walk, t);
+          element("bdi", {}, ...spaced(rollout.token(t))));
+        paint(cell, rollout, t);
         list.append(cell);
-        if (walk.token(t).includes("\n")) list.append(element("br"));
+        if (rollout.token(t).includes("\n")) list.append(element("br"));
       }
       if (list.firstElementChild) list.firstElementChild.tabIndex = 0;
     };
@@ -65,7 +65,7 @@
     const legend = () => {
       const name = measure();
       const parts = name === "owner"
-        ? [...new Set([...completions.states()].map(({ walk, t }) => ownerKind(walk.owner(t))))]
+        ? [...new Set([...completions.states()].map(({ rollout, t }) => ownerKind(rollout.owner(t))))]
           .map((owner) => element("span", { class: `tok owner ${owner}` }, owner))
         : scale(name).steps().map(([css, value]) => element("span", { class: `tok ${css}` }, figure(value, Math.abs(value) < 0.1 ? 3 : 2)));
       by("legend").replaceChildren(element("span", { class: "fine" }, `${MEASURES[name][1]}: `), ...parts);
@@ -87,10 +87,10 @@
     };
 
     const choose = (arm, t, focus) => {
-      const walk = walkOf(arm);
-      if (!walk || !walk.length) return;
+      const rollout = rolloutOf(arm);
+      if (!rollout || !rollout.length) return;
       at.arm = arm;
-      at.t = Math.max(0, Math.min(t, walk.length - 1));
+      at.t = Math.max(0, Math.min(t, rollout.length - 1));
       for (const cell of root.querySelectorAll(".tok[aria-selected=true]")) {
         cell.setAttribute("aria-selected", "false");
         cell.tabIndex = -1;
@@ -100,7 +100,7 @@
       const cell = list.querySelector(`[data-t="${at.t}"]`);
       cell.setAttribute("aria-selected", "true");
       cell.tabIndex = 0;
-      showState(panel, { prompt: data.prompts[at.prompt], arm, teacher: data.teachers[arm], walk, t: at.t });
+      showState(panel, { prompt: data.prompts[at.prompt], arm, teacher: data.teachers[arm], rollout, t: at.t });
       place();
       if (focus) cell.focus({ preventScroll: false });
     };
@@ -108,9 +108,9 @@
     const first = () => { // something to look at from the start: the state of this prompt that moved most
       let best = [at.arm, 0, -1];
       for (const row of rows) {
-        const walk = walkOf(row.dataset.arm);
-        for (let t = 0; walk && t < walk.length; t += 1) {
-          const size = walk.number("kl_to_base", t) ?? 0;
+        const rollout = rolloutOf(row.dataset.arm);
+        for (let t = 0; rollout && t < rollout.length; t += 1) {
+          const size = rollout.number("kl_to_base", t) ?? 0;
           if (size > best[2]) best = [row.dataset.arm, t, size];
         }
       }
@@ -124,12 +124,12 @@
     };
 
     const SIZES = {
-      moved: [(walk, t) => walk.number("kl_to_base", t), (v) => `KL to base ${figure(v, 3)} nats`],
+      moved: [(rollout, t) => rollout.number("kl_to_base", t), (v) => `KL to base ${figure(v, 3)} nats`],
       disagreed: [
-        (walk, t) => { const gap = walk.number("gap", t); return gap === null ? null : Math.abs(gap); },
+        (rollout, t) => { const gap = rollout.number("gap", t); return gap === null ? null : Math.abs(gap); },
         (v) => `teacher and student ${figure(v, 2)} nats apart`,
       ],
-      forgotten: [(walk, t) => walk.forgotten(t), (v) => `base's first choice lost ${(100 * v).toFixed(1)} % or more`],
+      forgotten: [(rollout, t) => rollout.forgotten(t), (v) => `base's first choice lost ${(100 * v).toFixed(1)} % or more`],
     };
     const jump = (name) => {
       const arm = by("among").value;
@@ -141,23 +141,23 @@
         return;
       }
       const place = rank.next % rank.found.length;
-      const { prompt, arm: of, walk, t, size } = rank.found[place];
+      const { prompt, arm: of, rollout, t, size } = rank.found[place];
       rank.next = place + 1;
       at.prompt = prompt;
-      by("walk").value = walk.kind;
+      by("rollout").value = rollout.kind;
       draw();
       choose(of, t, true);
       by("found").textContent = `${place + 1} of the ${rank.found.length} most ${name}: ${SIZES[name][1](size)}, ${of}, prompt ${prompt + 1}, token ${t + 1}. Press again for the next.`;
     };
 
     root.addEventListener("click", (event) => {
-      const cell = event.target.closest(".walk .tok");
-      if (cell) choose(cell.closest(".walk").dataset.arm, Number(cell.dataset.t), true);
+      const cell = event.target.closest(".rollout .tok");
+      if (cell) choose(cell.closest(".rollout").dataset.arm, Number(cell.dataset.t), true);
     });
     root.addEventListener("keydown", (event) => {
-      const cell = event.target.closest?.(".walk .tok");
+      const cell = event.target.closest?.(".rollout .tok");
       if (!cell) return;
-      const row = cell.closest(".walk");
+      const row = cell.closest(".rollout");
       const t = Number(cell.dataset.t);
       const shown = rows.filter((other) => !other.hidden);
       const other = (step) => shown[shown.indexOf(row) + step]?.dataset.arm ?? row.dataset.arm;
@@ -182,12 +182,12 @@
     by("prompt").addEventListener("change", () => go(Number(by("prompt").value)));
     by("back").addEventListener("click", () => go(at.prompt - 1));
     by("next").addEventListener("click", () => go(at.prompt + 1));
-    by("walk").addEventListener("change", () => go(at.prompt));
+    by("rollout").addEventListener("change", () => go(at.prompt));
     by("measure").addEventListener("change", () => {
       legend();
       for (const row of rows) {
-        const walk = walkOf(row.dataset.arm);
-        for (const cell of row.querySelectorAll(".tok")) paint(cell, walk, Number(cell.dataset.t));
+        const rollout = rolloutOf(row.dataset.arm);
+        for (const cell of row.querySelectorAll(".tok")) paint(cell, rollout, Number(cell.dataset.t));
       }
     });
     for (const button of root.querySelectorAll("[data-jump]")) {

@@ -87,8 +87,8 @@ def document(microscopes: Sequence[Mapping[str, Any]], prompts: int) -> dict[str
     # A first pass, because the width of an index depends on how many words there are.
     for microscope in microscopes:
         names = microscope["vocabulary"]
-        for walk in _walks(microscope, prompts):
-            for token in _tokens(walk):
+        for rollout in _rollouts(microscope, prompts):
+            for token in _tokens(rollout):
                 if token not in places:
                     places[token] = len(texts)
                     texts.append(names.get(str(token), f"⟨id {token}⟩"))
@@ -106,7 +106,7 @@ def document(microscopes: Sequence[Mapping[str, Any]], prompts: int) -> dict[str
                 },
             )
             entry["arms"][microscope["arm"]] = [
-                _packed_walk(walk, places, width) for walk in prompt["walks"]
+                _packed_rollout(rollout, places, width) for rollout in prompt["rollouts"]
             ]
     return {
         # The base has a seed of its own, 0, whichever seeds the arms have.
@@ -121,26 +121,28 @@ def document(microscopes: Sequence[Mapping[str, Any]], prompts: int) -> dict[str
     }
 
 
-def _walks(microscope: Mapping[str, Any], prompts: int) -> Iterator[Mapping[str, Any]]:
+def _rollouts(microscope: Mapping[str, Any], prompts: int) -> Iterator[Mapping[str, Any]]:
     for prompt in microscope["prompts"][:prompts]:
-        yield from prompt["walks"]
+        yield from prompt["rollouts"]
 
 
-def _tokens(walk: Mapping[str, Any]) -> Iterator[int]:
-    yield from walk["token_ids"]
-    for rows in walk["top"].values():
+def _tokens(rollout: Mapping[str, Any]) -> Iterator[int]:
+    yield from rollout["token_ids"]
+    for rows in rollout["top"].values():
         for row in rows or ():
             yield from (int(token) for token in row[::2])
 
 
-def _packed_walk(walk: Mapping[str, Any], places: Mapping[int, int], width: int) -> dict[str, Any]:
+def _packed_rollout(
+    rollout: Mapping[str, Any], places: Mapping[int, int], width: int
+) -> dict[str, Any]:
     found: dict[str, Any] = {
-        key: walk[key] for key in ("kind", "trained_on", "score", "stopped", "owners")
+        key: rollout[key] for key in ("kind", "trained_on", "score", "stopped", "owners")
     }
-    found["tokens"] = packed([places[t] for t in walk["token_ids"]], width)
-    found["owner"] = _same_or_all(walk["owner"])
+    found["tokens"] = packed([places[t] for t in rollout["token_ids"]], width)
+    found["owner"] = _same_or_all(rollout["owner"])
     for key, scale in SCALES.items():
-        values = walk.get(key)
+        values = rollout.get(key)
         found[key] = (
             None
             if values is None
@@ -149,7 +151,7 @@ def _packed_walk(walk: Mapping[str, Any], places: Mapping[int, int], width: int)
     found["top"] = {
         policy: None if rows is None else "".join(_packed_top(row, places, width) for row in rows)
         for policy in POLICIES
-        for rows in (walk["top"].get(policy),)
+        for rows in (rollout["top"].get(policy),)
     }
     return found
 
