@@ -1,6 +1,6 @@
 """Writes docs/methods.md out of the code: `python -m docs.generate`; `make docs` does, and performance.md too.
 
-Every public function of the modules below is called with example arguments, and what it returns is
+Every method function is called with example arguments, and what it returns is
 put into words: no row is written by hand, so none can be wrong about its method. A method with a
 parameter that has neither a default nor an example stops this program; `tests/test_docs.py` fails
 where the committed page is not the one that would be written now.
@@ -16,18 +16,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from docs.markdown import first_paragraph, table
-from statewise.arms import (
-    Method,
-    Stream,
-    Term,
-    distillation,
-    grpo,
-    reinforcement,
-    sft,
-    supervised,
-    variants,
-)
+from statewise.arms import Method, Stream, Term, grpo, sft
 from statewise.arms.expected import LAWS, LEGEND, Law
+from statewise.arms.methods import functions
 from statewise.data import JsonLines
 from statewise.objectives import Importance, Objective
 from statewise.policy import Ema, PolicyRef
@@ -35,7 +26,6 @@ from statewise.sources import Filtered, Mixture, Source
 from statewise.supervision import Context, Supervision
 
 PAGE = Path(__file__).parent / "methods.md"
-MODULES = (supervised, distillation, reinforcement, variants)
 AXES = {"Sources": Source, "Supervision": Supervision, "Objectives": Objective}
 SIZES = {"max_new_tokens": 1009, "branch_tokens": 1013, "samples_per_prompt": 1019}
 """Numbers that stand for nothing else, so that a value made of one can be called by its name."""
@@ -84,6 +74,16 @@ Functions `with_...` make a method from another; those that bring data of their 
 `grpo`.
 A line in a cell is a term of the loss; where two terms share a stream, the first line has its states.
 
+An arm of a study file names a method in place of its `streams`. The keys of `method` are the parameters of the
+function; `statewise run my.yaml --dry-run` shows the streams that it stands for:
+
+    arms:
+      - name: grpo
+        method: {{kind: grpo, max_new_tokens: 120, samples_per_prompt: 8, clip: 0.2}}
+        prompts: {{kind: world_problems, split: prompts}}
+        prompts_per_step: 16
+        budget: {{learning_rate: 3.0e-5, steps: 40}}
+
 States move with theta if the policy that is trained chooses the tokens that lead to them. This column is read from
 who chooses tokens and whose tokens are supervised.
 
@@ -94,15 +94,8 @@ the others are factors, and a factor of 1 is not written. `share` is a key of th
 
 
 def methods() -> list[Callable[..., Method]]:
-    """Every public function of the modules, in the order they are written."""
-    return [
-        value
-        for module in MODULES
-        for name, value in vars(module).items()
-        if inspect.isfunction(value)
-        and value.__module__ == module.__name__
-        and not name.startswith("_")
-    ]
+    """Every method function, in the order of the table."""
+    return list(functions().values())
 
 
 def example(function: Callable[..., Method]) -> Method:

@@ -422,10 +422,11 @@ def _read(options: argparse.Namespace):
         trust_code=options.trust_code,
     )
 
+    from statewise.arms.methods import with_streams
     from statewise.config import from_plain
     from statewise.study.spec import Study
 
-    return from_plain(Study, plain)
+    return from_plain(Study, with_streams(plain))
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any, Literal
 
 from statewise.arms import Arm, references
+from statewise.arms.methods import with_streams
 from statewise.claims.claim import BASE, Claim, check
 from statewise.claims.controls import EarlyStop, Interpolation, Match, Null, check_match, check_null
 from statewise.config import differences, from_plain, override, to_plain
@@ -355,7 +356,7 @@ def read_study(
     Raises ConfigError, naming the path of whatever is wrong; what `statewise.reading` refuses comes first.
     """
     plain = plain_study(location, assignments, seeds=seeds, data=data, trust_code=trust_code)
-    return from_plain(Study, plain)
+    return from_plain(Study, with_streams(plain))
 
 
 def _is_model_location(name: str) -> bool:
