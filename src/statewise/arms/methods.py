@@ -74,10 +74,16 @@ AnyMethod: Any = _union(KEYS)
 
 @dataclass(frozen=True)
 class ArmByMethod:
-    """An arm of a study file that names its method. Its streams are `method` over `prompts`."""
+    """An arm of a study file that names its method. Its streams are `method` over `prompts`.
+
+    >>> arm = {"name": "mild", "method": "sft", "prompts": {"kind": "jsonl", "path": "a.jsonl"},
+    ...        "prompts_per_step": 4, "budget": {"learning_rate": 1e-3, "steps": 7}}
+    >>> from_plain(ArmByMethod, arm, "arm").share
+    1.0
+    """
 
     name: str
-    method: AnyMethod
+    method: AnyMethod  # pyright: ignore[reportInvalidTypeForm]  made of the signatures above
     prompts: Data
     prompts_per_step: PromptCount
     budget: Budget
