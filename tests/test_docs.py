@@ -11,6 +11,7 @@ import itertools
 import json
 import pkgutil
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -555,6 +556,18 @@ def test_public_callables_of_the_axes_show_an_example_or_say_what_one_would_need
     excused = [name for names in NEEDS_MORE.values() for name in names]
     assert len(excused) == len(set(excused))
     assert bare == set(excused)
+
+
+# ---- dependencies ------------------------------------------------------------------------------
+
+
+def test_every_direct_dependency_has_its_reason():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+    direct = [re.split(r"[<>=\[]", line)[0] for line in project["dependencies"]]
+    page = (REPOSITORY / "docs" / "dependencies.md").read_text("utf-8")
+    assert re.findall(r"^\| ([\w.-]+) \| \w", page, re.MULTILINE)[1:] == direct
+    pinned = (REPOSITORY / "constraints.txt").read_text("utf-8").lower().replace("_", "-")
+    assert [name for name in direct if f"\n{name}==" not in f"\n{pinned}"] == []
 
 
 # ---- README -------------------------------------------------------------------------------------
